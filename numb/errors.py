@@ -1,0 +1,103 @@
+"""Every error that numb raises on purpose.
+
+    NumbError                      1   a refusal that a person can act on
+    ├── Usage                      2   the call itself is wrong
+    ├── ConfigError                2   a file of the user's that cannot be understood, with its line and column
+    ├── NotARepository             1   there is no git repository here
+    ├── NotInitialised             1   there is no nmb.json here
+    ├── RunNotFound                1   no run, or several, answer to what was given
+    ├── TargetExists               1   a file or directory would have to be overwritten
+    ├── WouldOverwrite             1   the work tree holds something that numb will not replace
+    ├── BranchInUse                1   the branch of the runs is checked out, or somebody else's
+    ├── ObjectMissing              1   bytes that a record names are not in the store
+    ├── ObjectCorrupt              1   bytes in the store are not what their name says
+    ├── StoreTooNew                1   written by a later numb
+    ├── StorageFailed              125 the disk is full, read-only or failing
+    ├── GitFailed                  125 git said no, and numb does not know why
+    ├── Refused                    125 numb ended a script before it did its work
+    ├── CannotStart                126 the user's command cannot be started
+    ├── CommandNotFound            127 the user's command, or git, is not there
+    └── ProblemsFound              3   a check found something wrong
+
+Each carries what happened (`str(error)`), the next thing to type (`hint`), and the code that the process exits with.
+"""
+
+from __future__ import annotations
+
+
+class NumbError(Exception):
+    """What happened, in one line, and what to type next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Usage(NumbError):
+    exit_code = 2
+
+
+class ConfigError(NumbError):
+    exit_code = 2
+
+
+class NotARepository(NumbError):
+    pass
+
+
+class NotInitialised(NumbError):
+    pass
+
+
+class RunNotFound(NumbError):
+    pass
+
+
+class TargetExists(NumbError):
+    pass
+
+
+class WouldOverwrite(NumbError):
+    pass
+
+
+class BranchInUse(NumbError):
+    pass
+
+
+class ObjectMissing(NumbError):
+    pass
+
+
+class ObjectCorrupt(NumbError):
+    pass
+
+
+class StoreTooNew(NumbError):
+    pass
+
+
+class StorageFailed(NumbError):
+    exit_code = 125
+
+
+class GitFailed(NumbError):
+    exit_code = 125
+
+
+class Refused(NumbError):
+    exit_code = 125
+
+
+class CannotStart(NumbError):
+    exit_code = 126
+
+
+class CommandNotFound(NumbError):
+    exit_code = 127
+
+
+class ProblemsFound(NumbError):
+    exit_code = 3

@@ -1,0 +1,181 @@
+"""Where everything stands: each path below `.nmb/`, each ref, each environment variable, spelled once.
+
+Nothing here opens a file or knows what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CONFIG = "nmb.json"
+FOLDER = ".nmb"
+RECORD_FOLDER = f"{FOLDER}/run"  # in the tree of a run's commit
+
+DEFAULT_BRANCH = "numb"
+PINS = "refs/numb/pins/"
+
+RUN_DIR = "NUMB_RUN_DIR"  # tells a script's hooks where the run's folder is
+BREAK_HOOK = "NUMB_BREAK_HOOK"  # the name of a hook that shall fail: how the tests see that a failing hook is harmless
+
+
+class RunFolder:
+    """The folder of one run in flight, as the launcher and the hooks in the script both see it.
+
+    Fields are made on demand, for the half inside the user's script imports this before it knows whether it is needed.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def alive(self) -> Path:
+        """Locked by the launcher for as long as it lives."""
+        return self.path / "alive"
+
+    @property
+    def owner(self) -> Path:
+        """Which process of the script may record."""
+        return self.path / "owner"
+
+    @property
+    def state(self) -> Path:
+        """What the launcher knows: written whole at the start, when the script has started, and at the end."""
+        return self.path / "run.json"
+
+    @property
+    def order(self) -> Path:
+        """What the script must know: mode, values to inject, the chosen weights."""
+        return self.path / "order.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def ask(self) -> Path:
+        """A FIFO on which the script rings and says what it would like to know."""
+        return self.path / "ask"
+
+    @property
+    def answer(self) -> Path:
+        return self.path / "answer"
+
+    @property
+    def index(self) -> Path:
+        """The git index that holds this run's snapshot."""
+        return self.path / "index"
+
+    @property
+    def chosen(self) -> Path:
+        """The manifests of the weights that a trial loads, one for each model."""
+        return self.path / "chosen"
+
+    @property
+    def content(self) -> Path:
+        """What becomes `.nmb/run/` in the commit, file by file."""
+        return self.path / "record"
+
+    @property
+    def record(self) -> Path:
+        return self.content / "record.json"
+
+    @property
+    def log(self) -> Path:
+        return self.content / "output.log"
+
+    @property
+    def graph(self) -> Path:
+        return self.content / "graph.onnx"
+
+    @property
+    def environment(self) -> Path:
+        return self.content / "environment.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.content / "weights"
+
+    @property
+    def objects(self) -> Path:
+        return self.path.parent.parent / "objects"
+
+
+class Layout:
+    """Every path below the `.nmb/` of one work tree."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def folder(self) -> Path:
+        return self.root / FOLDER
+
+    @property
+    def ignore(self) -> Path:
+        return self.folder / ".gitignore"
+
+    @property
+    def format(self) -> Path:
+        return self.folder / "format"
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.runs / run_id)
+
+    @property
+    def objects(self) -> Path:
+        return self.folder / "objects"
+
+    @property
+    def listing(self) -> Path:
+        """The SQLite cache of the branch."""
+        return self.folder / "index.sqlite"
+
+    @property
+    def index(self) -> Path:
+        """numb's own git index, kept between runs for its stat cache."""
+        return self.folder / "index"
+
+    @property
+    def scratch(self) -> Path:
+        """For indexes of commands that are not runs."""
+        return self.folder / "tmp"
+
+    @property
+    def publishing(self) -> Path:
+        """Held while a commit is put on the branch: not for safety (the refs move by compare-and-swap) but for peace."""
+        return self.folder / "publish.lock"
+
+    @property
+    def recovering(self) -> Path:
+        return self.folder / "recover.lock"
+
+    @property
+    def reverting(self) -> Path:
+        """Stands while the work tree is being rewritten, and names the commit that holds what was there before."""
+        return self.folder / "reverting.json"
+
+    @property
+    def queues(self) -> Path:
+        return self.folder / "queues"
+
+    @property
+    def hashes(self) -> Path:
+        """Hashes of files that stay out of snapshots, by size and time, so that they are read once."""
+        return self.folder / "left-out.json"
+
+
+def branch_ref(branch: str) -> str:
+    return f"refs/heads/{branch}"
+
+
+def pin_ref(run_id: str) -> str:
+    return PINS + run_id

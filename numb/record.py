@@ -1,0 +1,361 @@
+"""What numb writes about a run: the words, the values, and the one way they are spelled in JSON.
+
+Values keep their types through JSON: what JSON cannot say is a dictionary with one `$` key (`{"$float": "nan"}`,
+`{"$tuple": [1, 2]}`), and a user's dictionary that looks like one is wrapped in `{"$dict": …}`. Nothing here knows files,
+git or torch; a scalar of NumPy or torch is recognised by what it can do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+FORMAT = 1
+
+RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST = "running", "complete", "failed", "interrupted", "killed", "lost"
+STATUSES = (RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
+
+TRAIN, TRIAL, SAVED, ROOT, JOIN = "train", "trial", "saved", "root", "join"
+
+_TAGS = frozenset(("$float", "$tuple", "$dict"))
+_ID = re.compile(r"\d{8}-\d{6}-[a-z2-9]{4}")
+_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+class RunId(str):
+    """`20261120-213353-x7f2`: UTC time and four random letters. Nothing else can be one, so it is safe in a path."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> RunId:
+        if not _ID.fullmatch(text):
+            raise ValueError(f"not a run id: {text[:40]!r}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def new(cls, now: float) -> RunId:
+        """Make an id for the moment *now* (seconds since the epoch)."""
+        letters = "".join(secrets.choice(_LETTERS) for _ in range(4))
+        return cls(time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + letters)
+
+
+def encode(value: Any, where: str = "value") -> Any:
+    """Turn *value* into what JSON can say, without losing its type.
+
+    Scalars of NumPy and torch become Python's, paths become strings. Raises `TypeError` naming the place (`opt.betas[1]`)
+    of the first value that cannot be kept.
+    """
+    return _encode(value, where, ())
+
+
+def _encode(value: Any, where: str, above: tuple[int, ...]) -> Any:
+    match value:
+        case None | bool() | str():
+            return str(value) if type(value) not in (str, bool, type(None)) else value
+        case int():
+            return int(value)
+        case float():
+            value = float(value)
+            return value if math.isfinite(value) else {"$float": str(value)}
+    if id(value) in above:
+        raise TypeError(f"{where} contains itself")
+    above = (*above, id(value))
+    if isinstance(value, list | tuple):
+        items = [_encode(item, f"{where}[{i}]", above) for i, item in enumerate(value)]
+        return {"$tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        return _encode_mapping(value, where, above)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if hasattr(value, "dtype") and callable(getattr(value, "item", None)) and _elements(value) == 1:
+        return _encode(value.item(), where, above)
+    raise TypeError(f"{where} is a {type(value).__name__}, which numb cannot keep as a value: use {_instead(value)}")
+
+
+def _encode_mapping(value: Mapping[Any, Any], where: str, above: tuple[int, ...]) -> dict[str, Any]:
+    encoded = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{where} has the key {key!r}, a {type(key).__name__}: keys must be strings")
+        encoded[str(key)] = _encode(item, f"{where}.{key}" if where else str(key), above)
+    return {"$dict": encoded} if len(encoded) == 1 and next(iter(encoded)) in _TAGS else encoded
+
+
+def _elements(value: Any) -> int:
+    numel = getattr(value, "numel", None)
+    return int(numel()) if callable(numel) else int(getattr(value, "size", 0))
+
+
+def _instead(value: Any) -> str:
+    if hasattr(value, "tolist"):
+        return "its .tolist()"
+    if isinstance(value, set | frozenset):
+        return "sorted(…)"
+    return "a number, a string, a list or a dictionary"
+
+
+def decode(value: Any) -> Any:
+    """The inverse of `encode`."""
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        match value:
+            case {"$float": str(text)}:
+                return float(text)
+            case {"$tuple": list(items)}:
+                return tuple(decode(item) for item in items)
+            case {"$dict": dict(inner)}:
+                return {key: decode(item) for key, item in inner.items()}
+    return {key: decode(item) for key, item in value.items()}
+
+
+def dumps(value: Any, *, indent: int | None = None) -> str:
+    """JSON text of encoded values: valid JSON always, never `NaN`."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+
+
+def canonical(values: Any) -> str:
+    """The text that is equal exactly when two sets of (decoded) values count as the same.
+
+    The order of keys does not matter, `1` equals `1.0`, `True` is not `1`, NaN equals NaN, a tuple equals a list.
+    """
+    return json.dumps(_canonical(values), ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return {"$float": str(value)}
+        return int(value) if value.is_integer() else value
+    return value
+
+
+def key(values: Mapping[str, Any]) -> str:
+    """Identify a set of (decoded) hyperparameters: SHA-256 of its canonical text."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
+
+
+def joined_architecture(ids: Iterable[str]) -> str | None:
+    """The architecture of a run is the set of its models': one id for them all, of the lowest rung among them."""
+    unique = sorted(set(ids))
+    if len(unique) <= 1:
+        return unique[0] if unique else None
+    rungs = {architecture.partition("-")[2] for architecture in unique}
+    suffix = next((f"-{rung}" for rung in ("tree", "calls") if rung in rungs), "")
+    return hashlib.sha256("\n".join(unique).encode()).hexdigest()[:16] + suffix
+
+
+def short_architecture(architecture: str) -> str:
+    """`9f3c` for `9f3c01…`, and `9f3c-tree` for an id of a lower rung: the rung is always shown."""
+    digest, dash, rung = architecture.partition("-")
+    return digest[:4] + dash + rung
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of a run: its architecture, and in which way that was found."""
+
+    architecture: str
+    rung: str = "graph"
+    type: str = ""
+    parameters: int = 0
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The state dict of one model: where its manifest is, and how large it is."""
+
+    manifest: str
+    tensors: int
+    bytes: int
+    partial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file of the work tree that is not in the snapshot, and why."""
+
+    path: str
+    size: int
+    why: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A repository inside the work tree: the snapshot holds its HEAD, and a patch what differs from that."""
+
+    path: str
+    head: str | None
+    patch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that the record says about a run or a trial. `commit` is where it was read from, and not written.
+
+    Times are seconds since the epoch (UTC); `seconds` is the duration by a monotonic clock.
+    """
+
+    id: RunId
+    kind: str
+    started: float
+    status: str = RUNNING
+    reason: str | None = None
+    exit_code: int | None = None
+    seconds: float | None = None
+    of: RunId | None = None
+    message: str = ""
+    command: tuple[str, ...] = ()
+    project: str = "."
+    base: str | None = None
+    branch: str | None = None
+    host: str = ""
+    queue: str | None = None
+    models: Mapping[str, Model] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    nested: tuple[Nested, ...] = ()
+    graph: str | None = None
+    notes: tuple[str, ...] = ()
+    commit: str | None = None
+
+    @property
+    def architecture(self) -> str | None:
+        return joined_architecture(model.architecture for model in self.models.values())
+
+    @property
+    def network(self) -> str:
+        """`Net·9f3c`, `Discriminator+Generator·77ab`, or `-` when no model was seen."""
+        if not self.models:
+            return "-"
+        names = "+".join(sorted({model.type or name for name, model in self.models.items()}))
+        return f"{names}·{short_architecture(self.architecture or '')}"
+
+    @property
+    def params_key(self) -> str:
+        return key(self.params)
+
+    @property
+    def in_flight(self) -> bool:
+        return self.status == RUNNING
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in `record.json`; `docs/format.md` describes it field by field."""
+        plain: dict[str, Any] = {"format": FORMAT}
+        for name in (f.name for f in fields(self) if f.name != "commit"):
+            value = getattr(self, name)
+            match name:
+                case "params" | "results":
+                    plain[name] = {k: encode(v, k) for k, v in value.items()}
+                case "models" | "weights":
+                    plain[name] = {k: _plain(v) for k, v in value.items()}
+                case "left_out" | "nested":
+                    plain[name] = [_plain(item) for item in value]
+                case "command" | "notes":
+                    plain[name] = list(value)
+                case _:
+                    plain[name] = value
+        plain["architecture"] = self.architecture
+        plain["params_key"] = self.params_key
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any], commit: str | None = None) -> Run:
+        """Read what `to_json` wrote. Raises `ValueError` for anything else, naming the field; unknown fields are ignored."""
+        if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+            raise ValueError(f"a record of format {plain.get('format') if isinstance(plain, dict) else None!r}")
+        name = "id"
+        try:
+            known: dict[str, Any] = {"id": RunId(plain["id"])}
+            for name in (f.name for f in fields(cls) if f.name in plain and f.name not in ("id", "commit")):
+                known[name] = _READERS.get(name, _as_is)(plain[name])
+            return cls(**known, commit=commit)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"a record whose field {name!r} cannot be read: {error}") from error
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    return {f.name: _listed(getattr(item, f.name)) for f in fields(item)}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _values(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: decode(v) for k, v in plain.items()}
+
+
+def _known(cls: type, plain: Mapping[str, Any]) -> Any:
+    names = {f.name for f in fields(cls)}
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k in names})
+
+
+_READERS: dict[str, Any] = {
+    "of": lambda text: RunId(text) if text is not None else None,
+    "command": tuple,
+    "notes": tuple,
+    "params": _values,
+    "results": _values,
+    "models": lambda plain: {k: _known(Model, v) for k, v in plain.items()},
+    "weights": lambda plain: {k: _known(Weights, v) for k, v in plain.items()},
+    "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
+    "nested": lambda plain: tuple(_known(Nested, item) for item in plain),
+}
+
+
+def brief(value: Any, width: int = 24) -> str:
+    """A value as a person would write it, on one line and at most *width* characters."""
+    match value:
+        case float():
+            text = f"{value:.6g}"
+        case str():
+            text = value
+        case None | bool() | int():
+            text = str(value)
+        case _:
+            text = json.dumps(_canonical(value), ensure_ascii=False)
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def subject(run: Run) -> str:
+    """The first line of a run's commit: `train 20261120-213353-x7f2 Net·9f3c lr=0.1 → acc 0.93`."""
+    words = [run.kind, run.id]
+    if run.of:
+        words.append(f"of {run.of}")
+    if run.models:
+        words.append(run.network)
+    if run.kind == TRAIN:
+        words += [f"{name}={brief(value, 12)}" for name, value in list(run.params.items())[:8]]
+    if run.status != COMPLETE and run.kind in (TRAIN, TRIAL):
+        words.append(f"({run.status})")
+    if run.results:
+        words.append("→ " + " ".join(f"{name} {brief(value, 12)}" for name, value in list(run.results.items())[:4]))
+    if run.kind == SAVED:
+        words.append(run.message)
+    line = " ".join("".join(c if c.isprintable() else " " for c in word) for word in words)
+    return line if len(line) <= 200 else line[:199] + "…"
