@@ -1,0 +1,484 @@
+"""`nmb.json`: what it may say, what it says by default, and where exactly it is wrong.
+
+`parse_json` is also the reader of the other JSON files that a person edits: each value knows the line and column where
+it stands, and whatever the bytes are, nothing but `ConfigError` comes out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from numb.errors import ConfigError, NotInitialised, StoreTooNew
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+MAX_DIGITS = 640  # Python can be told to convert no more than this, and never less
+MAX_MEGABYTES = 10**9
+MAX_UNKNOWN = 10
+
+_SECTIONS: dict[str, tuple[str, ...]] = {
+    "train": ("command",),
+    "trial": ("command",),
+    "snapshot": ("max_file_mb", "exclude"),
+    "log": ("max_mb",),
+}
+_TOP = ("version", "train", "trial", "snapshot", "environment", "branch", "log")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `nmb.json` says, with the defaults for what it does not say."""
+
+    train: tuple[str, ...] | None = None
+    trial: tuple[str, ...] | None = None
+    max_file_mb: float = 20  # a larger file stays out of snapshots
+    exclude: tuple[str, ...] = ()  # glob patterns of untracked files that never enter a snapshot
+    environment: tuple[str, ...] = ()  # further environment variables that are recorded
+    branch: str = "numb"  # where the runs are committed
+    log_max_mb: float = 64  # of a run's output, this much is kept
+    warnings: tuple[str, ...] = ()  # one line for each key that numb does not know
+    file: str = "nmb.json"
+
+    def command(self, mode: str) -> tuple[str, ...]:
+        """Return the command of *mode*, which has a first word. Raises `ConfigError` where there is none to run."""
+        words = {"train": self.train, "trial": self.trial}.get(mode)
+        if words and words[0]:
+            return words
+        example = f'"{mode}": {{"command": "python {mode}.py"}}'
+        raise ConfigError(f'{self.file}: section "{mode}" has no command', f"add {example} to {self.file}")
+
+
+def load(path: Path) -> Config:
+    """Read *path*. Raises `NotInitialised` if it is not there, `StoreTooNew` or `ConfigError` if it cannot be used."""
+    try:
+        document = read_json(path)
+    except FileNotFoundError:
+        raise NotInitialised(f"{path} does not exist", "numb init") from None
+    if not isinstance(document.value, dict):
+        raise document.wrong('an object such as {"train": {"command": "python train.py"}}')
+    _check_version(document)
+    snapshot, log = _section(document, "snapshot"), _section(document, "log")
+    return Config(
+        train=_command(document, "train"),
+        trial=_command(document, "trial"),
+        max_file_mb=_megabytes(snapshot, "max_file_mb", Config().max_file_mb),
+        exclude=_texts(snapshot, "exclude", "a glob pattern", lambda pattern: pattern != ""),
+        environment=_texts(document, "environment", "the name of an environment variable", _is_variable),
+        branch=_branch_name(document),
+        log_max_mb=_megabytes(log, "max_mb", Config().log_max_mb),
+        warnings=tuple(_warnings(document)),
+        file=document.source.file,
+    )
+
+
+def template(train: str = "train.py", trial: str = "trial.py", branch: str = "numb") -> str:
+    """Return a whole `nmb.json` that runs these two scripts. A branch of the usual name is left out."""
+    default = Config()
+    document = {
+        "version": VERSION,
+        "train": {"command": shlex.join(["python", train])},
+        "trial": {"command": shlex.join(["python", trial])},
+        "snapshot": {"max_file_mb": default.max_file_mb, "exclude": list(default.exclude)},
+        "environment": list(default.environment),
+        **({"branch": branch} if branch != default.branch else {}),
+        "log": {"max_mb": default.log_max_mb},
+    }
+    return json.dumps(document, indent=2, ensure_ascii=not (train + trial + branch).isprintable()) + "\n"
+
+
+def _check_version(document: Located) -> None:
+    if (version := document.get("version")) is None:
+        return
+    if type(version.value) is not int or version.value < 1:
+        raise version.wrong(f"a version number, {VERSION} at most")
+    if version.value > VERSION:
+        message = f"{version.where}: this file has version {version.value}, this numb reads version {VERSION}"
+        raise StoreTooNew(message, "pip install --upgrade numb")
+
+
+def _section(document: Located, name: str) -> Located | None:
+    section = document.get(name)
+    if section is not None and not isinstance(section.value, dict):
+        example = ' such as {"command": "python train.py"}' if "command" in _SECTIONS[name] else ""
+        raise section.wrong(f"an object{example}")
+    return section
+
+
+def _command(document: Located, mode: str) -> tuple[str, ...] | None:
+    section = _section(document, mode)
+    command = section and section.get("command")
+    if section is None or command is None:
+        return None
+    if isinstance(command.value, list):
+        return _texts(section, "command", "a word of the command", lambda _: True)
+    if not isinstance(command.value, str) or not _is_argument(command.value):
+        raise command.wrong('a command such as "python train.py" or ["python", "train.py"]')
+    try:
+        return tuple(shlex.split(command.value))
+    except ValueError as error:  # "No closing quotation", "No escaped character"
+        hint = f"{error}; a list needs no quotes" + ': "command": ["python", "train.py"]'
+        raise command.wrong("a command that splits into words", hint) from None
+
+
+def _megabytes(section: Located | None, key: str, default: float) -> float:
+    if section is None or (size := section.get(key)) is None:
+        return default
+    if isinstance(size.value, bool) or not isinstance(size.value, (int, float)) or not 0 <= size.value <= MAX_MEGABYTES:
+        raise size.wrong(f"a number of megabytes from 0 to {MAX_MEGABYTES}")
+    return size.value
+
+
+def _texts(section: Located | None, key: str, what: str, good: Callable[[str], bool]) -> tuple[str, ...]:
+    if section is None or (texts := section.get(key)) is None:
+        return ()
+    if not isinstance(texts.value, list):
+        raise texts.wrong("a list of strings")
+    for item in texts.items():
+        if not isinstance(item.value, str) or not _is_argument(item.value) or not good(item.value):
+            raise item.wrong(f"{what} (a string)")
+    return tuple(texts.value)
+
+
+def _is_argument(text: str) -> bool:
+    """Whether the operating system takes *text*: no NUL, and no half of a surrogate pair that stands for no byte."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_variable(name: str) -> bool:
+    return name != "" and "=" not in name
+
+
+def _branch_name(document: Located) -> str:
+    if (name := document.get("branch")) is None:
+        return Config().branch
+    if not isinstance(name.value, str) or not name.value or not _is_argument(name.value):
+        raise name.wrong('the name of a git branch such as "numb"')
+    return name.value
+
+
+def _warnings(document: Located) -> Iterator[str]:
+    unknown = list(_unknown(document, _TOP, ""))
+    for name, known in _SECTIONS.items():
+        if (section := document.get(name)) is not None:
+            unknown += _unknown(section, known, f' in "{name}"')
+    for where, key, known, place in unknown[:MAX_UNKNOWN]:
+        yield f"{where}: unknown key {_quoted(key)}{place}{_meant(key, known)}"
+    if len(unknown) > MAX_UNKNOWN:
+        yield f"{document.source.file}: {len(unknown) - MAX_UNKNOWN} more unknown keys"
+
+
+def _unknown(section: Located, known: tuple[str, ...], place: str) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    for key in section.value:
+        if key not in known:
+            yield section.where_key(key), key, known, place
+
+
+def _meant(key: str, known: tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # 2 ms that a file without a mistake does not pay
+
+    close = get_close_matches(key.lower(), known, 1)
+    return f"; did you mean {_quoted(close[0])}?" if close else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A JSON value and the place where it stands: `document["train"]["command"].where` is `nmb.json:3:16`."""
+
+    value: Any
+    source: Source
+    place: Place
+
+    @property
+    def line_and_column(self) -> tuple[int, int]:
+        """Where the value begins. Lines and columns (of characters, not bytes) count from 1."""
+        return self.source.line_and_column(self.place if isinstance(self.place, int) else self.place.start)
+
+    @property
+    def where(self) -> str:
+        """`file:line:column` of the value."""
+        return self.source.where(self.place if isinstance(self.place, int) else self.place.start)
+
+    def where_key(self, key: str) -> str:
+        """`file:line:column` of one of this object's keys. Raises `KeyError`."""
+        return self.source.where(self._branch().keys[key])
+
+    def __getitem__(self, step: str | int) -> Located:
+        """Go down to a member of an object or an item of a list. Raises `KeyError`, `IndexError`, `TypeError`."""
+        return Located(self.value[step], self.source, self._branch().inner[step])
+
+    def get(self, key: str) -> Located | None:
+        """Go down to a member of an object, if it has it."""
+        return self[key] if key in self._branch().keys else None
+
+    def items(self) -> Iterator[Located]:
+        """Go through the items of a list or the members of an object, in the file's order."""
+        for step in self.value if isinstance(self.value, dict) else range(len(self.value)):
+            yield self[step]
+
+    def wrong(self, expected: str, hint: str | None = None) -> ConfigError:
+        """Return the error that says what was expected here and what was found."""
+        return ConfigError(f"{self.where}: expected {expected}, found {_shown(self.value)}", hint)
+
+    def _branch(self) -> _Branch:
+        if isinstance(self.place, int):
+            raise TypeError(f"{self.where} has nothing inside")
+        return self.place
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The name of a file, and where its lines begin."""
+
+    file: str
+    lines: list[int]  # the offset of each line's first character
+
+    def line_and_column(self, offset: int) -> tuple[int, int]:
+        line = bisect_right(self.lines, offset)
+        return line, offset - self.lines[line - 1] + 1
+
+    def where(self, offset: int) -> str:
+        line, column = self.line_and_column(offset)
+        return f"{self.file}:{line}:{column}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """The offsets of an object or a list, of its keys, and of what is inside."""
+
+    start: int
+    keys: dict[str, int]
+    inner: Any  # places: of an object's values by key, of a list's items by position
+
+
+Place = int | _Branch
+
+
+def read_json(path: Path, *, limit: int = MAX_BYTES, non_finite: bool = False) -> Located:
+    """Read a file with `parse_json`, and no more than *limit* bytes of it.
+
+    Raises `FileNotFoundError`, because only the caller knows what to do then, and `ConfigError` for every other fault.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise ConfigError(f"{path}: expected a regular file")
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_json(content, str(path), limit=limit, non_finite=non_finite)
+
+
+def parse_json(content: str | bytes, file: str, *, limit: int = MAX_BYTES, non_finite: bool = False) -> Located:
+    """Parse one JSON document, as RFC 8259 has it, and remember where everything stands.
+
+    Raises `ConfigError`, which begins with `file:line:column` and says what was expected and what was found, for
+    whatever cannot be taken at its word: bad syntax, two equal keys, a byte order mark, bytes that are not UTF-8,
+    nesting below `MAX_DEPTH`, integers above `MAX_DIGITS`, more than *limit* bytes. Nothing else is ever raised.
+    `NaN`, `Infinity` and numbers that overflow to it are taken only where *non_finite* asks for them.
+    """
+    size = len(content) if isinstance(content, bytes) else len(content.encode("utf-8", "surrogatepass"))
+    if size > limit:
+        raise ConfigError(f"{file}:1:1: expected at most {limit} bytes, found more")
+    text = _decoded(content, file) if isinstance(content, bytes) else content
+    source = _source(file, text)
+    if text.startswith("\ufeff"):
+        raise _error(source, 0, "JSON without a byte order mark", "one (U+FEFF)", "save it as UTF-8 without BOM")
+    if conflict := _CONFLICT.search(text):
+        hint = f"git diff -- {shlex.quote(file)}"
+        raise _error(source, conflict.start(), "JSON", f"a merge-conflict marker, {conflict[1]}", hint)
+    return Located(*_Reader(source, text, non_finite).document())
+
+
+def _decoded(content: bytes, file: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8")
+        byte = content[error.start]
+    raise _error(_source(file, before), len(before), "UTF-8", f"the byte 0x{byte:02x}")
+
+
+def _source(file: str, text: str) -> Source:
+    return Source(file, [0, *(match.end() for match in re.finditer("\n", text))])
+
+
+def _error(source: Source, offset: int, expected: str, found: str, hint: str | None = None) -> ConfigError:
+    return ConfigError(f"{source.where(offset)}: expected {expected}, found {found}", hint)
+
+
+# A line break ends no JSON string, so that a line which begins like this is a marker and nothing else.
+_CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})(?=\s|$)", re.MULTILINE)
+_SPACE = re.compile(r"[ \t\n\r]*")
+_COMMENT = re.compile(r"//|/\*|#")
+_WORD = re.compile(r"-?[^\W\d]\w*")
+_NON_FINITE = re.compile(r"-?Infinity|NaN")
+_INTEGER = re.compile(r"-?[0-9]+")
+_PYTHON = {"True": "true", "False": "false", "None": "null"}
+_SCALARS = json.JSONDecoder()
+
+
+class _Reader:
+    """Reads a document from left to right; strings, numbers and constants are `json`'s."""
+
+    def __init__(self, source: Source, text: str, non_finite: bool) -> None:
+        self.source = source
+        self.text = text
+        self.non_finite = non_finite
+        self.offset = 0
+        self.depth = 0
+
+    def document(self) -> tuple[Any, Source, Place]:
+        value, place = self.value("a JSON value")
+        if self.next():
+            self.fail("the end of the file")
+        return value, self.source, place
+
+    def next(self) -> str:
+        """Step over white space and return the character that follows, or nothing at the end."""
+        match = _SPACE.match(self.text, self.offset)
+        self.offset = match.end() if match else self.offset
+        return self.text[self.offset : self.offset + 1]
+
+    def take(self, character: str) -> bool:
+        if self.next() != character:
+            return False
+        self.offset += 1
+        return True
+
+    def value(self, expected: str) -> tuple[Any, Place]:
+        match self.next():
+            case "{":
+                return self.inside(self.object)
+            case "[":
+                return self.inside(self.array)
+            case _:
+                return self.scalar(expected)
+
+    def inside(self, read: Callable[[int], tuple[Any, Place]]) -> tuple[Any, Place]:
+        start = self.offset
+        if self.depth == MAX_DEPTH:
+            self.fail(f"at most {MAX_DEPTH} levels of nesting", found="one more")
+        self.depth += 1
+        self.offset += 1
+        value, place = read(start)
+        self.depth -= 1
+        return value, place
+
+    def object(self, start: int) -> tuple[Any, Place]:
+        values: dict[str, Any] = {}
+        places: dict[str, Place] = {}
+        keys: dict[str, int] = {}
+        more = not self.take("}")
+        while more:
+            if self.next() != '"':
+                self.fail("a key in double quotes" if keys else 'a key in double quotes or "}"')
+            at = self.offset
+            key, _ = self.scalar("a key")
+            if key in keys:
+                first, _ = self.source.line_and_column(keys[key])
+                self.fail("each key once", at, f"{_quoted(key)} again (first on line {first})")
+            keys[key] = at
+            if not self.take(":"):
+                self.fail('":"')
+            values[key], places[key] = self.value("a value")
+            more = self.another("}")
+        return values, _Branch(start, keys, places)
+
+    def array(self, start: int) -> tuple[Any, Place]:
+        values: list[Any] = []
+        places: list[Place] = []
+        more = not self.take("]")
+        while more:
+            value, place = self.value("a value" if values else 'a value or "]"')
+            values.append(value)
+            places.append(place)
+            more = self.another("]")
+        return values, _Branch(start, {}, places)
+
+    def another(self, closing: str) -> bool:
+        """Step over a comma, or over the bracket that ends the list or object. Return whether it was a comma."""
+        if self.take(closing):
+            return False
+        comma = self.offset
+        if not self.take(","):
+            self.fail(f'"," or "{closing}"')
+        if self.next() == closing:
+            self.fail(f'"{closing}" or another value', comma, "a trailing comma (JSON has none)")
+        return True
+
+    def scalar(self, expected: str) -> tuple[Any, int]:
+        start = self.offset
+        self.check_number(start)
+        try:
+            value, self.offset = _SCALARS.raw_decode(self.text, start)
+        except json.JSONDecodeError as error:
+            if self.text.startswith('"', start):
+                self.fail_in_string(error, start)
+            self.fail(expected)
+        if value in (float("inf"), float("-inf")) and not self.non_finite:
+            self.fail("a finite number", start, self.text[start : self.offset][:40])
+        return value, start
+
+    def check_number(self, start: int) -> None:
+        if not self.non_finite and (match := _NON_FINITE.match(self.text, start)):
+            self.fail("a finite number", found=match[0])
+        if (match := _INTEGER.match(self.text, start)) and len(match[0]) > MAX_DIGITS:
+            self.fail(f"a number of at most {MAX_DIGITS} digits", found=f"{len(match[0])}")
+
+    def fail_in_string(self, error: json.JSONDecodeError, start: int) -> NoReturn:
+        if error.msg.startswith("Unterminated"):
+            self.fail("a string that ends with a double quote", start, "the end of the file")
+        if error.msg.startswith("Invalid control character"):
+            found = "a line break" if self.text[error.pos] in "\r\n" else _quoted(self.text[error.pos])
+            self.fail("a double quote or an escape such as \\n", error.pos, found)
+        backslash = self.text.rfind("\\", start, error.pos + 1)
+        escape = self.text[backslash : backslash + (6 if error.msg.startswith("Invalid \\u") else 2)]
+        found = escape if escape.isprintable() else _quoted(escape)
+        self.fail('one of the escapes \\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX', backslash, found)
+
+    def fail(self, expected: str, offset: int | None = None, found: str | None = None) -> NoReturn:
+        offset = self.offset if offset is None else offset
+        raise _error(self.source, offset, expected, found or self.found(offset))
+
+    def found(self, offset: int) -> str:
+        """Name what stands at *offset*, with what JSON has instead of it."""
+        if offset == len(self.text):
+            return "the end of the file"
+        if _COMMENT.match(self.text, offset):
+            return "a comment (JSON has none)"
+        if self.text[offset] == "'":
+            return "a single quote (JSON has double quotes)"
+        word = _WORD.match(self.text, offset)
+        if word and word[0] in _PYTHON:
+            return f"{word[0]} (JSON has {_PYTHON[word[0]]})"
+        return _quoted(word[0] if word else self.text[offset])
+
+
+def _quoted(text: str) -> str:
+    text = text if len(text) <= 40 else text[:37] + "…"
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _shown(value: object) -> str:
+    match value:
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case str():
+            return _quoted(value)
+        case _:
+            return json.dumps(value)[:40]

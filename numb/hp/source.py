@@ -1,0 +1,472 @@
+"""Find a script's hyperparameters by reading it; nothing of it is executed.
+
+Two things count: the constants that stand at module level above `numb_queue()`, because those are what a queue can
+replace, and the keys of the dictionary given to `numb_param()`, because those are what is recorded.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import os
+import re
+import shlex
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from numb.errors import ConfigError
+
+
+class _NotLiteral(Enum):
+    NOT_LITERAL = "NOT_LITERAL"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+NOT_LITERAL: Final = _NotLiteral.NOT_LITERAL
+"""The value of a hyperparameter that only running the script could tell."""
+
+MAX_BITS = 2048  # of an integer folded from constants: 9**9**9 is not computed, and JSON readers take the result
+MAX_LITERAL_DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hyperparameter, and the line of the source where it stands."""
+
+    name: str
+    value: object  # None, bool, int, float, str, lists, tuples and dicts of these; or NOT_LITERAL
+    file: str
+    line: int
+    how: Literal["assignment", "numb_param"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a script says about its hyperparameters.
+
+    A name appears in `found` at most once for each `how`, with its last value, in the order of lines. `late` are the
+    assignments that undo what `numb_queue()` injects, of names that `numb_param()` records.
+    """
+
+    found: tuple[Found, ...]
+    queue_line: int | None
+    late: tuple[Found, ...]
+
+
+def read(path: Path) -> Script:
+    """Read a script. Raises `ConfigError`, which names the file and the line, if it is not Python."""
+    tree = _parse(path)
+    calls = tuple(_calls(tree))
+    bindings = tuple(_bindings(tree.body))
+    registered = _registered(_calls_of("numb_param", tree, calls), bindings, path)
+    queues = _calls_of("numb_queue", tree, calls)
+    if not queues:
+        return Script(tuple(sorted(registered.values(), key=_line)), None, ())
+    queue = next((call for call in queues if not call.functions), queues[0])
+    boundary = _boundary(queue, calls)
+    found = (*_constants_above(boundary, bindings, path), *registered.values())
+    late = _replaced(bindings, boundary[0], registered, path)
+    return Script(tuple(sorted(found, key=_line)), queue.node.lineno, late)
+
+
+def overwritten(path: Path, line: int, names: Collection[str]) -> tuple[Found, ...]:
+    """Return the assignments below *line* that replace one of *names* without using its value.
+
+    Only those that run, and run once, whenever the script does: at module level, in no loop and on no branch.
+    `lr = lr * 0.5`, `lr *= 0.5` and `if lr is None: lr = 0.1` use the value and are not among them.
+    Raises `ConfigError` as `read` does.
+    """
+    return _replaced(_bindings(_parse(path).body), line, names, path)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that *name* was probably meant to be; case does not matter."""
+    from difflib import get_close_matches  # 2 ms that only a mistake pays
+
+    spelled = {candidate.casefold(): candidate for candidate in known}
+    close = get_close_matches(name.casefold(), spelled, 1)
+    return spelled[close[0]] if close else None
+
+
+_MODULE_FLAG = re.compile(r"-[bBdEiIOPqsSuvx]*m|--module")
+_SHELL = re.compile(r"(ba|da|k|z)?sh")
+_SHELL_COMMAND_FLAG = re.compile(r"-[a-z]*c")
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*(\.exe)?")
+
+
+def script_of(command: Sequence[str], cwd: Path) -> Path | None:
+    """Return the Python file that *command* runs in *cwd*, or None where that is not evident.
+
+    It is the first word that names an existing `.py` file or, after `-m`, a module of *cwd*, which sees through
+    `torchrun`, `uv run`, `python -m pdb` and the like; `bash -c` is looked into.
+    """
+    program = ""
+    for word, following in pairwise((*command, "")):
+        name = os.path.basename(word)
+        if _PYTHON.fullmatch(name) or _SHELL.fullmatch(name):
+            program = name
+        elif _SHELL.fullmatch(program) and _SHELL_COMMAND_FLAG.fullmatch(word):
+            return script_of(_shell_words(following), cwd)
+        elif _PYTHON.fullmatch(program) and word == "-c":
+            return None
+        elif _MODULE_FLAG.fullmatch(word) and (module := _module(following, cwd)):
+            return module
+        elif word.endswith(".py") and os.path.isfile(cwd / word):
+            return cwd / word
+    return None
+
+
+def _shell_words(line: str) -> list[str]:
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    try:
+        return list(words)
+    except ValueError:  # an unbalanced quote: the shell will say so
+        return []
+
+
+def _module(name: str, cwd: Path) -> Path | None:
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    candidates = (cwd.joinpath(*parts[:-1], f"{parts[-1]}.py"), cwd.joinpath(*parts, "__main__.py"))
+    return next((path for path in candidates if os.path.isfile(path)), None)
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        source = path.read_bytes()  # bytes: the compiler itself knows coding cookies and byte order marks best
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # running the script will show them
+            return ast.parse(source, str(path))
+    except SyntaxError as error:
+        raise ConfigError(f"{path}:{error.lineno or 1}: {error.msg}") from None
+    except ValueError:  # until Python 3.11
+        line = source.count(b"\n", 0, source.find(b"\0")) + 1
+        raise ConfigError(f"{path}:{line}: source code string cannot contain null bytes") from None
+    except (RecursionError, MemoryError):
+        raise ConfigError(f"{path}:1: nested too deeply to be read") from None
+
+
+_Position: TypeAlias = tuple[float, int]  # line and column
+_Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_SCOPES = (*_FUNCTIONS, ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_PLACED = (ast.stmt, ast.expr, ast.alias, ast.excepthandler, ast.pattern)
+_END: _Position = (math.inf, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call, and the functions in which it stands, outermost first."""
+
+    node: ast.Call
+    functions: tuple[_Function, ...]
+
+    @property
+    def position(self) -> _Position:
+        return self.node.lineno, self.node.col_offset
+
+    def names(self, function: str) -> bool:
+        return isinstance(self.node.func, ast.Name) and self.node.func.id == function
+
+
+def _calls(tree: ast.Module) -> Iterator[_Call]:
+    stack: list[tuple[ast.AST, tuple[_Function, ...]]] = [(tree, ())]
+    while stack:
+        node, functions = stack.pop()
+        if isinstance(node, ast.Call):
+            yield _Call(node, functions)
+        inside = (*functions, node) if isinstance(node, _FUNCTIONS) else functions
+        stack.extend((child, inside) for child in ast.iter_child_nodes(node))
+
+
+def _calls_of(hook: str, tree: ast.Module, calls: Iterable[_Call]) -> list[_Call]:
+    """Return the calls of one of numb's hooks, whatever name it was imported by, in the order of lines."""
+    names = {hook}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.asname for alias in node.names if alias.asname and alias.name == hook}
+    found = []
+    for call in calls:
+        match call.node.func:
+            case ast.Name(id=name) if name in names:
+                found.append(call)
+            case ast.Attribute(attr=name) if name == hook:
+                found.append(call)
+    return sorted(found, key=lambda call: call.position)
+
+
+def _boundary(queue: _Call, calls: Iterable[_Call]) -> _Position:
+    """Return how far the module has run when it comes to `numb_queue()`.
+
+    Inside a function, that is where the module first calls the function, or its end where no such call is seen.
+    """
+    if not queue.functions:
+        return queue.position
+    function = getattr(queue.functions[0], "name", "")
+    return min((call.position for call in calls if not call.functions and call.names(function)), default=_END)
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    """One place in a scope that gives a name its value."""
+
+    name: str
+    position: _Position
+    assigned: ast.expr | None  # the whole right side of an assignment; a loop's variable, an import, … have none
+    value: ast.expr | None  # the part of it that this name receives, where that is evident
+    in_loop: bool
+    on_branch: bool
+
+
+def _bindings(body: Iterable[ast.AST]) -> Iterator[_Binding]:
+    """Go through the bindings of one scope in the order of lines; functions and classes inside are other scopes."""
+    stack = [(node, False, False) for node in body][::-1]
+    while stack:
+        node, in_loop, on_branch = stack.pop()
+        if isinstance(node, _PLACED):
+            position = (node.lineno, node.col_offset)
+            for name, assigned, value in _bound(node):
+                yield _Binding(name, position, assigned, value, in_loop, on_branch)
+        loop = in_loop or isinstance(node, _LOOPS)
+        inner = [(child, loop, on_branch or _may_be_skipped(child, node)) for child in _same_scope(node)]
+        stack.extend(reversed(inner))
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, ast.expr | None, ast.expr | None]]:
+    """Return each name that this node itself binds, the right side of the assignment, and the name's part of it."""
+    match node:
+        case ast.Assign(targets=targets, value=assigned):
+            for target in targets:
+                for name, value in _unpacked(target, assigned):
+                    yield name, assigned, value
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as assigned):
+            yield name, assigned, assigned
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            yield name, None, None
+        case ast.alias(name=name, asname=asname):
+            yield asname or name.partition(".")[0], None, None
+        case (
+            ast.FunctionDef(name=str() as name)
+            | ast.AsyncFunctionDef(name=str() as name)
+            | ast.ClassDef(name=str() as name)
+            | ast.ExceptHandler(name=str() as name)
+            | ast.MatchAs(name=str() as name)
+            | ast.MatchStar(name=str() as name)
+        ):
+            yield name, None, None
+
+
+def _unpacked(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, ast.expr | None]]:
+    """Pair the names of `a, (b, c) = 1, (2, 3)` with their values; after a star, or without a tuple, with None."""
+    match target:
+        case ast.Name(id=name):
+            yield name, value
+        case ast.Starred(value=starred):
+            yield from _unpacked(starred, None)
+        case ast.Tuple(elts=targets) | ast.List(elts=targets):
+            values = value.elts if isinstance(value, (ast.Tuple, ast.List)) else []
+            stars = any(isinstance(item, ast.Starred) for item in (*targets, *values))
+            paired = not stars and len(targets) == len(values)
+            for inner, inner_value in zip(targets, values if paired else [None] * len(targets), strict=True):
+                yield from _unpacked(inner, inner_value)
+
+
+def _same_scope(node: ast.AST) -> Iterable[ast.AST]:
+    match node:
+        case ast.Assign(value=assigned):
+            return (assigned,)
+        case ast.AnnAssign(value=assigned):
+            return (assigned,) if assigned else ()
+        case _:
+            return () if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
+
+
+def _may_be_skipped(child: ast.AST, parent: ast.AST) -> bool:
+    """Whether a run of *parent* may leave out *child*. What a program's main guard guards is not left out."""
+    match parent:
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"), ops=[ast.Eq()]), body=body):
+            return child not in body
+        case ast.If():
+            return True
+        case _:
+            return isinstance(child, (ast.ExceptHandler, ast.match_case))
+
+
+def _constants_above(boundary: _Position, bindings: Iterable[_Binding], path: Path) -> Iterable[Found]:
+    """Return the names that hold a constant above *boundary*; one that is bound again to something else stays."""
+    found: dict[str, Found] = {}
+    for binding in bindings:
+        if binding.name.startswith("_") or binding.position >= boundary:
+            continue
+        value = NOT_LITERAL if binding.in_loop else _literal(binding.value)
+        if value is not NOT_LITERAL or binding.name in found:
+            found[binding.name] = _found(binding, value, path)
+    return found.values()
+
+
+def _replaced(bindings: Iterable[_Binding], line: float, names: Collection[str], path: Path) -> tuple[Found, ...]:
+    return tuple(
+        _found(binding, _literal(binding.value), path)
+        for binding in bindings
+        if binding.name in names and binding.position[0] > line and binding.assigned is not None
+        if not binding.in_loop and not binding.on_branch and not _mentions(binding.assigned, binding.name)
+    )
+
+
+def _mentions(expression: ast.expr, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(expression))
+
+
+def _found(binding: _Binding, value: object, path: Path) -> Found:
+    return Found(binding.name, value, str(path), int(binding.position[0]), "assignment")
+
+
+def _line(found: Found) -> int:
+    return found.line
+
+
+_Lookup: TypeAlias = Callable[[str], ast.expr | None]
+
+
+def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path) -> dict[str, Found]:
+    """Return what the dictionaries given to `numb_param()` hold; of equal keys the last, as when it is run."""
+    found: dict[str, Found] = {}
+    for call in calls:
+        lookup = _names_seen_by(call, module)
+        for argument in call.node.args:
+            for key, line, value in _members(argument, lookup):
+                found[key] = Found(key, _literal(value, lookup), str(path), line, "numb_param")
+    return found
+
+
+def _names_seen_by(call: _Call, module: Sequence[_Binding]) -> _Lookup:
+    """Return a function from a name to what it was last assigned above *call*, in the scope that the name is of."""
+    scopes = [_function_bindings(function, call.position) for function in reversed(call.functions)]
+    scopes.append([binding for binding in module if call.functions or binding.position < call.position])
+    expressions = [{binding.name: binding.value for binding in scope} for scope in scopes]
+
+    def lookup(name: str) -> ast.expr | None:
+        return next((values[name] for values in expressions if name in values), None)
+
+    return lookup
+
+
+def _function_bindings(function: _Function, above: _Position) -> list[_Binding]:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    start = (function.lineno, function.col_offset)
+    body = [function.body] if isinstance(function, ast.Lambda) else function.body
+    return [
+        *(_Binding(argument.arg, start, None, None, False, False) for argument in named if argument),
+        *(binding for binding in _bindings(body) if binding.position < above),
+    ]
+
+
+def _members(
+    node: ast.expr | None, lookup: _Lookup, seen: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, int, ast.expr]]:
+    """Go through the keys of `{"lr": lr}`, `dict(lr=lr)`, a name of either, and what these include with `**`."""
+    match node:
+        case ast.Name(id=name) if name not in seen:
+            yield from _members(lookup(name), lookup, seen | {name})
+        case ast.Dict(keys=keys, values=values):
+            for key, value in zip(keys, values, strict=True):
+                if key is None:
+                    yield from _members(value, lookup, seen)
+                elif isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.value, key.lineno, value
+        case ast.Call(func=ast.Name(id="dict"), args=included, keywords=keywords):
+            for argument in included:
+                yield from _members(argument, lookup, seen)
+            for keyword in keywords:
+                if keyword.arg is None:
+                    yield from _members(keyword.value, lookup, seen)
+                else:
+                    yield keyword.arg, keyword.lineno, keyword.value
+
+
+def _literal(node: ast.expr | None, lookup: _Lookup | None = None, depth: int = 0) -> object:
+    """Return the value of an expression made of constants, and of names of such where there is a *lookup*."""
+    if node is None or depth > MAX_LITERAL_DEPTH:
+        return NOT_LITERAL
+    match node:
+        case ast.Constant(value=None | bool() | int() | float() | str() as value):
+            return value
+        case ast.Name(id=name) if lookup:
+            return _literal(lookup(name))
+        case ast.UnaryOp(op=operator_, operand=operand):
+            return _computed(operator_, _literal(operand, lookup, depth + 1))
+        case ast.BinOp(left=left, op=operator_, right=right):
+            return _computed(operator_, _literal(left, lookup, depth + 1), _literal(right, lookup, depth + 1))
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            values = [_literal(item, lookup, depth + 1) for item in items]
+            if NOT_LITERAL in values:
+                return NOT_LITERAL
+            return values if isinstance(node, ast.List) else tuple(values)
+        case ast.Dict() | ast.Call():
+            return _literal_dict(node, lookup, depth + 1)
+        case _:
+            return NOT_LITERAL
+
+
+def _literal_dict(node: ast.Dict | ast.Call, lookup: _Lookup | None, depth: int) -> object:
+    match node:
+        case ast.Dict(keys=keys, values=values):
+            pairs = [
+                (_literal(key, lookup, depth), _literal(value, lookup, depth))
+                for key, value in zip(keys, values, strict=True)
+            ]
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(item.arg for item in keywords):
+            pairs = [(item.arg, _literal(item.value, lookup, depth)) for item in keywords]
+        case _:
+            return NOT_LITERAL
+    if any(NOT_LITERAL in pair or isinstance(pair[0], (list, tuple, dict)) for pair in pairs):
+        return NOT_LITERAL
+    return dict(pairs)
+
+
+_OPERATORS: Mapping[type[ast.AST], Callable[..., object]] = {
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+
+
+def _computed(operator_: ast.AST, *numbers: object) -> object:
+    """Return the number that Python would compute, unless it is too large to be worth it."""
+    compute = _OPERATORS.get(type(operator_))
+    if compute is None or any(type(number) not in (int, float) for number in numbers):
+        return NOT_LITERAL
+    if isinstance(operator_, ast.Pow) and _is_huge_power(*numbers):
+        return NOT_LITERAL
+    try:
+        number = compute(*numbers)
+    except ArithmeticError:  # division by zero, overflow
+        return NOT_LITERAL
+    if isinstance(number, complex) or (isinstance(number, int) and number.bit_length() > MAX_BITS):
+        return NOT_LITERAL
+    return number
+
+
+def _is_huge_power(base: object, exponent: object) -> bool:
+    return isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > MAX_BITS
