@@ -1,0 +1,285 @@
+"""What the object store promises: content under its own name, whole, written once, and checked before it is used."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numb import atomic
+from numb.errors import ObjectCorrupt, ObjectMissing, StorageFailed
+from numb.store.objects import Objects, Ref
+
+HELLO = sha256(b"hello").hexdigest()
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(tmp_path / "objects")
+
+
+def files(objects: Objects) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(objects.root)): path.read_bytes() for path in objects.root.rglob("*") if path.is_file()
+    }
+
+
+def damage(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_an_object_is_a_read_only_file_named_by_its_sha256(objects: Objects) -> None:
+    """`sha256sum` can check it, nobody changes it by accident, and nothing else stays behind."""
+    ref = objects.put(b"hello")
+
+    assert Ref(HELLO, 5) == ref
+    assert {f"{HELLO[:2]}/{HELLO}": b"hello"} == files(objects)
+    assert 0 == objects.path(HELLO).stat().st_mode & 0o222
+    assert (b"hello", [HELLO], 5) == (objects.open_verified(HELLO, 5), list(objects), objects.size())
+    objects.verify(HELLO)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8))
+def test_the_same_bytes_are_the_same_object_however_they_come(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]
+) -> None:
+    """Whole, in pieces, as a stream or from a file: one name, one file, the same bytes back."""
+    objects = Objects(tmp_path_factory.mktemp("store"))
+    whole = b"".join(chunks)
+    file = objects.root / "file"
+    file.write_bytes(whole)
+
+    refs = {
+        objects.put(whole),
+        objects.put(bytearray(whole)),
+        objects.put(memoryview(whole)),
+        objects.put(chunks),
+        objects.put(iter(chunks)),
+        objects.put_file(file),
+    }
+
+    hashed = sha256(whole).hexdigest()
+    assert {Ref(hashed, len(whole))} == refs
+    assert [hashed] == list(objects)
+    assert whole == objects.open_verified(hashed, len(whole))
+
+
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+def test_large_content_is_kept_whole(objects: Objects, size: int) -> None:
+    """Content around and above the size of a piece comes back as it was."""
+    content = os.urandom(size)
+    ref = objects.put([content[:7], content[7:]])
+
+    assert content == objects.open_verified(ref.digest, size)
+
+
+def test_what_is_there_is_not_written_again(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Putting the same bytes again opens no file for writing."""
+    objects.put(b"hello")
+
+    def no_draft(*_: object, **__: object) -> None:
+        pytest.fail("written again")
+
+    monkeypatch.setattr(atomic, "Draft", no_draft)
+
+    assert Ref(HELLO, 5) == objects.put(b"hello") == objects.put([b"hel", b"lo"])
+
+
+def test_content_that_changes_while_it_is_put_is_kept_under_its_own_name(objects: Objects) -> None:
+    """A network that trains on meanwhile: the bytes kept are those of the name, whichever they are."""
+    live = bytearray(b"x" * (3 << 20))
+
+    class Training(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[bytearray]:
+            live[0] += 1
+            return super().__iter__()
+
+    ref = objects.put(Training([live]))
+
+    objects.verify(ref.digest)
+    assert [ref.digest] == list(objects)
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [
+        "",
+        "ab",
+        "../../etc/passwd",
+        HELLO + "\n",
+        HELLO.upper(),
+        HELLO[:-1],
+        f"{HELLO}/",
+        "..",
+        "g" * 64,
+        None,
+        7,
+        "é" * 64,
+    ],
+)
+def test_a_name_that_is_none_reaches_no_path(objects: Objects, digest: str) -> None:
+    """A record from elsewhere cannot name a file outside the store."""
+    for use in (
+        objects.path,
+        objects.verify,
+        lambda it: objects.open_verified(it, 5),
+        lambda it: objects.heal(it, b""),
+    ):
+        with pytest.raises(ObjectCorrupt, match="not the name of an object"):
+            use(digest)
+    assert not objects.has(digest)
+
+
+def test_a_missing_object_says_how_to_get_it(objects: Objects) -> None:
+    """The message names the file, the hint the command."""
+    with pytest.raises(ObjectMissing) as missing:
+        objects.open_verified(HELLO, 5)
+
+    assert f"{objects.path(HELLO)} is missing" == str(missing.value)
+    assert "copy it from another .nmb/objects that has it, or: numb doctor" == missing.value.hint
+    assert not objects.has(HELLO) and [] == list(objects) and 0 == objects.size()
+
+
+def test_one_flipped_bit_is_found(objects: Objects) -> None:
+    """Bytes of the right size that are not those of the name are never handed out."""
+    objects.put(b"hello")
+    damage(objects.path(HELLO), b"hellp")
+
+    for read in (lambda: objects.open_verified(HELLO, 5), lambda: objects.verify(HELLO)):
+        with pytest.raises(ObjectCorrupt) as corrupt:
+            read()
+        found = sha256(b"hellp").hexdigest()
+        assert f"{objects.path(HELLO)} is damaged: its bytes are those of {found}" == str(corrupt.value)
+        assert "numb doctor" == corrupt.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"hell", b"hello\0"])
+def test_a_wrong_size_is_refused_before_reading(objects: Objects, content: bytes) -> None:
+    """A cut off, emptied or lengthened object is damage, and so is a record that claims another size."""
+    objects.put(b"hello")
+    damage(objects.path(HELLO), content)
+
+    with pytest.raises(ObjectCorrupt, match=f"it has {len(content)} bytes instead of 5"):
+        objects.open_verified(HELLO, 5)
+    with pytest.raises(ObjectCorrupt, match="instead of 1152921504606846976"):
+        objects.open_verified(HELLO, 1 << 60)
+    assert objects.has(HELLO) and not objects.has(HELLO, 5)
+
+
+def test_an_object_of_the_wrong_size_is_replaced_by_putting_it_again(objects: Objects) -> None:
+    """What a power cut left short is whole again after the next run with the same bytes."""
+    objects.put(b"hello")
+    damage(objects.path(HELLO), b"he")
+
+    objects.put(b"hello")
+
+    objects.verify(HELLO)
+
+
+def test_heal_replaces_what_is_damaged_by_the_true_bytes_only(objects: Objects) -> None:
+    """Bytes from elsewhere are taken if they are what the name says; others change nothing."""
+    objects.put(b"hello")
+    damage(objects.path(HELLO), b"hellp")
+    before = files(objects)
+
+    with pytest.raises(ObjectCorrupt, match="the bytes given for"):
+        objects.heal(HELLO, iter([b"hel", b"lp"]))
+    assert before == files(objects)
+
+    objects.heal(HELLO, iter([b"hel", b"lo"]))
+    assert {f"{HELLO[:2]}/{HELLO}": b"hello"} == files(objects)
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo", "dangling link", "linked folder"])
+def test_only_a_regular_file_is_an_object(objects: Objects, tmp_path: Path, kind: str) -> None:
+    """Links are not followed even to the right bytes, and a FIFO in the place of an object does not hold us."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / HELLO).write_bytes(b"hello")
+    path = objects.path(HELLO)
+    path.parent.parent.mkdir()
+    if kind == "linked folder":
+        path.parent.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.parent.mkdir()
+    match kind:
+        case "link":
+            path.symlink_to(tmp_path / "elsewhere" / HELLO)
+        case "dangling link":
+            path.symlink_to("nowhere")
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+
+    for read in (lambda: objects.open_verified(HELLO, 5), lambda: objects.verify(HELLO)):
+        with pytest.raises(ObjectCorrupt, match="it is not a regular file"):
+            read()
+    assert not objects.has(HELLO)
+
+
+def test_a_linked_folder_is_not_written_through(objects: Objects, tmp_path: Path) -> None:
+    """A store that came with somebody else's repository cannot make numb write outside it."""
+    (tmp_path / "elsewhere").mkdir()
+    objects.root.mkdir()
+    (objects.root / HELLO[:2]).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ObjectCorrupt, match="is not a directory"):
+        objects.put(b"hello")
+
+    assert [] == os.listdir(tmp_path / "elsewhere")
+
+
+def failing_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
+    """Make the n-th call that changes the disk fail; returns the list that the calls will be in."""
+    calls: list[str] = []
+
+    def counted(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            calls.append(name)
+            if len(calls) == n:
+                raise OSError(errno.ENOSPC, "full")
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("_open", "_write", "_fsync", "_replace", "_mkdir"):
+        patch.setattr(atomic, name, counted(name, getattr(atomic, name)))
+    return calls
+
+
+def test_put_is_whole_or_absent_under_every_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fault at any call, an object is whole or absent, a put that returned is there, and no temporary file stays."""
+    whole = {f"{HELLO[:2]}/{HELLO}": b"hello"}
+    returned = False
+    for n in range(1, 100):
+        objects = Objects(tmp_path / str(n))
+        with monkeypatch.context() as patch:
+            calls = failing_at(n, patch)
+            try:
+                objects.put(b"hello")
+                returned = True
+            except StorageFailed:
+                pass
+        assert files(objects) == whole if returned else files(objects) in ({}, whole)
+        if returned:
+            break
+
+    assert n == len(calls) + 1
+    assert ["_write", "_mkdir", "_open", "_fsync", "_fsync", "_replace", "_open", "_fsync"] == calls[-8:]
+
+
+def test_other_files_in_the_store_are_passed_over(objects: Objects) -> None:
+    """Left over temporary files and a user's notes are no objects."""
+    objects.put(b"hello")
+    for name in ("tmp/.object.1-2.tmp", "notes.txt", f"zz/{HELLO}", f"{HELLO[:2]}/README"):
+        (objects.root / name).parent.mkdir(exist_ok=True)
+        (objects.root / name).write_text("?")
+
+    assert [HELLO] == list(objects)
