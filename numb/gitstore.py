@@ -1,0 +1,866 @@
+"""The one door to git.
+
+Everything that runs git is here, and everything is plumbing with a private index: HEAD, the user's index, the stash, the
+configuration and the hooks are read at most. Refs move only by compare-and-swap (`update-ref <ref> <new> <old>`), so that no
+writer ever loses a commit. `revert` is the only call that writes the work tree.
+
+Git is started directly, because these calls stand on the path of every command and importing GitPython costs more than all
+of them together. Where history is read as objects and time does not matter (blobs and trees of old runs), GitPython reads it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import io
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numb import atomic, layout
+from numb.errors import BranchInUse, CommandNotFound, GitFailed, NotARepository, StorageFailed, WouldOverwrite
+from numb.record import LeftOut, Nested
+
+if TYPE_CHECKING:
+    import git
+
+OLDEST_GIT = (2, 36)  # the first with core.fsync=committed
+
+_OPTIONS = (
+    "--no-replace-objects",
+    "-c", "core.hooksPath=/dev/null",  # even plumbing fires reference-transaction and post-index-change
+    "-c", "core.fsync=committed",  # the default syncs neither loose objects nor refs
+    "-c", "core.safecrlf=false",  # or a file of mixed line ends stops the snapshot
+    "-c", "core.fsmonitor=false",
+    "-c", "core.splitIndex=false",  # or numb's index would leave shared parts in .git
+    "-c", "core.untrackedCache=false",
+    "-c", "gc.auto=0",
+    "-c", "maintenance.auto=false",
+    "-c", "advice.addEmbeddedRepo=false",
+    "-c", "core.quotePath=false",
+)  # fmt: skip
+_KEPT = frozenset(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES"))
+_FILTER_SECONDS = 30.0  # how long clean filters may take before a snapshot is taken without them
+_LOCK_SECONDS = 3.0  # how long a locked ref is tried again
+_STALE_SECONDS = 60.0  # an abandoned lock is at least this old
+
+# Names whose contents are never read into a snapshot unless the user tracks the file.
+SECRETS = (
+    ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "id_rsa*", "id_dsa*", "id_ecdsa*",
+    "id_ed25519*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd", "credentials", "credentials.*",
+    "*credentials*.json", "secrets.*", "kubeconfig", ".dockercfg", "service-account*.json",
+)  # fmt: skip
+_NOT_SECRET = ("*.pub", "*.example", "*.sample", "*.template", "*.dist", "*.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the user's HEAD stands: no commit in a new repository, no branch when it is detached."""
+
+    commit: str | None
+    branch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of the work tree, captured in a git index of its own; `tree` once it has been written."""
+
+    index: Path
+    left_out: tuple[LeftOut, ...] = ()
+    nested: tuple[Nested, ...] = ()
+    patches: Mapping[str, bytes] = field(default_factory=dict)  # by the name that `Nested.patch` says
+    notes: tuple[str, ...] = ()
+    tree: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit of the branch, oldest first when they are listed, and the text of its record if it has one."""
+
+    commit: str
+    time: int
+    record: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    commit: str | None
+    checked_out: str | None  # the work tree in which the user has the branch checked out
+
+
+class _Failed(Exception):
+    """A git command ended with an error: which, its exit code and what it said."""
+
+    def __init__(self, command: str, code: int, said: str) -> None:
+        super().__init__(said)
+        self.command, self.code, self.said = command, code, said
+
+
+@functools.cache
+def _git() -> str:
+    """The absolute path of git, never one that lies in the current folder."""
+    folders = [folder for folder in os.get_exec_path() if os.path.isabs(folder)]
+    found = shutil.which("git", path=os.pathsep.join(folders))
+    if not found:
+        raise CommandNotFound("git is not installed, or not on PATH", f"install git {_dotted(OLDEST_GIT)} or later")
+    return found
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _environment(index: Path | None = None) -> dict[str, str]:
+    """The caller's environment without what would lead git elsewhere (numb may be run from a hook or a rebase)."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _KEPT}
+    env.update(LC_ALL="C", GIT_TERMINAL_PROMPT="0", GIT_OPTIONAL_LOCKS="0")
+    if index:
+        env["GIT_INDEX_FILE"] = str(index)
+    return env
+
+
+def _start(where: Path, *arguments: str, index: Path | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [_git(), *_OPTIONS, *arguments],
+        cwd=where,
+        env=_environment(index),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _finish(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float | None = None) -> bytes:
+    try:
+        out, err = process.communicate(stdin, timeout=timeout)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    if process.returncode:
+        raise _Failed(_command(process), process.returncode, err.decode(errors="replace").strip())
+    return out
+
+
+def _command(process: subprocess.Popen[bytes]) -> str:
+    """Which of git's commands a process was."""
+    words = [str(word) for word in process.args[1 + len(_OPTIONS) :]]  # type: ignore[index, union-attr]
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _translated(failed: _Failed) -> Exception:
+    """What a failure of git means to a person."""
+    said = failed.said
+    for words in ("No space left on device", "Disk quota exceeded", "Read-only file system", "Input/output error"):
+        if words in said:
+            return StorageFailed(f"git could not write: {words}", "make room or writable, then: numb doctor --fix")
+    if "dubious ownership" in said:
+        return NotARepository(said.splitlines()[0].removeprefix("fatal: "), said.splitlines()[-1].strip())
+    if "not a git repository" in said:
+        return NotARepository("not a git repository", "git init")
+    if "must be run in a work tree" in said:
+        return NotARepository("this is a git repository without a work tree", "cd to a checked-out copy of it")
+    if "insufficient permission" in said or "Permission denied" in said:
+        return StorageFailed(f"git may not write here: {said.splitlines()[-1]}", "numb doctor")
+    first = next((line for line in said.splitlines() if line), f"exit code {failed.code}")
+    return GitFailed(f"git {failed.command} failed: {first}", "numb doctor")
+
+
+def looks_secret(path: str) -> bool:
+    name = path.rpartition("/")[2].lower()
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in _NOT_SECRET):
+        return False
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in SECRETS)
+
+
+class GitStore:
+    """One git repository, seen from one of its work trees."""
+
+    def __init__(self, toplevel: Path, git_dir: Path, common_dir: Path, branch: str = layout.DEFAULT_BRANCH) -> None:
+        self.toplevel, self.git_dir, self.common_dir, self.branch = toplevel, git_dir, common_dir, branch
+        self.ref = layout.branch_ref(branch)
+
+    @classmethod
+    def discover(cls, where: Path) -> GitStore:
+        """Find the repository that *where* lies in. Raises `NotARepository` with git's own reason."""
+        questions = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir")
+        try:
+            lines = _finish(_start(where, "rev-parse", *questions)).splitlines()
+            if len(lines) != len(questions):  # a newline in a folder's name: ask one by one
+                lines = [_finish(_start(where, "rev-parse", question))[:-1] for question in questions]
+        except _Failed as failed:
+            raise _translated(failed) from None
+        except OSError as error:
+            raise NotARepository(f"cannot look into {where}: {error.strerror}", "cd to the project") from None
+        toplevel, git_dir, common = (os.fsdecode(line) for line in lines)
+        return cls(Path(toplevel), Path(git_dir), (Path(where) / common).resolve())
+
+    def on(self, branch: str) -> GitStore:
+        """The same repository with its runs on another branch."""
+        return GitStore(self.toplevel, self.git_dir, self.common_dir, branch)
+
+    # -- running git
+
+    def _run(
+        self, *arguments: str, stdin: bytes = b"", index: Path | None = None, timeout: float | None = None
+    ) -> bytes:
+        try:
+            return _finish(_start(self.toplevel, *arguments, index=index), stdin, timeout)
+        except _Failed as failed:
+            raise _translated(failed) from failed
+
+    def _try(self, *arguments: str, index: Path | None = None, stdin: bytes = b"") -> bytes | None:
+        """The output, or None when git says no."""
+        try:
+            return _finish(_start(self.toplevel, *arguments, index=index), stdin)
+        except _Failed:
+            return None
+
+    def _text(self, *arguments: str, stdin: bytes = b"", index: Path | None = None) -> str:
+        return self._run(*arguments, stdin=stdin, index=index).decode(errors="replace").strip()
+
+    @functools.cached_property
+    def _config(self) -> dict[str, str]:
+        pairs = (
+            item.partition("\n") for item in self._run("config", "-z", "--list").decode(errors="replace").split("\0")
+        )
+        return {name: value for name, _, value in pairs if name}
+
+    @functools.cached_property
+    def repo(self) -> git.Repo:
+        """The same repository as GitPython's objects, for reading history."""
+        import git  # half of `numb list`'s time, so only where it is used
+
+        repo = git.Repo(self.toplevel)
+        repo.git.update_environment(GIT_DIR=str(self.git_dir), GIT_NO_REPLACE_OBJECTS="1", LC_ALL="C")
+        return repo
+
+    def version(self) -> tuple[int, ...]:
+        found = re.search(r"(\d+)\.(\d+)", self._text("version"))
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+    # -- where things stand
+
+    def head(self) -> Head:
+        asked = (
+            _start(self.toplevel, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"),
+            _start(self.toplevel, "symbolic-ref", "--quiet", "--short", "HEAD"),
+        )
+        commit, branch = (process.communicate()[0] for process in asked)
+        return Head(
+            commit.decode().strip() if commit else None, branch.decode(errors="replace").strip() if branch else None
+        )
+
+    def tip(self) -> Tip:
+        """The newest commit of the branch of the runs."""
+        shown = self._text("for-each-ref", "--format=%(objectname) %(worktreepath)", self.ref)
+        for line in shown.splitlines():
+            commit, _, checked_out = line.partition(" ")
+            return Tip(commit, checked_out or None)
+        return Tip(None, None)
+
+    def branch_is_ours(self) -> bool:
+        """Whether the branch is one that numb made: its first commit says so."""
+        roots = self._text("rev-list", "--first-parent", "--max-parents=0", self.ref).splitlines()
+        return bool(roots) and "Numb-Kind: root" in self._text("log", "-1", "--format=%B", roots[-1])
+
+    def blocking_branches(self) -> list[str]:
+        """Branches below `numb/`, or above it, that make the branch impossible."""
+        inside = self._text("for-each-ref", "--format=%(refname:short)", self.ref + "/").splitlines()
+        above = [
+            parent
+            for parent in self._prefixes()
+            if self._try("rev-parse", "--verify", "--quiet", layout.branch_ref(parent))
+        ]
+        return inside + above
+
+    def _prefixes(self) -> list[str]:
+        parts = self.branch.split("/")
+        return ["/".join(parts[:n]) for n in range(1, len(parts))]
+
+    def valid_branch(self) -> bool:
+        return self._try("check-ref-format", "--branch", self.branch) is not None
+
+    def remote_branches(self) -> list[str]:
+        """The same branch as the remotes had it when they were last fetched."""
+        return self._text("for-each-ref", "--format=%(objectname)", f"refs/remotes/*/{self.branch}").split()
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        return self._try("merge-base", "--is-ancestor", old, new) is not None
+
+    def has(self, commit: str) -> bool:
+        return self._try("cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+    def resolve_tag(self, name: str) -> str | None:
+        """The commit that a tag of the user's points to."""
+        if self._try("check-ref-format", f"refs/tags/{name}") is None:
+            return None
+        found = self._try("rev-parse", "--verify", "--quiet", "--end-of-options", f"refs/tags/{name}^{{commit}}")
+        return found.decode().strip() if found else None
+
+    # -- taking a snapshot
+
+    def capture(self, index: Path, seed: Path, *, max_bytes: int, exclude: Sequence[str] = ()) -> Snapshot:
+        """Bring the git index *index* to the state of the work tree: what `git add -A` would record, to the letter.
+
+        *seed* is numb's index of an earlier time, copied for its stat cache when it exists. Untracked files above
+        *max_bytes*, that look like a secret or match *exclude* stay out and are named in the result. The user's index is
+        read, never copied: its assume-unchanged bits would hide edits.
+        """
+        try:
+            return self._capture(index, seed, max_bytes, exclude)
+        except (_Failed, GitFailed):
+            # A damaged seed, or a file that came and went: once more from HEAD.
+            index.unlink(missing_ok=True)
+            try:
+                return self._capture(index, index, max_bytes, exclude)
+            except _Failed as failed:
+                raise _translated(failed) from failed
+
+    def _capture(self, index: Path, seed: Path, max_bytes: int, exclude: Sequence[str]) -> Snapshot:
+        atomic.copy_cache(seed, index)
+        if not index.exists():
+            self._try("read-tree", "HEAD", index=index)
+        questions = (
+            _start(self.toplevel, "ls-files", "-z", "-v", "-s"),
+            _start(self.toplevel, "ls-files", "-z", "-o", "--exclude-standard"),
+            _start(self.toplevel, "ls-files", "-z", index=index),
+        )
+        tracked, untracked, known = (_finish(process).split(b"\0")[:-1] for process in questions)
+        listing = _Listing.of(tracked)
+        chosen, left_out, embedded = self._choose(untracked, max_bytes, exclude)
+        gone = set(known) - listing.paths - set(chosen)
+        if gone:
+            self._run("update-index", "-z", "--force-remove", "--stdin", index=index, stdin=_joined(gone))
+        paths = sorted((listing.paths | set(chosen)) - listing.absent(self.toplevel))
+        notes = self._update(index, paths)
+        self._keep_absent(index, listing)
+        nested, patches, more = self._nested([*listing.gitlinks, *embedded], index.parent, max_bytes, exclude)
+        return Snapshot(index, tuple(left_out), nested, patches, (*notes, *more))
+
+    def _choose(
+        self, untracked: Iterable[bytes], max_bytes: int, exclude: Sequence[str]
+    ) -> tuple[list[bytes], list[LeftOut], list[bytes]]:
+        chosen, left_out, embedded = [], [], []
+        folder = layout.FOLDER.encode()
+        for path in untracked:
+            if path == folder or path.startswith(folder + b"/"):
+                continue
+            if path.endswith(b"/"):
+                embedded.append(path[:-1])
+                continue
+            why, size = self._unwanted(path, max_bytes, exclude)
+            if why:
+                left_out.append(LeftOut(os.fsdecode(path), size, why))
+            else:
+                chosen.append(path)
+        heads = [path for path in embedded if _has_commit(self.toplevel, path)]
+        return chosen + heads, left_out, embedded
+
+    def _unwanted(self, path: bytes, max_bytes: int, exclude: Sequence[str]) -> tuple[str | None, int]:
+        try:
+            size = os.lstat(os.path.join(os.fsencode(self.toplevel), path)).st_size
+        except OSError:
+            return None, 0  # it has gone since; update-index sees that too
+        text = os.fsdecode(path)
+        if size > max_bytes:
+            return f"larger than {max_bytes / 1e6:g} MB", size
+        if looks_secret(text):
+            return "looks like a secret", size
+        if any(fnmatch.fnmatchcase(text, pattern) for pattern in exclude):
+            return "excluded by nmb.json", size
+        return None, size
+
+    def _update(self, index: Path, paths: list[bytes]) -> list[str]:
+        """Record *paths* as they are on disk. What cannot be read is left out and named; filters that fail are skipped."""
+        notes: list[str] = []
+        options: list[str] = []
+        # No repository has a filter by default, so that this costs nothing unless somebody asked for one.
+        patience = _FILTER_SECONDS if any(name.startswith("filter.") for name in self._config) else None
+        while True:
+            arguments = [*options, "update-index", "-z", "--add", "--remove", "--replace", "--stdin"]
+            try:
+                _finish(_start(self.toplevel, *arguments, index=index), _joined(paths), patience)
+                return notes
+            except (_Failed, subprocess.TimeoutExpired) as failed:
+                said = failed.said if isinstance(failed, _Failed) else "filter"
+                _remove_lock(index)
+                if "filter" in said and not options and self._filters_off():
+                    options = self._filters_off()
+                    notes.append("filters: skipped, because a clean filter failed or took too long")
+                    continue
+                culprit = self._culprit(said, paths)
+                if culprit is None:
+                    raise
+                paths = [path for path in paths if path != culprit]
+                self._run("update-index", "-z", "--force-remove", "--stdin", index=index, stdin=_joined([culprit]))
+                notes.append(f"{os.fsdecode(culprit)}: cannot be read, so it is not in the snapshot")
+
+    def _filters_off(self) -> list[str]:
+        names = {
+            match[1]
+            for name in self._config
+            if (match := re.fullmatch(r"filter\.(.*)\.(?:clean|process|required)", name, re.S))
+        }
+        return [
+            word
+            for name in sorted(names)
+            for word in (
+                "-c",
+                f"filter.{name}.clean=",
+                "-c",
+                f"filter.{name}.process=",
+                "-c",
+                f"filter.{name}.required=false",
+            )
+        ]
+
+    def _culprit(self, said: str, paths: list[bytes]) -> bytes | None:
+        """Which path stopped `update-index`."""
+        named = re.search(r"Unable to process path (.*)", said)
+        if named and (path := os.fsencode(named[1])) in paths:
+            return path
+        return next((path for path in paths if not _readable(os.path.join(os.fsencode(self.toplevel), path))), None)
+
+    def _keep_absent(self, index: Path, listing: _Listing) -> None:
+        """Files outside a sparse checkout are not deleted: they stay as the user's index has them."""
+        absent = listing.absent(self.toplevel)
+        if absent:
+            lines = b"".join(listing.entries[path] + b"\t" + path + b"\0" for path in sorted(absent))
+            self._run("update-index", "-z", "--index-info", index=index, stdin=lines)
+
+    def _nested(
+        self, paths: Iterable[bytes], scratch: Path, max_bytes: int, exclude: Sequence[str]
+    ) -> tuple[tuple[Nested, ...], dict[str, bytes], list[str]]:
+        """What submodules and other repositories inside the work tree hold beyond their HEAD, as patches."""
+        found: list[Nested] = []
+        patches: dict[str, bytes] = {}
+        notes: list[str] = []
+        for path in paths:
+            where = self.toplevel / os.fsdecode(path)
+            if not (where / ".git").exists():
+                continue
+            name = os.fsdecode(path)
+            inner = GitStore.discover(where)
+            head = inner.head().commit
+            if head is None:
+                notes.append(f"{name}: a git repository without a commit, so its files are not in the snapshot")
+                found.append(Nested(name, None))
+                continue
+            patch = (
+                inner.difference(scratch / f"nested-{len(found)}", head, max_bytes, exclude)
+                if inner.is_dirty()
+                else b""
+            )
+            file = f"nested/{len(found)}.patch" if patch else None
+            if file:
+                patches[file] = patch
+            found.append(Nested(name, head, file))
+        return tuple(found), patches, notes
+
+    def is_dirty(self) -> bool:
+        return bool(self._run("status", "--porcelain", "-z", "--ignore-submodules=none"))
+
+    def difference(self, index: Path, base: str, max_bytes: int, exclude: Sequence[str]) -> bytes:
+        """The patch from *base* to the work tree, untracked files included."""
+        snapshot = self.capture(index, index, max_bytes=max_bytes, exclude=exclude)
+        patch = self.patch(base, self.write_tree(snapshot.index))
+        index.unlink(missing_ok=True)
+        return patch
+
+    def write_tree(self, index: Path) -> str:
+        return self._text("write-tree", index=index)
+
+    # -- commits
+
+    @functools.cached_property
+    def _identity(self) -> dict[str, str]:
+        """The user's name if git has one: a commit of numb's must not fail for want of it."""
+        name, email = self._config.get("user.name", ""), self._config.get("user.email", "")
+        return {"name": name.strip("<> \n") or "numb", "email": email.strip("<> \n") or "numb@localhost"}
+
+    def _commit(self, tree: str, parents: Sequence[str], message: str, when: float) -> str:
+        """Write a commit object and nothing else. `commit-tree` neither signs nor runs hooks."""
+        who = f"{self._identity['name']} <{self._identity['email']}> {int(when)} +0000"
+        lines = [
+            f"tree {tree}",
+            *(f"parent {parent}" for parent in parents),
+            f"author {who}",
+            f"committer {who}",
+            "",
+            message,
+        ]
+        content = "\n".join(lines).rstrip("\n") + "\n"
+        return self._text(
+            "hash-object", "-w", "-t", "commit", "--stdin", stdin=content.encode(errors="surrogateescape")
+        )
+
+    def pin(self, run_id: str, tree: str, base: str | None, when: float) -> str:
+        """Keep a snapshot from `git gc --prune=now` until its run is on the branch."""
+        commit = self._commit(tree, [base] if base else [], f"snapshot of {run_id}\n", when)
+        self._run("update-ref", layout.pin_ref(run_id), commit)
+        return commit
+
+    def unpin(self, run_id: str) -> None:
+        self._run("update-ref", "-d", layout.pin_ref(run_id))
+
+    def load_pin(self, run_id: str, index: Path) -> None:
+        """Make *index* hold the pinned snapshot of a run."""
+        self._run("read-tree", layout.pin_ref(run_id), index=index)
+
+    def pins(self) -> dict[str, str]:
+        """The pinned snapshots: run id to commit. A pin whose commit is gone has an empty one."""
+        shown = self._text("for-each-ref", "--format=%(refname) %(objectname)", layout.PINS)
+        pairs = (line.split(" ") for line in shown.splitlines())
+        return {name.removeprefix(layout.PINS): commit if self.has(commit) else "" for name, commit in pairs}
+
+    def tree_with_record(self, index: Path, folder: Path, reused: Mapping[str, str]) -> str:
+        """The tree of a run: the snapshot in *index*, and the files of *folder* below `.nmb/run/`.
+
+        *reused* names blobs that are in the repository already, by their name in the record.
+        """
+        names = sorted(
+            p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()
+        )
+        out = _finish(
+            _start(folder, f"--git-dir={self.git_dir}", "hash-object", "-w", "--no-filters", "--stdin-paths"),
+            "".join(name + "\n" for name in names).encode(),
+        )
+        blobs = dict(zip(names, out.decode().split(), strict=True)) | dict(reused)
+        lines = b"".join(
+            f"100644 {blob}\t{layout.RECORD_FOLDER}/{name}".encode() + b"\0" for name, blob in sorted(blobs.items())
+        )
+        self._run("update-index", "-z", "--add", "--index-info", index=index, stdin=lines)
+        return self.write_tree(index)
+
+    def write_record(self, index: Path, folder: Path, reused: Mapping[str, str] | None = None) -> str:
+        try:
+            return self.tree_with_record(index, folder, reused or {})
+        except _Failed as failed:
+            raise _translated(failed) from failed
+
+    def empty_tree(self) -> str:
+        return self._text("mktree")
+
+    def append(
+        self,
+        tree: str,
+        message: str,
+        when: float,
+        base: str | None = None,
+        last_known: Callable[[], str | None] = lambda: None,
+    ) -> str:
+        """Put one commit on the branch: first parent the branch's tip, second *base*, whoever else writes at the same time.
+
+        Returns the commit. *last_known* tells a commit to go on from when the branch has gone. Raises `BranchInUse` when the user has
+        the branch checked out (moving it would show their files as deleted).
+        """
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            tip = self.tip()
+            if tip.checked_out:
+                raise BranchInUse(
+                    f"branch {self.branch} is checked out in {tip.checked_out}, so it is not moved; the run is safe in .nmb",
+                    "git switch -, then: numb doctor --fix",
+                )
+            before = tip.commit or self._resurrected(last_known()) or self._root(when)
+            commit = self._commit(tree, [before, *([base] if base else [])], message, when)
+            if self._move(commit, tip.commit, deadline):
+                return commit
+
+    def _resurrected(self, commit: str | None) -> str | None:
+        return commit if commit and self.has(commit) else None
+
+    def _root(self, when: float) -> str:
+        message = "numb: the runs of this repository, one commit each\n\nNumb-Kind: root\nNumb-Format: 1\n"
+        return self._commit(self.empty_tree(), [], message, when)
+
+    def found(self, when: float) -> str | None:
+        """Make the branch if it is not there: from a remote's, when one was fetched. Returns the new tip, or None."""
+        if self.tip().commit:
+            return None
+        start = next(iter(self.remote_branches()), None) or self._root(when)
+        self._move(start, None, time.monotonic() + _LOCK_SECONDS)
+        return start
+
+    def _move(self, new: str, old: str | None, deadline: float) -> bool:
+        """Compare-and-swap the branch. False when somebody else was faster; a lock that stays is looked into."""
+        try:
+            message = ["-m", "numb", "--create-reflog"]
+            _finish(_start(self.toplevel, "update-ref", *message, self.ref, new, old or "0" * len(new)))
+        except _Failed as failed:
+            if "is at" in failed.said or "but expected" in failed.said or "reference already exists" in failed.said:
+                return False
+            if not ("File exists" in failed.said or "unable to lock" in failed.said.lower()):
+                raise _translated(failed) from failed
+            if time.monotonic() > deadline and not self.remove_stale_lock():
+                raise GitFailed(
+                    f"{self.lock} is there, so git cannot move the branch; the run is safe in .nmb",
+                    "numb doctor --fix, once no git command is running",
+                ) from None
+            time.sleep(random.uniform(0.005, 0.05))
+            return False
+        return True
+
+    def remove_stale_lock(self, patience: float = _STALE_SECONDS) -> bool:
+        """Remove the lock of the branch that a killed git has left: old enough, and open in no process (4% of kills)."""
+        lock = self.lock
+        try:
+            status = lock.stat()
+        except OSError:
+            return True  # it has gone
+        if time.time() - status.st_mtime < patience or _is_open(status):
+            return False
+        lock.unlink(missing_ok=True)
+        return True
+
+    @property
+    def lock(self) -> Path:
+        """What git holds while it moves the branch."""
+        return Path(f"{self.common_dir / self.ref}.lock")
+
+    def restore(self, commit: str | None, when: float) -> None:
+        """Make the branch again, at *commit* or empty."""
+        self._move(commit or self._root(when), None, time.monotonic() + _LOCK_SECONDS)
+
+    def first_parent(self, commit: str) -> str | None:
+        found = self._try("rev-parse", "--verify", "--quiet", f"{commit}^1")
+        return found.decode().strip() if found else None
+
+    def tracked_below(self, folder: str) -> int:
+        """How many files the user's index has below *folder*."""
+        return len(self._run("ls-files", "-z", "--", folder).split(b"\0")) - 1
+
+    def delete_branch(self) -> str | None:
+        """Delete the branch and every pin; returns the commit that it pointed to."""
+        tip = self.tip()
+        for run_id in self.pins():
+            self.unpin(run_id)
+        if tip.commit:
+            self._run("update-ref", "-d", self.ref, tip.commit)
+        return tip.commit
+
+    # -- reading runs
+
+    def entries(self, tip: str, since: str | None = None) -> Iterator[Entry]:
+        """The commits of the branch up to *tip* that are not reachable from *since*, oldest first, with their records.
+
+        Follows first parents, and both parents of a join. Two processes, however many runs.
+        """
+        commits: dict[str, int] = {}
+        waiting = [tip]
+        while waiting:
+            exclude = [f"^{since}"] if since else []
+            walked = self._run("log", "--first-parent", "--format=%H %ct %P%x09%s", waiting.pop(), *exclude, "--")
+            for line in walked.decode(errors="replace").splitlines():
+                words, _, subject = line.partition("\t")
+                commit, seconds, *parents = words.split()
+                if commit in commits:
+                    break
+                commits[commit] = int(seconds)
+                if subject.startswith("join ") and len(parents) > 1:
+                    waiting.append(parents[1])
+        names = list(reversed(commits))
+        records = self._blobs(f"{commit}:{layout.RECORD_FOLDER}/record.json" for commit in names)
+        for commit, text in zip(names, records, strict=True):
+            yield Entry(commit, commits[commit], text)
+
+    def _blobs(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """The blobs of these names, None for what is missing; git looks for the next ones while one is read."""
+        with tempfile.TemporaryFile() as asked:
+            asked.write("".join(f"{name}\n" for name in names).encode())
+            asked.seek(0)
+            process = subprocess.Popen(
+                [_git(), *_OPTIONS, "cat-file", "--batch", "--buffer"],
+                cwd=self.toplevel,
+                env=_environment(),
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        with process, process.stdout or io.BytesIO() as out:
+            while header := out.readline():
+                words = header.rsplit(b" ", 2)
+                if len(words) != 3 or not words[2].strip().isdigit():
+                    yield None
+                    continue
+                content = out.read(int(words[2]) + 1)[:-1]
+                yield content if words[1] == b"blob" else None
+
+    def record_files(self, commit: str) -> dict[str, bytes]:
+        """The files of a run's record by name. Only plain files: links and submodules are never followed."""
+        try:
+            folder = self.repo.commit(commit).tree / layout.RECORD_FOLDER
+        except (KeyError, ValueError, OSError):
+            return {}
+        blobs = [item for item in folder.traverse() if item.type == "blob" and item.mode == 0o100644]  # type: ignore[union-attr]
+        return {os.path.relpath(blob.path, layout.RECORD_FOLDER): blob.data_stream.read() for blob in blobs}  # type: ignore[union-attr]
+
+    def read(self, commit: str, name: str) -> bytes | None:
+        """One file of a run's record, or None."""
+        return next(self._blobs([f"{commit}:{layout.RECORD_FOLDER}/{name}"]))
+
+    def blob(self, commit: str, name: str) -> str | None:
+        """The id of one file of a run's record, so that another run can have the same file without writing it."""
+        found = self._try("rev-parse", "--verify", "--quiet", f"{commit}:{layout.RECORD_FOLDER}/{name}")
+        return found.decode().strip() if found else None
+
+    def patch(self, old: str, new: str, *, color: bool = False) -> bytes:
+        """What changed from one tree or commit to another, without numb's own record, as `git apply` reads it."""
+        shown = ("diff", "--binary", "--no-ext-diff", "--no-textconv", f"--color={'always' if color else 'never'}")
+        return self._run(*shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
+
+    def changed(self, old: str, new: str) -> list[str]:
+        """The paths that differ between two trees or commits."""
+        shown = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff")
+        out = self._run(*shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
+        return [os.fsdecode(path) for path in out.split(b"\0") if path]
+
+    def snapshot_tree(self, commit: str) -> str:
+        """The tree of a run without numb's record: the project exactly as it ran."""
+        listed = self._run("ls-tree", "-z", "--full-tree", commit).split(b"\0")
+        forbidden = (layout.FOLDER.encode(), b".git", b"..", b".")  # a commit may come from anywhere (M16)
+        kept = [line for line in listed if line and line.partition(b"\t")[2].lower() not in forbidden]
+        return self._text("mktree", "-z", "--missing", stdin=b"".join(line + b"\0" for line in kept))
+
+    # -- writing the work tree
+
+    def collisions(self, current: str, wanted: str) -> list[bytes]:
+        """Files of *wanted* that lie on disk without being in *current*: ignored or left out today, tracked then."""
+        here, there = (
+            set(self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree).split(b"\0"))
+            for tree in (current, wanted)
+        )
+        root = os.fsencode(self.toplevel)
+        return sorted(path for path in there - here if path and os.path.lexists(os.path.join(root, path)))
+
+    def add(self, index: Path, paths: Iterable[bytes]) -> str:
+        """Record *paths* in an index whatever they are, and return its tree."""
+        self._run("update-index", "-z", "--add", "--replace", "--stdin", index=index, stdin=_joined(paths))
+        return self.write_tree(index)
+
+    def switch(self, index: Path, current: str, wanted: str) -> None:
+        """Bring the work tree from *current*, which *index* holds, to *wanted*. HEAD and the user's index stay.
+
+        Files that are in neither are not touched. Raises `WouldOverwrite`, having changed nothing, when a file changed since
+        *index* was made, or stands in the way.
+        """
+        try:
+            _finish(_start(self.toplevel, "read-tree", "-m", "-u", current, wanted, index=index))
+        except _Failed as failed:
+            lines = [line.strip() for line in failed.said.splitlines() if line.strip()]
+            if any(
+                words in failed.said
+                for words in ("not uptodate", "would be overwritten", "would be removed", "would lose")
+            ):
+                raise WouldOverwrite(
+                    f"nothing was changed: {lines[0].removeprefix('error: ')}", "close what writes to it, and try again"
+                ) from None
+            raise _translated(failed) from failed
+
+    def export(self, index: Path, tree: str, target: Path) -> None:
+        """Write the files of *tree* into the empty directory *target*, as a checkout would."""
+        self._run("read-tree", tree, index=index)
+        try:
+            _finish(_start(self.toplevel, "checkout-index", "-a", "-f", f"--prefix={target}/", index=index))
+        except _Failed as failed:
+            raise _translated(failed) from failed
+
+    def apply(self, index: Path, base: str, patch: bytes) -> str:
+        """The tree that *patch* makes of the commit *base*."""
+        self._run("read-tree", base, index=index)
+        self._run("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=patch)
+        return self.write_tree(index)
+
+    # -- health
+
+    def fsck(self, tip: str) -> list[str]:
+        """What is missing or damaged among the objects that *tip* reaches."""
+        try:
+            _finish(_start(self.toplevel, "rev-list", "--objects", "--quiet", tip))
+        except _Failed as failed:
+            return failed.said.splitlines()
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The user's index: every path, its entry (`mode blob stage`), and the marks that git keeps."""
+
+    entries: dict[bytes, bytes]
+    skipped: frozenset[bytes]
+    gitlinks: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, lines: Iterable[bytes]) -> _Listing:
+        entries: dict[bytes, bytes] = {}
+        skipped, gitlinks = [], []
+        folder = layout.FOLDER.encode()
+        for line in lines:
+            words, _, path = line.partition(b"\t")
+            mark, _, entry = words.partition(b" ")
+            if path.startswith(folder + b"/") or path == folder:
+                continue
+            entries[path] = entry
+            if mark in (b"S", b"s"):
+                skipped.append(path)
+            if entry.startswith(b"160000"):
+                gitlinks.append(path)
+        return cls(entries, frozenset(skipped), tuple(gitlinks))
+
+    @property
+    def paths(self) -> set[bytes]:
+        return set(self.entries)
+
+    def absent(self, root: Path) -> set[bytes]:
+        """Files that a sparse checkout leaves out of the work tree."""
+        where = os.fsencode(root)
+        return {path for path in self.skipped if not os.path.lexists(os.path.join(where, path))}
+
+
+def _joined(paths: Iterable[bytes]) -> bytes:
+    return b"".join(path + b"\0" for path in paths)
+
+
+def _remove_lock(index: Path) -> None:
+    """An interrupted update leaves the lock of an index that nobody else uses."""
+    index.with_name(index.name + ".lock").unlink(missing_ok=True)
+
+
+def _has_commit(root: Path, path: bytes) -> bool:
+    where = root / os.fsdecode(path)
+    try:
+        return GitStore.discover(where).head().commit is not None
+    except NotARepository:
+        return False
+
+
+def _readable(path: bytes) -> bool:
+    return os.path.islink(path) or not os.path.exists(path) or (not os.path.isdir(path) and os.access(path, os.R_OK))
+
+
+def _is_open(status: os.stat_result) -> bool:
+    """Whether any process has the file open; True where that cannot be seen."""
+    processes = Path("/proc")
+    if not (processes / "self").exists():
+        return True
+    for fd in processes.glob("[0-9]*/fd/*"):
+        try:
+            found = os.stat(fd)
+        except OSError:
+            continue
+        if (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
+            return True
+    return False
+
+
+def with_tree(snapshot: Snapshot, tree: str) -> Snapshot:
+    return replace(snapshot, tree=tree)
