@@ -1,0 +1,221 @@
+"""Measure what numb promises to cost. Every figure is a median, and every target a ratio to something in the same run.
+
+python bench/run.py            everything
+python bench/run.py list       only the measurements whose name contains `list`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from numb import record
+from numb.gitstore import GitStore
+from numb.record import Model, Run, RunId
+from numb.store.index import Index
+
+HERE = Path(__file__).parent
+PYTHON = sys.executable
+NUMB = [PYTHON, "-m", "numb"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement beside what it may cost."""
+
+    name: str
+    seconds: float
+    limit: float
+    meaning: str
+
+
+def seconds(work: Callable[[], object], times: int, before: Callable[[], object] = lambda: None) -> float:
+    """The median duration of *work*."""
+    measured = []
+    for _ in range(times):
+        before()
+        start = time.perf_counter()
+        work()
+        measured.append(time.perf_counter() - start)
+    return statistics.median(measured)
+
+
+def run(*command: str, cwd: Path | None = None) -> None:
+    subprocess.run(command, cwd=cwd, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="numb-bench-") as path:
+        yield Path(path)
+
+
+def repository(root: Path) -> None:
+    run("git", "init", "-q", "-b", "main", ".", cwd=root)
+    run("git", "config", "user.name", "bench", cwd=root)
+    run("git", "config", "user.email", "bench@localhost", cwd=root)
+
+
+def import_click() -> float:
+    return seconds(lambda: run(PYTHON, "-c", "import click"), 15)
+
+
+def startup() -> Iterator[Figure]:
+    """`numb --version`, and `import numb` in a script."""
+    click = import_click()
+    yield Figure("numb --version", seconds(lambda: run(*NUMB, "--version"), 15), 2 * click, "2 x import click")
+    bare = seconds(lambda: run(PYTHON, "-c", "pass"), 15)
+    numb = seconds(lambda: run(PYTHON, "-c", "from numb import numb_model"), 15)
+    yield Figure("import numb", numb - bare, 0.010 * click / 0.031, "10 ms where import click takes 31 ms")
+
+
+def overhead() -> Iterator[Figure]:
+    """The digits example, plain and under numb, in turns."""
+    with folder() as root:
+        shutil.copytree(HERE.parent / "examples" / "digits", root, dirs_exist_ok=True)
+        script = (root / "train.py").read_text().replace("epochs = 8", "epochs = 1")
+        (root / "train.py").write_text(script)
+        (root / "nmb.json").write_text(json.dumps({"version": 1, "train": {"command": [PYTHON, "train.py"]}}))
+        (root / ".gitignore").write_text("__pycache__/\n")
+        repository(root)
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "digits", cwd=root)
+        plain: list[float] = []
+        known: list[float] = []
+        new: list[float] = []
+        torch = seconds(lambda: run(PYTHON, "-c", "import torch"), 5)
+        for _ in range(9):
+            run(*NUMB, "init", cwd=root)
+            plain.append(seconds(lambda: run(PYTHON, "train.py", cwd=root), 1))
+            new.append(seconds(lambda: run(*NUMB, "train", "--again", cwd=root), 1))
+            known.append(seconds(lambda: run(*NUMB, "train", "--again", cwd=root), 1))
+            nmb = (root / "nmb.json").read_text()
+            run(*NUMB, "deinit", "--yes", cwd=root)
+            (root / "nmb.json").write_text(nmb)
+        scale = f"where import torch takes 0.75 s; here it takes {torch:.2f} s"
+        base = statistics.median(plain)
+        yield Figure("run, known architecture", statistics.median(known) - base, 0.2 * torch / 0.75, f"0.2 s {scale}")
+        yield Figure("run, new architecture", statistics.median(new) - base, 0.4 * torch / 0.75, f"0.4 s {scale}")
+
+
+def fill(root: Path, count: int) -> None:
+    """Put *count* runs on the branch, as numb would have."""
+    dice = random.Random(0)
+    run(*NUMB, "init", cwd=root)
+    tip = subprocess.run(
+        ["git", "rev-parse", "numb"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    stream = []
+    for number in range(count):
+        started = 1_700_000_000 + number * 60
+        model = Model(f"{number % 7:016x}", "graph", "Net", 12345)
+        params = {"lr": dice.choice([0.1, 0.01, 0.001]), "seed": number, "layers": number % 5, "name": "adam"}
+        kept = Run(
+            RunId.new(started), record.TRAIN, started, record.COMPLETE, seconds=60.0, command=("python", "train.py"),
+            models={"Net": model}, params=params, results={"accuracy": dice.random(), "loss": dice.random()}, host="bench",
+            graph="graph.onnx",
+        )  # fmt: skip
+        text = record.dumps(kept.to_json(), indent=1)
+        message = record.subject(kept)
+        stream.append(
+            f"commit refs/heads/numb\nmark :{number + 1}\ncommitter b <b@b> {started} +0000\n"
+            f"data {len(message.encode())}\n{message}\nfrom {f':{number}' if number else tip}\n"
+            f"M 100644 inline .nmb/run/record.json\ndata {len(text.encode())}\n{text}\n"
+        )
+    subprocess.run(["git", "fast-import", "--quiet", "--force"], cwd=root, input="".join(stream).encode(), check=True)
+
+
+def listing() -> Iterator[Figure]:
+    """`numb list` with 10,000 runs, and its index from nothing."""
+    with folder() as root:
+        repository(root)
+        (root / "nmb.json").write_text('{"version": 1}')
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "bench", cwd=root)
+        fill(root, 10_000)
+        git = GitStore.discover(root)
+        path = root / ".nmb" / "index.sqlite"
+
+        def build() -> None:
+            index = Index(path)
+            tip = git.tip().commit or ""
+            index.extend(((entry.commit, entry.record) for entry in git.entries(tip)), tip)
+            index.close()
+
+        yield Figure("index of 10,000 runs", seconds(build, 5, lambda: path.unlink(missing_ok=True)), 1.0, "1 s")
+        click = import_click()
+        took = seconds(lambda: run(*NUMB, "list", cwd=root), 15)
+        yield Figure("numb list, 10,000 runs", took, 3 * click, "3 x import click")
+
+
+def snapshot() -> Iterator[Figure]:
+    """2,000 files of which 10 have changed, and going back to them."""
+    with folder() as root:
+        repository(root)
+        for number in range(2000):
+            path = root / f"d{number % 40}" / f"f{number}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"# {number}\n" * 40)
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "files", cwd=root)
+        (root / "nmb.json").write_text(json.dumps({"version": 1, "train": {"command": ["true"]}}))
+        run(*NUMB, "init", cwd=root)
+        run(*NUMB, "train", cwd=root)
+        git = GitStore.discover(root)
+        seed, index = root / ".nmb" / "index", root / ".nmb" / "bench-index"
+
+        def edit() -> None:
+            for number in range(10):
+                (root / f"d{number}" / f"f{number}.py").write_text(f"# {random.random()}\n")
+
+        def take() -> None:
+            taken = GitStore.discover(root).capture(index, seed, max_bytes=1 << 24)
+            git.write_tree(taken.index)
+
+        yield Figure("snapshot, 2,000 files", seconds(take, 15, edit), 0.060, "60 ms")
+
+        run("git", "branch", "old", cwd=root)
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "edited", cwd=root)
+        checkout = seconds(
+            lambda: run("git", "checkout", "-q", "-", cwd=root),
+            7,
+            lambda: run("git", "checkout", "-q", "old", cwd=root),
+        )
+        run("git", "checkout", "-q", "main", cwd=root)
+        took = seconds(lambda: run(*NUMB, "revert", "@", cwd=root), 7, edit)
+        yield Figure("numb revert, 2,000 files", took, 5 * checkout, "5 x git checkout")
+
+
+def main() -> int:
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    missed = 0
+    for measure in (startup, snapshot, listing, overhead):
+        if wanted not in measure.__name__:
+            continue
+        for figure in measure():
+            met = figure.seconds <= figure.limit
+            missed += not met
+            verdict = "met" if met else "MISSED"
+            print(
+                f"{figure.name:<26} {figure.seconds * 1000:8.1f} ms   limit {figure.limit * 1000:8.1f} ms  {verdict:<7}"
+                f"({figure.meaning})",
+                flush=True,
+            )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

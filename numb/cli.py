@@ -1,0 +1,452 @@
+"""The commands. Each parses, calls one method of `Project`, and renders what came back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from numb.errors import NumbError, ProblemsFound, Usage
+from numb.version import __version__
+
+if TYPE_CHECKING:
+    from numb.project import Ended, Project
+    from numb.record import Run
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+class Terminal:
+    """How a command speaks: on stderr, and it asks only when somebody can answer."""
+
+    def say(self, line: str) -> None:
+        _say(f"numb: {line}")
+
+    def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
+        from numb.view import table
+
+        if not _attended():
+            return None
+        results = " ".join(f"{k}={v}" for k, v in earlier.results.items())
+        _say(f"{table.plain(earlier.network)} was trained with these hyperparameters before:")
+        _say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {table.plain(results)}".rstrip())
+        _say(f"  code: {_changes(changed)}")
+        return click.confirm("Train it again?", default=False, err=True)
+
+    def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
+        from numb.view import table
+
+        if not _attended():
+            return None
+        _say(table.choices([(run, results.get(run.id, {})) for run in runs]))
+        number = click.prompt("Trial which run?", type=click.IntRange(1, len(runs)), default=len(runs), err=True)
+        return runs[int(number) - 1]
+
+
+def _now() -> float:
+    import time
+
+    return time.time()
+
+
+def _attended() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _changes(changed: list[str] | None) -> str:
+    if changed is None:
+        return "not known whether it has changed since"
+    if not changed:
+        return "the same as then"
+    more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    return f"changed since in {', '.join(changed[:5])}{more}"
+
+
+_ASCII = str.maketrans({"·": ".", "→": ">", "…": "~", "×": "x", "–": "-"})
+
+
+def _printable(text: str, stream: Any) -> str:
+    """*text* in what the stream can encode: a terminal in the C locale gets ASCII, never a traceback."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+        return text
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _say(text: str) -> None:
+    try:
+        click.echo(_printable(text, sys.stderr), err=True)
+    except OSError:
+        pass  # nobody reads it; the work goes on
+
+
+def _show(text: str) -> None:
+    if text:
+        click.echo(_printable(text, sys.stdout))
+
+
+def _bold(text: str) -> str:
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return click.style(text, bold=True) if coloured else text
+
+
+class Numb(click.Group):
+    """The command group: errors of numb's become one or two lines and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NumbError as error:
+            complain(error)
+            ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            # `numb list | head`: the reader has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            raise click.UsageError(
+                f"{error.message.rstrip('.')}." + (f" Did you mean {near[0]}?" if near else ""), ctx
+            ) from None
+
+
+def complain(error: NumbError) -> None:
+    _say(f"numb: {error}")
+    if error.hint:
+        _say(f"      try: {error.hint}")
+
+
+class ScriptCommand(click.Command):
+    """A command that starts a script: what stands after `--` is the script's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.obj = tuple(args[at + 1 :])
+            args = args[:at]
+        else:
+            ctx.obj = ()
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARGS...]"]
+
+
+def _project() -> Project:
+    from numb.project import Project
+
+    project = Project.open(".", Terminal())
+    for warning in project.config.warnings:
+        _say(f"numb: {warning}")
+    return project
+
+
+@click.group(cls=Numb, context_settings=_SETTINGS)
+@click.version_option(__version__, prog_name="numb", message="%(prog)s %(version)s")
+def main() -> None:
+    """Keep every run of a PyTorch project as a commit on a branch of its own git repository.
+
+    Start with `numb init`, then `numb train`. Whenever you are lost: `numb list`.
+    """
+
+
+@main.command()
+@click.option("--branch", metavar="NAME", help="Commit runs to this branch.  [default: numb]")
+def init(branch: str | None) -> None:
+    """Make nmb.json, .nmb/ and the branch of the runs; what is there stays as it is."""
+    from numb.layout import CONFIG
+    from numb.project import Project
+
+    project = Project.init(".", branch, Terminal())
+    _say(f"numb: ready: {project.home / CONFIG}, {project.layout.folder} (ignored by git), branch {project.git.branch}")
+    _say("      next: put your commands into nmb.json, the hooks into your script, and type: numb train")
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def deinit(yes: bool) -> None:
+    """Destroy what init made: nmb.json, .nmb/ with all weights, and the branch of the runs."""
+    from numb.errors import NotInitialised
+
+    try:
+        project = _project()
+    except NotInitialised:
+        _say("numb: there is nothing to remove here")
+        return
+    lost = project.deletion()
+    _say(f"This destroys {lost.runs} runs and {lost.bytes / 1e6:.1f} MB: {', '.join(map(str, lost.files))},")
+    _say(f"and branch {project.git.branch} at {lost.tip}.")
+    if not yes:
+        if not _attended():
+            raise NumbError("nothing was removed", "numb deinit --yes")
+        if not click.confirm("Destroy all of it?", default=False, err=True):
+            raise NumbError("nothing was removed")
+    tip = project.deinit()
+    _say(f"numb: removed; as long as git keeps it, this brings the branch back: git branch {project.git.branch} {tip}")
+
+
+def _redo(again: bool, skip_done: bool) -> Any:
+    from numb.project import Redo
+
+    if again and skip_done:
+        raise Usage("--again and --skip-done exclude each other", "choose one of them")
+    return Redo.AGAIN if again else Redo.SKIP if skip_done else Redo.ASK
+
+
+def _report_end(ended: Ended) -> None:
+    if ended.error is not None:
+        complain(ended.error)
+    elif ended.run is not None:
+        from numb.record import COMPLETE, brief
+
+        run = ended.run
+        results = " ".join(f"{name} {brief(value)}" for name, value in run.results.items())
+        status = "" if run.status == COMPLETE else f" ({run.status})"
+        _say(f"numb: saved {run.id}{status}" + (f" → {results}" if results else ""))
+        for note in run.notes:
+            _say(f"      {note}")
+    elif ended.same is not None:
+        _say(f"numb: {ended.same.id} is the same run, done before")
+
+
+_again = click.option("--again", is_flag=True, help="Train even if the same was trained before.")
+
+
+@main.command(cls=ScriptCommand)
+@_again
+@click.option("--skip-done", is_flag=True, help="End at once, with code 0, if the same was trained before.")
+@click.option("-m", "--message", default="", metavar="TEXT", help="Why this run.")
+@click.option(
+    "--queue", "-queue", "queue_file", type=click.Path(path_type=Path), metavar="FILE", help="One run for each entry."
+)
+@click.option("--strict", is_flag=True, help="Do not run the script when its run cannot be recorded.")
+@click.pass_obj
+def train(
+    arguments: tuple[str, ...], again: bool, skip_done: bool, message: str, queue_file: Path | None, strict: bool
+) -> None:
+    """Run the train command of nmb.json as one run, and keep it: code, network, hyperparameters, weights, output.
+
+    Ends with the script's own exit code; 125 when numb refuses. Arguments after -- go to the script.
+    """
+    project = _project()
+    if queue_file is not None:
+        _run_queue(project, queue_file, again=again, failed=False, fail_fast=False)
+    ended = project.train(arguments, message=message, redo=_redo(again, skip_done), strict=strict)
+    _report_end(ended)
+    sys.exit(ended.exit_code)
+
+
+@main.command(cls=ScriptCommand)
+@click.argument("run", metavar="[ID]", required=False)
+@click.option("--all", "-all", "everything", is_flag=True, help="Trial every untrialed run of this architecture.")
+@click.option("-m", "--message", default="", metavar="TEXT", help="Why this trial.")
+@click.pass_obj
+def trial(arguments: tuple[str, ...], run: str | None, everything: bool, message: str) -> None:
+    """Run the trial command of nmb.json with the weights and hyperparameters of a run, and record its results.
+
+    Without an ID it asks which run of the current architecture to take.
+    """
+    if run and everything:
+        raise Usage("an ID and --all exclude each other", "choose one of them")
+    project = _project()
+    if not everything:
+        ended = (
+            project.trial(project.find(run), arguments, message=message)
+            if run
+            else project.trial_chosen(arguments, message=message)
+        )
+        _report_end(ended)
+        sys.exit(ended.exit_code)
+    codes = []
+    for trialed, ended in project.trial_all(arguments, message=message):
+        if trialed is not None:
+            _say(f"numb: trial of {trialed.id}")
+        _report_end(ended)
+        codes.append(ended.exit_code)
+    _say(f"numb: {codes.count(0)} of {len(codes)} trials succeeded")
+    sys.exit(next((code for code in codes if code), 0))
+
+
+@main.group()
+def queue() -> None:
+    """Train with many combinations of hyperparameters, one run each."""
+
+
+_queue_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@queue.command("init")
+@_queue_file
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+def queue_init(file: Path, force: bool) -> None:
+    """Write a queue FILE with the script's own hyperparameters as its first combination."""
+    params = _project().make_queue(file, force=force)
+    _say(f"numb: {file} has one combination of {', '.join(params)}; add more, then: numb queue run {file}")
+
+
+@queue.command("run")
+@_queue_file
+@click.option("--again", is_flag=True, help="Run entries even if the same was trained before.")
+@click.option("--failed", is_flag=True, help="Run entries that failed once more.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first entry that fails.")
+def queue_run(file: Path, again: bool, failed: bool, fail_fast: bool) -> None:
+    """Train with each combination of FILE that is not done. Started again, it goes on where it stopped."""
+    _run_queue(_project(), file, again=again, failed=failed, fail_fast=fail_fast)
+
+
+def _run_queue(project: Project, file: Path, *, again: bool, failed: bool, fail_fast: bool) -> None:
+    from numb.project import Redo
+    from numb.record import brief
+
+    code = 0
+    for entry, ended in project.run_queue(
+        file, redo=Redo.AGAIN if again else Redo.SKIP, failed=failed, fail_fast=fail_fast
+    ):
+        _say("numb: " + " ".join(f"{name}={brief(value)}" for name, value in entry.params.items()))
+        _report_end(ended)
+        code = code or ended.exit_code
+    counts = project.queue(file).counts()
+    _say(f"numb: {file}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    if not code and counts.get("failed"):
+        _say(f"      try: numb queue run --failed {file}")
+        code = 1
+    sys.exit(code)
+
+
+@queue.command("status")
+@_queue_file
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def queue_status(file: Path, as_json: bool) -> None:
+    """Show how far each entry of FILE has come."""
+    from numb.view import table
+
+    states = _project().queue(file).states()
+    _show(table.queue_json(states) if as_json else table.queue(states))
+
+
+@main.command("list")
+@click.option(
+    "-n", "number", type=click.IntRange(min=0), default=None, help="Show the newest N; 0 shows all.  [default: 40]"
+)
+@click.option("--untrialed", is_flag=True, help="Only runs without a trial result.")
+@click.option("--status", "statuses", multiple=True, metavar="WORD", help="Only runs of this status; may be repeated.")
+@click.option("--all-columns", is_flag=True, help="Show hyperparameters that are equal in all runs too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: all runs, all fields.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: all runs.")
+def list_(
+    number: int | None, untrialed: bool, statuses: tuple[str, ...], all_columns: bool, as_json: bool, as_csv: bool
+) -> None:
+    """List the runs by architecture, newest last, with what differs between them. * marks the best value."""
+    from numb.record import STATUSES
+    from numb.view import table
+
+    for status in statuses:
+        if status not in STATUSES:
+            raise Usage(f"{status} is not a status", f"one of {', '.join(STATUSES)}")
+    project = _project()
+    limit = number or None if number is not None or as_json or as_csv else 40
+    rows = project.runs(limit=limit, statuses=statuses, untrialed=untrialed)
+    if as_json:
+        _show(table.as_json(rows))
+    elif as_csv:
+        _show(table.as_csv(rows))
+    else:
+        _show(table.runs(rows, all_columns=all_columns, bold=_bold))
+        if not rows:
+            _say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
+        elif number is None and (hidden := project.index.count() - len(rows)) > 0 and not (statuses or untrialed):
+            _say(f"numb: {hidden} older runs are not shown: numb list -n 0")
+    for commit, reason in project.index.damaged():
+        _say(f"numb: damaged record in {commit[:12]}: {table.plain(reason)}")
+
+
+@main.command()
+@click.argument("run", metavar="ID")
+@click.option("--log", "log", is_flag=True, help="What the script printed.")
+@click.option("--patch", is_flag=True, help="What the code had changed against HEAD.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(run: str, log: bool, patch: bool, as_json: bool) -> None:
+    """Show everything about one run. ID is an id, a beginning of one, @ (the newest), @-1, or a tag."""
+    import json
+
+    from numb.view import detail, table
+
+    project = _project()
+    found = project.find(run)
+    if patch:
+        click.echo(project.patch(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ), nl=False)
+        return
+    if log:
+        content = project.log(found)
+        if sys.stdout.isatty():
+            _show(detail.log(content))
+        else:
+            click.echo(content, nl=False)
+        return
+    row = project.row(found)
+    environment = project.environment(found)
+    if as_json:
+        _show(json.dumps(table.detail(row) | {"environment": environment}, indent=2, ensure_ascii=False))
+        return
+    _show(detail.shown(row, environment, project.missing_weights(found), project.traceback(found)))
+
+
+@main.command()
+@click.argument("run", metavar="[ID]", required=False)
+@click.option("--undo", is_flag=True, help="Bring back what the last revert replaced.")
+@click.option(
+    "--worktree",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the run into the new directory DIR instead.",
+)
+def revert(run: str | None, undo: bool, worktree: Path | None) -> None:
+    """Make the work tree the snapshot of a run; what was there is committed first. HEAD and the index stay."""
+    if (run is None) == (not undo) or (undo and worktree):
+        raise Usage("say which run", "numb revert ID, numb revert --undo, or numb revert ID --worktree DIR")
+    project = _project()
+    if worktree is not None:
+        project.export(project.find(run or ""), worktree)
+        click.echo(worktree)
+        return
+    done = project.undo_revert() if undo else project.revert(project.find(run or ""))
+    _say(
+        f"numb: {len(done.changed)} files changed; what was there is kept as {done.saved} on branch {project.git.branch}"
+    )
+    _say("      to come back: numb revert --undo")
+
+
+@main.command()
+@click.argument("run", metavar="ID")
+@click.option(
+    "--into", type=click.Path(path_type=Path), metavar="DIR", help="Directory to create.  [default: report-ID]"
+)
+def report(run: str, into: Path | None) -> None:
+    """Copy a run's weights, graph, hyperparameters, results, log and patch into a new directory."""
+    project = _project()
+    click.echo(project.report(project.find(run), into))
+
+
+@main.command()
+@click.option("--fix", is_flag=True, help="Repair what can be repaired.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(fix: bool, as_json: bool) -> None:
+    """Check that everything numb relies on holds; explain what does not, and what to do about it."""
+    from numb.view import table
+
+    findings = _project().doctor(fix=fix)
+    _show(table.findings_json(findings) if as_json else table.findings(findings))
+    if not all(finding.fixed for finding in findings):
+        raise ProblemsFound(f"{sum(not f.fixed for f in findings)} problems", None if fix else "numb doctor --fix")

@@ -1,0 +1,228 @@
+"""What `numb doctor` looks at: what numb relies on, what to do when it does not hold, and the repair if there is one."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numb import atomic, config, inflight, record
+from numb.errors import NumbError
+from numb.gitstore import OLDEST_GIT
+from numb.layout import FOLDER, PINS
+from numb.record import Run, RunId
+
+if TYPE_CHECKING:
+    from numb.project import Project
+
+_A_DAY = 86400.0
+_A_MOMENT = 5.0  # a lock older than this that no process has open was left by a killed git
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that does not hold, what to do about it, and whether that has been done."""
+
+    text: str
+    remedy: str
+    fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    text: str
+    remedy: str
+    repair: Callable[[], object] | None = None
+
+
+def examine(project: Project, *, fix: bool) -> list[Finding]:
+    """Check everything, and with *fix* repair what can be repaired without losing anything."""
+    findings = []
+    for check in _CHECKS:
+        try:
+            for problem in check(project):
+                findings.append(_settled(problem, fix))
+        except NumbError as error:
+            findings.append(Finding(str(error), error.hint or ""))
+    return findings
+
+
+def _settled(problem: _Problem, fix: bool) -> Finding:
+    if fix and problem.repair is not None:
+        try:
+            problem.repair()
+        except NumbError as error:
+            return Finding(f"{problem.text}; it could not be repaired: {error}", error.hint or problem.remedy)
+        return Finding(problem.text, problem.remedy, fixed=True)
+    return Finding(problem.text, problem.remedy)
+
+
+def _git(project: Project) -> Iterator[_Problem]:
+    version = project.git.version()
+    if version < OLDEST_GIT:
+        wanted = ".".join(map(str, OLDEST_GIT))
+        have = ".".join(map(str, version))
+        yield _Problem(
+            f"git {have} does not sync what it writes: a power cut may cost runs", f"install git {wanted} or later"
+        )
+
+
+def _folder(project: Project) -> Iterator[_Problem]:
+    layout = project.layout
+    if not (layout.ignore.exists() and layout.format.exists()):
+        yield _Problem(f"{layout.folder} is not complete", "it is made again", project.make_store)
+    if tracked := project.git.tracked_below(FOLDER):
+        yield _Problem(f"git tracks {tracked} files of {FOLDER}/", f"git rm -r --cached {FOLDER}")
+
+
+def _lock(project: Project) -> Iterator[_Problem]:
+    if project.git.lock.exists():
+        yield _Problem(
+            f"{project.git.lock} was left by a git that was killed: nothing can be put on the branch",
+            "it is removed when no process has it open",
+            lambda: _remove_lock(project),
+        )
+
+
+def _remove_lock(project: Project) -> None:
+    if not project.git.remove_stale_lock(_A_MOMENT):
+        raise NumbError("a process has it open, or it is new", "try again when no git is running")
+
+
+def _branch(project: Project) -> Iterator[_Problem]:
+    git = project.git
+    tip = git.tip()
+    last = project.index.tip
+    if tip.commit is None:
+        found = last if last and git.has(last) else None
+        yield _Problem(
+            f"branch {git.branch} is gone" + (f"; its last known commit is {found}" if found else ""),
+            "it is made again" + (" at that commit" if found else ", empty: numb init"),
+            lambda: git.restore(found, time.time()),
+        )
+        return
+    if not git.branch_is_ours():
+        yield _Problem(
+            f"branch {git.branch} does not begin with numb's first commit", "git log --first-parent " + git.branch
+        )
+    lost = project.index.previous_tip
+    if lost and git.has(lost) and not git.is_ancestor(lost, tip.commit):
+        yield _Problem(
+            f"branch {git.branch} was moved away from {lost}: runs up to there are not on it any more",
+            f"git branch {git.branch}-before {lost}",
+        )
+    if tip.checked_out:
+        yield _Problem(
+            f"branch {git.branch} is checked out in {tip.checked_out}: runs cannot be put on it", "git switch -"
+        )
+    for line in git.fsck(tip.commit)[:5]:
+        yield _Problem(f"git objects are missing or damaged: {line}", "git fetch, or git fsck for the details")
+    for commit, reason in project.index.damaged():
+        yield _Problem(
+            f"the record in commit {commit} cannot be read: {reason}", f"git show {commit}:.nmb/run/record.json"
+        )
+
+
+def _unpublished(project: Project) -> Iterator[_Problem]:
+    for left in inflight.all_left(project.layout):
+        if left.running:
+            continue
+        path = left.flight.folder.path
+        if left.run is None:
+            yield _Problem(
+                f"{path} is a run whose state cannot be read", "its snapshot is kept by a pin; look into the folder"
+            )
+        else:
+            yield _Problem(
+                f"{left.run.id} is not on the branch yet", "it is put there", partial(project.publish_left, left)
+            )
+
+
+def _pins(project: Project) -> Iterator[_Problem]:
+    flying = {left.flight.folder.path.name for left in inflight.all_left(project.layout)}
+    for run_id, commit in project.git.pins().items():
+        if run_id in flying:
+            continue
+        if not commit:
+            yield _Problem(f"{PINS}{run_id} points to nothing", "it is removed", partial(project.git.unpin, run_id))
+        elif project.index.get(run_id) is not None:
+            yield _Problem(
+                f"{run_id} is on the branch and still pinned",
+                "the pin is removed",
+                partial(project.git.unpin, run_id),
+            )
+        else:
+            yield _Problem(
+                f"{run_id} has a snapshot, and nothing else is left of it",
+                "it is put on the branch as lost",
+                partial(_publish_pin, project, run_id, commit),
+            )
+
+
+def _publish_pin(project: Project, run_id: str, commit: str) -> None:
+    """All that is left of a run is its snapshot (`rm -rf .nmb` while it ran): keep that."""
+    started = calendar.timegm(time.strptime(run_id[:15], "%Y%m%d-%H%M%S"))
+    base = project.git.first_parent(commit)
+    run = Run(
+        RunId(run_id), record.TRAIN, started, record.LOST, "only its snapshot is left", project=project.place, base=base
+    )
+    project.publish_lost(run)
+
+
+def _revert(project: Project) -> Iterator[_Problem]:
+    try:
+        saved = str(config.read_json(project.layout.reverting).value["saved"])
+    except FileNotFoundError:
+        return
+    except (NumbError, KeyError, TypeError):
+        saved = "the newest commit of kind saved"
+    yield _Problem(
+        f"a revert was cut off; what was there before is in {saved}", "numb revert --undo, or the same revert again"
+    )
+
+
+def _weights(project: Project) -> Iterator[_Problem]:
+    missing = {
+        row.run.id: absent for row in project.runs() if row.run.commit and (absent := project.missing_weights(row.run))
+    }
+    if missing:
+        names = ", ".join(list(missing)[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        yield _Problem(
+            f"the weights of {names} are missing or damaged in .nmb/objects", "copy .nmb/objects from a backup"
+        )
+
+
+def _leftovers(project: Project) -> Iterator[_Problem]:
+    """Temporary files of killed processes: nothing reads them, and after a day nothing writes them either."""
+    layout = project.layout
+    places = (
+        layout.folder.glob(".*.tmp"),
+        layout.runs.glob(".*.tmp"),
+        layout.scratch.glob("*"),
+        (layout.objects / "tmp").glob("*"),
+    )
+    old = [path for place in places for path in place if _older(path, _A_DAY)]
+    if old:
+        yield _Problem(
+            f"{len(old)} leftovers of killed commands, {old[0]} first", "they are removed", lambda: _remove(old)
+        )
+
+
+def _older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - os.lstat(path).st_mtime > seconds
+    except OSError:
+        return False
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        atomic.remove_tree(path)
+
+
+_CHECKS = (_git, _folder, _lock, _branch, _unpublished, _pins, _revert, _weights, _leftovers)

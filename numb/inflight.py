@@ -1,0 +1,406 @@
+"""A run in flight: its folder, what its script has told, and what came of it.
+
+The launcher makes the folder, the hooks fill it, and `conclude` turns it into a record, whether the launcher that made it
+is still there or not. Nothing here knows git or the index.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from numb import alive, atomic, record
+from numb.errors import NumbError, StorageFailed
+from numb.launch import Outcome
+from numb.layout import Layout, RunFolder
+from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, Model, Run, RunId, Weights
+
+_ALLOWED = re.compile(
+    r"CUDA_VISIBLE_DEVICES|CUDA_LAUNCH_BLOCKING|CUBLAS_WORKSPACE_CONFIG|PYTORCH_\w*ALLOC_CONF|TORCH_(LOGS|DETERMINISTIC)\w*"
+    r"|OMP_NUM_THREADS|MKL_NUM_THREADS|OPENBLAS_NUM_THREADS|PYTHONHASHSEED|PYTHONPATH|VIRTUAL_ENV|CONDA_DEFAULT_ENV"
+    r"|RANK|LOCAL_RANK|WORLD_SIZE|SLURM_(JOB_ID|ARRAY_TASK_ID|PROCID|NTASKS|JOB_PARTITION|NODELIST)|TZ|LANG"
+)
+_SECRET_FLAG = re.compile(r"(?i)(pass(word|wd)?|token|secret|api[-_]?key|credential)")
+_URL_USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Everything that the events of a run say, added up."""
+
+    started: bool = False
+    ended: bool = False
+    process: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    operators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    exception: str | None = None
+    exception_type: str | None = None
+    refused: tuple[str, str | None] | None = None
+    surroundings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> str | None:
+        return record.joined_architecture(model.architecture for model in self.models.values())
+
+
+class InFlight:
+    """One run folder, with the lock that says that its launcher lives."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._alive = atomic.Lock(folder.alive)
+        self._pipes: tuple[int, int] | None = None
+
+    @classmethod
+    def begin(cls, layout: Layout, run: Run, order: Mapping[str, Any]) -> InFlight:
+        """Make the folder of *run*, take its lock, and write down what the script must know."""
+        atomic.make_directory(layout.runs)
+        path = layout.runs / run.id
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise StorageFailed(f"cannot make {path}: {error.strerror}", "make room, or make .nmb writable") from None
+        self = cls(RunFolder(path))
+        self._alive.try_acquire()
+        self.folder.content.mkdir()
+        self.write_state(run)
+        atomic.write(self.folder.order, json.dumps({**order, "id": run.id, "mode": run.kind}))
+        return self
+
+    def adopt(self) -> bool:
+        """Become the one who concludes a run whose launcher has died. False if somebody else does."""
+        return self._alive.try_acquire()
+
+    def write_state(self, run: Run, **facts: Any) -> None:
+        """Write down, whole, what the launcher knows."""
+        state = {
+            "run": run.to_json(),
+            "launcher": alive.identity(),
+            **facts,
+        }
+        atomic.write(self.folder.state, record.dumps(state))
+
+    def state(self) -> dict[str, Any]:
+        """What was last written down; `ValueError` or `OSError` when it cannot be read."""
+        plain = json.loads(self.folder.state.read_bytes())
+        if not isinstance(plain, dict):
+            raise ValueError("not an object")
+        return plain
+
+    # -- talking with the script
+
+    def open_doorbell(self) -> int | None:
+        """Make the two FIFOs; returns the end that becomes readable when the script asks. None where FIFOs cannot be."""
+        try:
+            os.mkfifo(self.folder.ask)
+            os.mkfifo(self.folder.answer)
+            # Opened for both directions, so that they never close while the launcher lives, and do when it dies.
+            self._pipes = (
+                os.open(self.folder.ask, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC),
+                os.open(self.folder.answer, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC),
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+                raise StorageFailed(f"cannot make {self.folder.ask}: {error.strerror}", "make room") from None
+            return None
+        return self._pipes[0]
+
+    def questions(self) -> list[dict[str, Any]]:
+        """What the script has asked since the last time."""
+        assert self._pipes is not None
+        received = b""
+        while True:
+            try:
+                part = os.read(self._pipes[0], 1 << 16)
+            except BlockingIOError:
+                if not received or received.endswith(b"\n"):
+                    break
+                time.sleep(0.001)  # a long question comes in pieces
+                continue
+            received += part
+        return [json.loads(line) for line in received.splitlines() if line]
+
+    def answer(self, said: Mapping[str, Any]) -> None:
+        assert self._pipes is not None
+        os.write(self._pipes[1], json.dumps(said).encode() + b"\n")
+
+    # -- what came of it
+
+    def told(self) -> Told:
+        try:
+            content = self.folder.events.read_bytes()
+        except OSError:
+            return Told()
+        return added_up(content)
+
+    def close(self) -> None:
+        for fd in self._pipes or ():
+            os.close(fd)
+        self._pipes = None
+        self._alive.release()
+
+    def discard(self) -> None:
+        """Remove the folder: the run is on the branch, or never was one."""
+        atomic.remove_tree(self.folder.path)
+        self.close()
+
+
+def added_up(content: bytes) -> Told:
+    """Read events. A torn last line is what a killed writer leaves; a bad line in the middle is counted and passed over."""
+    told, bad = Told(), 0
+    lines = content.split(b"\n")
+    for line in lines[:-1]:
+        if not line:
+            continue
+        try:
+            told = _with(told, json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            bad += 1
+    return replace(told, notes=(*told.notes, f"{bad} unreadable events")) if bad else told
+
+
+def _with(told: Told, event: Mapping[str, Any]) -> Told:
+    match event["event"]:
+        case "start":
+            return replace(told, started=True, process=event["process"], surroundings={**told.surroundings, **event})
+        case "surroundings":
+            return replace(told, surroundings={**told.surroundings, **event})
+        case "model":
+            model = Model(event["architecture"], event["rung"], event["type"], event["parameters"], event["why"])
+            operators = {**told.operators, event["name"]: tuple(event["operators"])}
+            return replace(told, models={**told.models, event["name"]: model}, operators=operators)
+        case "param" | "queue":
+            # What the script registers sets the order, whatever was injected before.
+            values = _values(event)
+            return replace(told, params={k: v for k, v in told.params.items() if k not in values} | values)
+        case "result":
+            return replace(told, results={**told.results, **_values(event)})
+        case "weights":
+            weights = Weights(f"weights/{event['name']}.json", event["tensors"], event["bytes"], event["partial"])
+            left_out = tuple(f"{event['name']}: not kept: {_one_line(item)}" for item in event["left_out"])
+            return replace(told, weights={**told.weights, event["name"]: weights}, notes=(*told.notes, *left_out))
+        case "error":
+            return replace(told, errors=(*told.errors, f"{event['hook']}: {event['text'].strip().splitlines()[-1]}"))
+        case "note":
+            return replace(told, notes=(*told.notes, event["text"]))
+        case "exception":
+            return replace(told, exception=event["text"], exception_type=event["type"])
+        case "refused":
+            return replace(told, refused=(event["text"], event.get("hint")))
+        case "end":
+            return replace(told, ended=True)
+        case _:  # written by a later numb
+            return told
+
+
+def _values(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record.decode(value) for name, value in event["values"].items()}
+
+
+def _one_line(item: Any) -> str:
+    return " ".join(str(part) for part in (item.values() if isinstance(item, dict) else [item]))
+
+
+def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -> Run:
+    """Say how a run ended, and put together everything that is known about it.
+
+    *outcome* is None when the launcher died too; then the events decide, and without a last one the run is `lost`.
+    """
+    status, reason = _ending(told, outcome)
+    notes = [*run.notes, *told.notes, *(f"numb: {error}" for error in told.errors)]
+    if outcome is not None:
+        notes += _observations(told, outcome)
+    graph = next((name for name in sorted(os.listdir(folder.content)) if name.startswith("graph")), None)
+    return replace(
+        run,
+        status=status,
+        reason=reason,
+        exit_code=None if outcome is None else outcome.exit_code,
+        seconds=round(outcome.seconds, 3) if outcome else _last_sign_of_life(folder, run),
+        models=told.models,
+        params=told.params,
+        results=told.results,
+        weights={name: kept for name, kept in told.weights.items() if (folder.content / kept.manifest).exists()},
+        graph=graph,
+        notes=tuple(notes),
+    )
+
+
+def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
+    last = told.exception.strip().splitlines()[-1] if told.exception else None
+    if outcome is None:
+        if told.exception:
+            return (INTERRUPTED if told.exception_type == "KeyboardInterrupt" else FAILED), last
+        return (
+            (COMPLETE, "the launcher died, the script ended by itself") if told.ended else (LOST, "the launcher died")
+        )
+    if outcome.signal is not None:
+        name = signal.Signals(outcome.signal).name
+        asked = outcome.signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        return (INTERRUPTED if asked else KILLED), name
+    if outcome.code == 0:
+        return COMPLETE, None
+    if told.exception_type == "KeyboardInterrupt":
+        return INTERRUPTED, last
+    return FAILED, last or f"exit code {outcome.code}"
+
+
+def _observations(told: Told, outcome: Outcome) -> list[str]:
+    seen = []
+    if told.started and not told.ended:
+        seen.append(
+            "the script's exit hook did not run (os._exit, a crash or a kill), so the last weights were not saved"
+        )
+    if not told.started:
+        seen.append("the script called no hook of numb: no architecture, hyperparameters or weights")
+    if outcome.survivors:
+        seen.append("a process of the script was still running when the script had ended")
+    if outcome.log_error:
+        seen.append(f"incomplete: the log stopped: {outcome.log_error}")
+    if outcome.log_cut:
+        seen.append(f"{outcome.log_cut} bytes of the output are not in the log")
+    if outcome.signal is None:
+        seen += [f"{signal.Signals(number).name} was passed on" for number in outcome.passed_on]
+    return seen
+
+
+def _last_sign_of_life(folder: RunFolder, run: Run) -> float | None:
+    try:
+        return max(0.0, round(folder.events.stat().st_mtime - run.started, 3))
+    except OSError:
+        return None
+
+
+def environment(told: Told, command: Sequence[str], variables: Sequence[str]) -> dict[str, Any]:
+    """What is known about where the run took place. Of the environment, an allow-list and *variables*."""
+    import platform  # 4 ms, while the script runs
+
+    around = {k: v for k, v in told.surroundings.items() if k not in ("event", "time", "process", "path")}
+    if "argv" in around:
+        around["argv"] = redacted(around["argv"])
+    chosen = {k: v for k, v in sorted(os.environ.items()) if _ALLOWED.fullmatch(k) or k in variables}
+    return {
+        "format": record.FORMAT,
+        "command": redacted(command),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "script": around,
+        "packages": packages(told.surroundings.get("path") or ()),
+        "environment": {k: _URL_USER.sub("***", v) for k, v in chosen.items()},
+        "environment_left_out": len(os.environ) - len(chosen),
+    }
+
+
+def redacted(arguments: Sequence[str]) -> list[str]:
+    """A command line without passwords, tokens and the user part of URLs."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        if hide_next and not argument.startswith("-"):
+            argument = "***"
+        name, equals, _ = argument.partition("=")
+        hide_next = bool(_SECRET_FLAG.search(name)) and not equals and name.startswith("-")
+        if equals and _SECRET_FLAG.search(name):
+            argument = f"{name}=***"
+        shown.append(_URL_USER.sub("***", argument))
+    return shown
+
+
+def packages(path: Sequence[str]) -> dict[str, str]:
+    """The packages that a script with this `sys.path` could import, by the names of their `.dist-info` folders.
+
+    Reads folder names only: asking `importlib.metadata` would open a file for each.
+    """
+    found: dict[str, str] = {}
+    for folder in reversed(path):
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for name in names:
+            stem, dot, suffix = name.rpartition(".")
+            if dot and suffix in ("dist-info", "egg-info") and "-" in stem:
+                package, _, rest = stem.partition("-")
+                found[package] = rest.partition("-py")[0]
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def kills_for_memory() -> int:
+    """How often the kernel has killed something of this control group for want of memory."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        text = Path(f"/sys/fs/cgroup{group}/memory.events").read_text()
+        return int(re.search(r"oom_kill (\d+)", text)[1])  # type: ignore[index]
+    except (OSError, TypeError):
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A run folder that is there: of a run that goes on, or one that must be concluded."""
+
+    flight: InFlight
+    run: Run | None
+    running: bool
+    orphaned: int | None = None  # the pid of a script that goes on although its launcher has died
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+def all_left(layout: Layout) -> list[Left]:
+    """Every run folder, oldest first."""
+    try:
+        names = sorted(os.listdir(layout.runs))
+    except OSError:
+        return []
+    left = []
+    for name in names:
+        try:
+            RunId(name)
+        except ValueError:
+            continue  # leftovers of an interrupted write; doctor knows them
+        left.append(_look(InFlight(layout.run(name))))
+    return left
+
+
+def _look(flight: InFlight) -> Left:
+    try:
+        state = flight.state()
+        run = Run.from_json(state["run"])
+    except (OSError, ValueError, KeyError):
+        return Left(flight, None, _held(flight))
+    if _held(flight):
+        return Left(flight, run, True, state=state)
+    if run.host != socket.gethostname():
+        return Left(
+            flight, run, True, state=state
+        )  # another machine's, on a shared disk: its life is not ours to judge
+    told = flight.told()
+    for known in (told.process, state.get("script") or {}):
+        if alive.is_alive(known):
+            return Left(flight, run, True, int(known["pid"]), state)
+    return Left(flight, run, False, state=state)
+
+
+def _held(flight: InFlight) -> bool:
+    try:
+        return atomic.held_elsewhere(flight.folder.alive)
+    except NumbError:
+        return True

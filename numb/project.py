@@ -1,0 +1,1164 @@
+"""The facade: what numb can do, as methods that a command line or a notebook calls, each in the order that keeps things safe.
+
+`Project.train` is the main story. Nothing here prints or prompts: who calls may pass a `Talk` that does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from numb import alive, atomic, config, doctor, inflight, launch, record
+from numb.config import Config
+from numb.errors import (
+    BranchInUse,
+    ConfigError,
+    NotInitialised,
+    NumbError,
+    ObjectCorrupt,
+    ObjectMissing,
+    Refused,
+    RunNotFound,
+    StorageFailed,
+    StoreTooNew,
+    Usage,
+)
+from numb.gitstore import GitStore, Snapshot
+from numb.hp import source
+from numb.inflight import InFlight, Told
+from numb.launch import Outcome
+from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR, Layout
+from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
+from numb.record import TRAIN, TRIAL, LeftOut, Run, RunId
+from numb.store.index import Index
+from numb.store.objects import Objects
+
+STORE_FORMAT = 1
+
+T = TypeVar("T")
+
+
+class Redo(Enum):
+    """What to do when the same architecture was trained with the same hyperparameters before."""
+
+    ASK = "ask"
+    AGAIN = "again"
+    SKIP = "skip"
+
+
+class Talk(Protocol):
+    """How a command speaks while it runs. A notebook needs none of it."""
+
+    def say(self, line: str) -> None:
+        """Tell the user something that matters."""
+
+    def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
+        """Ask whether to train again; *changed* are the files that differ since. None: nobody is there to answer."""
+
+    def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
+        """Ask which of *runs* to trial. None: nobody is there to answer."""
+
+
+class Silent:
+    """A `Talk` for where nobody listens."""
+
+    def say(self, line: str) -> None:
+        pass
+
+    def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
+        return None
+
+    def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a launch ended: with a run that was kept, or with the reason why none was."""
+
+    exit_code: int
+    run: Run | None = None
+    error: NumbError | None = None
+    same: Run | None = None  # the earlier run that made this one unnecessary
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """What `revert` did: the commit that holds what was there before, and the files that it changed."""
+
+    saved: str
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a listing: a run, its results (its own and those of its newest trial), and its trials."""
+
+    run: Run
+    results: Mapping[str, Any]
+    trials: tuple[Run, ...] = ()
+    orphaned: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What `deinit` would destroy."""
+
+    runs: int
+    bytes: int
+    files: tuple[Path, ...]
+    tip: str | None
+
+
+@dataclass
+class _Answers:
+    """What the launcher knows when the script asks, and what it decided."""
+
+    decide: Callable[[dict[str, Any], InFlight], dict[str, Any]] = lambda question, flight: {}
+    stopped: bool = False
+    refusal: NumbError | None = None
+    same: Run | None = None
+    restart: Run | None = None
+    trialed: Run | None = None
+    pending: list[Run] = field(default_factory=list)
+
+
+class Project:
+    """One project: a folder with an `nmb.json`, in a git repository."""
+
+    def __init__(self, git: GitStore, home: Path, settings: Config, talk: Talk | None = None) -> None:
+        self.git, self.home, self.config = git.on(settings.branch), home, settings
+        self.talk: Talk = talk or Silent()
+        self.layout = Layout(git.toplevel)
+        self.objects = Objects(self.layout.objects)
+
+    # -- opening
+
+    @classmethod
+    def open(cls, where: str | os.PathLike[str] = ".", talk: Talk | None = None) -> Project:
+        """Open the project that *where* lies in: the nearest `nmb.json`, up to the top of the work tree."""
+        folder = Path(where).absolute()
+        git = GitStore.discover(folder)
+        home = _home(folder, git.toplevel)
+        if home is None:
+            raise NotInitialised(f"there is no {CONFIG} in {folder} or above it", "numb init")
+        project = cls(git, home, config.load(home / CONFIG), talk)
+        project._check_store()
+        return project
+
+    @classmethod
+    def init(cls, where: str | os.PathLike[str] = ".", branch: str | None = None, talk: Talk | None = None) -> Project:
+        """Make what is missing of `nmb.json`, `.nmb/` and the branch. What is there stays as it is.
+
+        Raises `BranchInUse`, having created nothing, when the branch's name is taken.
+        """
+        folder = Path(where).absolute()
+        git = GitStore.discover(folder)
+        home = _home(folder, git.toplevel) or folder
+        known = config.load(home / CONFIG) if (home / CONFIG).exists() else None
+        if known and branch and branch != known.branch:
+            raise Usage(f"{home / CONFIG} names the branch {known.branch}", f'edit "branch" in {home / CONFIG}')
+        settings = known or replace(Config(), branch=branch or DEFAULT_BRANCH)
+        project = cls(git, home, settings, talk)
+        project._check_branch()
+        project._check_store()
+        project.make_store()
+        project.git.found(time.time())
+        if known is None:
+            atomic.write(home / CONFIG, config.template(branch=settings.branch))
+            return cls(git, home, config.load(home / CONFIG), talk)
+        return project
+
+    def _check_branch(self) -> None:
+        branch = self.git.branch
+        if not self.git.valid_branch():
+            raise Usage(f"{branch!r} is not a name for a branch", "numb init --branch lab")
+        if blocking := self.git.blocking_branches():
+            raise BranchInUse(f"branch {blocking[0]} makes a branch {branch} impossible", "numb init --branch lab")
+        if self.git.tip().commit and not self.git.branch_is_ours():
+            raise BranchInUse(f"there is a branch {branch} that numb did not make", "numb init --branch lab")
+
+    def _check_store(self) -> None:
+        if self.layout.folder.is_symlink():
+            raise NotInitialised(
+                f"{self.layout.folder} is a symbolic link, which numb does not follow", f"rm {self.layout.folder}"
+            )
+        try:
+            found = self.layout.format.read_text().strip()
+        except OSError:
+            return  # not made yet, or removed (`git clean -fdx`): made again when something is written
+        if not found.isdigit() or int(found) > STORE_FORMAT:
+            raise StoreTooNew(
+                f"{self.layout.folder} was written by a later numb (format {found[:20]})", "pip install --upgrade numb"
+            )
+
+    def make_store(self) -> None:
+        """Make `.nmb/` with the files that hide it and say its format, unless they are there."""
+        if self.layout.format.exists() and self.layout.ignore.exists():
+            return
+        atomic.make_directory(self.layout.folder)
+        atomic.write(self.layout.ignore, "*\n")
+        atomic.write(self.layout.format, f"{STORE_FORMAT}\n")
+
+    @property
+    def place(self) -> str:
+        """The project's folder within the work tree, as records name it."""
+        return self.home.relative_to(self.git.toplevel).as_posix()
+
+    @cached_property
+    def index(self) -> Index:
+        """The listing, caught up with the branch."""
+        with contextlib.suppress(OSError):
+            self.layout.folder.mkdir(exist_ok=True)
+        index = Index(self.layout.listing)
+        self._catch_up(index)
+        return index
+
+    def _catch_up(self, index: Index) -> None:
+        tip = self.git.tip().commit
+        known = index.tip
+        if tip is None or tip == known:
+            return
+        if known and not self.git.is_ancestor(known, tip):
+            index.clear()
+            known = None
+        entries = self.git.entries(tip, known)
+        index.extend(((entry.commit, entry.record) for entry in entries), tip)
+
+    def refresh(self) -> None:
+        """Look at the branch again: something was added since."""
+        if "index" in self.__dict__:
+            self._catch_up(self.index)
+
+    # -- training
+
+    def train(
+        self,
+        arguments: Sequence[str] = (),
+        *,
+        message: str = "",
+        redo: Redo = Redo.ASK,
+        inject: Mapping[str, Any] | None = None,
+        queue: str | None = None,
+        strict: bool = False,
+    ) -> Ended:
+        """Run the user's train command as one run, and keep it whatever happens to it.
+
+        *inject* replaces hyperparameters where `numb_queue` stands. Raises before anything starts; once the script runs,
+        nothing that goes wrong in numb ends it.
+        """
+        answers = _Answers()
+        answers.decide = lambda question, flight: self._on_training(question, flight, redo, answers)
+        run = self._new(TRAIN, arguments, message=message, queue=queue)
+        return self._fly(run, arguments, answers, inject=inject or {}, strict=strict)
+
+    def _new(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
+        command = (*self.config.command(kind), *arguments)
+        now = time.time()
+        shown = tuple(inflight.redacted(command))
+        return Run(
+            RunId.new(now), kind, round(now, 3), command=shown, project=self.place, host=socket.gethostname(), **facts
+        )
+
+    def _fly(
+        self,
+        run: Run,
+        arguments: Sequence[str],
+        answers: _Answers,
+        *,
+        inject: Mapping[str, Any],
+        strict: bool = False,
+    ) -> Ended:
+        """From the folder of a run to its commit."""
+        command = (*self.config.command(run.kind), *arguments)
+        launch.check(command, self.home, os.environ)
+        self.recover()
+        order = {"inject": {name: record.encode(value, name) for name, value in inject.items()}}
+        try:
+            self.make_store()
+            run, flight = self._begin(run, order)
+        except (StorageFailed, OSError) as error:
+            return self._unrecorded(command, error, strict)
+        try:
+            run, snapshot = self._captured(run, flight)
+        except NumbError as error:
+            flight.discard()
+            return self._unrecorded(command, error, strict)
+        secured = _Background(lambda: self._secure(run, flight, snapshot))
+        killed = inflight.kills_for_memory()
+        try:
+            outcome = launch.run(
+                command,
+                cwd=self.home,
+                env={**os.environ, RUN_DIR: str(flight.folder.path)},
+                log=flight.folder.log,
+                log_limit=int(self.config.log_max_mb * 1e6),
+                started=lambda pid: self._started(run, flight, secured, pid),
+                doorbell=flight.open_doorbell(),
+                ring=lambda: self._ring(flight, answers),
+            )
+        except BaseException:
+            secured.join()
+            self.git.unpin(run.id)
+            flight.discard()
+            raise
+        with launch.uninterruptible():
+            run = secured.join() or run
+            if secured.error:
+                run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {secured.error}"))
+            return self._finish(run, flight, answers, outcome, inflight.kills_for_memory() > killed)
+
+    def _begin(self, run: Run, order: Mapping[str, Any]) -> tuple[Run, InFlight]:
+        while True:
+            try:
+                return run, InFlight.begin(self.layout, run, order)
+            except FileExistsError:  # the same second and the same four letters
+                run = replace(run, id=RunId.new(time.time()))
+
+    def _captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:
+        """Take the snapshot: all that must be done before the script may start."""
+        snapshot = self.git.capture(
+            flight.folder.index,
+            self.layout.index,
+            max_bytes=int(self.config.max_file_mb * 1e6),
+            exclude=self.config.exclude,
+        )
+        head = self.git.head()
+        self._tell_left_out(snapshot)
+        for name, patch in snapshot.patches.items():
+            path = flight.folder.content / name
+            path.parent.mkdir(exist_ok=True)
+            atomic.write(path, patch)
+        found = replace(
+            run,
+            base=head.commit,
+            branch=head.branch,
+            left_out=snapshot.left_out,
+            nested=snapshot.nested,
+            notes=snapshot.notes,
+        )
+        return found, snapshot
+
+    def _tell_left_out(self, snapshot: Snapshot) -> None:
+        """Say once for each file that it is not in the snapshots."""
+        known = _read_json(self.layout.hashes)
+        for item in snapshot.left_out:
+            if item.path not in known:
+                self.talk.say(f"{item.path} ({_megabytes(item.size)}) stays out of the snapshot: {item.why}")
+        for note in snapshot.notes:
+            self.talk.say(note)
+
+    def _secure(self, run: Run, flight: InFlight, snapshot: Snapshot) -> Run:
+        """While the script runs: write and pin the snapshot, keep the index for the next run, hash what stays out."""
+        tree = self.git.write_tree(snapshot.index)
+        atomic.copy_cache(snapshot.index, self.layout.index)
+        self.git.pin(run.id, tree, run.base, run.started)
+        left_out = self._hashed(run.left_out)
+        if run.kind == TRAIN:
+            Index(self.layout.listing).close()
+        return replace(run, left_out=left_out)
+
+    def _hashed(self, left_out: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
+        """Hash large files that stay out, once for each state; a secret's hash could be guessed back, so it has none."""
+        if not left_out:
+            return ()
+        known = _read_json(self.layout.hashes)
+        now: dict[str, Any] = {}
+        hashed = []
+        for item in left_out:
+            path = self.git.toplevel / item.path
+            digest = None
+            with contextlib.suppress(OSError):
+                status = path.lstat()
+                stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+                before = known.get(item.path) or {}
+                if not item.why.endswith("secret"):
+                    digest = before.get("sha256") if before.get("stamp") == stamp else _sha256(path)
+                now[item.path] = {"stamp": stamp, "sha256": digest}
+            hashed.append(replace(item, sha256=digest))
+        if now != known:
+            atomic.write(self.layout.hashes, record.dumps(now))
+        return tuple(hashed)
+
+    def _started(self, run: Run, flight: InFlight, secured: _Background[Run], pid: int) -> None:
+        secured.start()
+        flight.write_state(run, script=alive.identity(pid))
+
+    def _ring(self, flight: InFlight, answers: _Answers) -> None:
+        for question in flight.questions():
+            try:
+                said = answers.decide(question, flight)
+            except KeyboardInterrupt:
+                answers.refusal = Refused("interrupted at the question; nothing was trained")
+                said = {"stop": True}
+            except NumbError as error:
+                if question["ask"] == "trial":  # without an answer there would be nothing to evaluate
+                    answers.refusal, said = error, {"stop": True}
+                else:
+                    self.talk.say(f"{error}; the training goes on")
+                    said = {}
+            answers.stopped |= bool(said.get("stop"))
+            flight.answer(said)
+
+    def _on_training(self, question: dict[str, Any], flight: InFlight, redo: Redo, answers: _Answers) -> dict[str, Any]:
+        """Answer a training script: does anything speak against it, and is its graph known?"""
+        if question["ask"] == "graph":
+            return self._graph_wanted(flight)
+        same = self.index.same(question["architecture"], question["params_key"], self.place)
+        if same is None or redo is Redo.AGAIN:
+            return {}
+        if question["started"]:
+            self.talk.say(
+                f"{same.id} had this architecture and these hyperparameters; the training has begun, so it goes on"
+            )
+            return {}
+        answers.same = same
+        if redo is Redo.SKIP:
+            return {"stop": True}
+        wanted = self.talk.again(same, self.changed_since(same))
+        if wanted is None:
+            answers.refusal = Refused(
+                f"{same.id} was trained with this architecture and these hyperparameters; nothing was trained",
+                "numb train --again to train it again, or --skip-done to let it be",
+            )
+        elif not wanted:
+            answers.refusal = Refused("nothing was trained")
+        return {} if wanted else {"stop": True}
+
+    def _graph_wanted(self, flight: InFlight) -> dict[str, Any]:
+        architecture = flight.told().architecture
+        return {"graph": architecture is not None and self.index.with_graph(architecture) is None}
+
+    def changed_since(self, run: Run) -> list[str] | None:
+        """The files in which the work tree differs from a run's snapshot; None when that cannot be found out."""
+        if run.commit is None:
+            return None
+        try:
+            with self._scratch("changed") as index:
+                snapshot = self._snapshot(index)
+                return self.git.changed(run.commit, self.git.write_tree(snapshot.index))
+        except NumbError:
+            return None
+
+    def _snapshot(self, index: Path) -> Snapshot:
+        return self.git.capture(
+            index, self.layout.index, max_bytes=int(self.config.max_file_mb * 1e6), exclude=self.config.exclude
+        )
+
+    @contextlib.contextmanager
+    def _scratch(self, name: str) -> Iterator[Path]:
+        """A place for an index of one command."""
+        folder = self.layout.scratch / f"{name}-{secrets.token_hex(4)}"
+        atomic.make_directory(folder)
+        try:
+            yield folder / "index"
+        finally:
+            atomic.remove_tree(folder)
+
+    def _unrecorded(self, command: Sequence[str], error: Exception, strict: bool) -> Ended:
+        """Nothing can be kept, but the training is the user's: it runs all the same, unless they said otherwise."""
+        if strict:
+            raise error if isinstance(error, NumbError) else StorageFailed(str(error), "numb doctor")
+        self.talk.say(f"{error}; the script runs, and nothing of it is recorded")
+        outcome = launch.run(command, cwd=self.home, env=os.environ, log=Path(os.devnull))
+        return Ended(outcome.exit_code)
+
+    # -- the end of a run
+
+    def _finish(self, run: Run, flight: InFlight, answers: _Answers, outcome: Outcome, oom: bool) -> Ended:
+        """Turn the folder of a run whose script has ended into a commit, or drop it when it never was a run."""
+        told = flight.told()
+        refusal = answers.refusal or (Refused(*told.refused) if told.refused else None)
+        if refusal or answers.stopped:
+            self.git.unpin(run.id)
+            flight.discard()
+            return Ended(0 if refusal is None else refusal.exit_code, error=refusal, same=answers.same)
+        if answers.trialed:
+            run = replace(run, of=answers.trialed.id)
+        run = inflight.conclude(run, told, outcome, flight.folder)
+        if oom and run.status == record.KILLED:
+            run = replace(run, reason=f"{run.reason}, out of memory")
+        try:
+            return Ended(outcome.exit_code, self._publish(run, told, flight))
+        except NumbError as error:
+            flight.close()
+            kept = type(error)(f"{error} ({run.id} is kept in {flight.folder.path})", error.hint or "numb doctor --fix")
+            return Ended(outcome.exit_code or Refused.exit_code, run, kept)
+
+    def _publish(self, run: Run, told: Told, flight: InFlight) -> Run:
+        """E1 to E4 of the order of writes: the record whole on the disk, the commit, the pin, the folder."""
+        folder = flight.folder
+        if not (folder.index.exists()):
+            self.git.load_pin(run.id, folder.index)
+        atomic.write(
+            folder.environment, record.dumps(inflight.environment(told, run.command, self.config.environment), indent=1)
+        )
+        if told.operators:
+            architecture = {"format": record.FORMAT, "operators": {k: list(v) for k, v in told.operators.items()}}
+            atomic.write(folder.content / "architecture.json", record.dumps(architecture, indent=1))
+        reused = self._reused_graphs(run)
+        run = replace(run, graph=run.graph or next(iter(sorted(reused)), None))
+        if told.exception:
+            atomic.write(folder.content / "traceback.txt", told.exception)
+        atomic.write(folder.record, record.dumps(run.to_json(), indent=1) + "\n")
+        flight.write_state(run, finished=True)
+        commit = self._append(run, folder.index, folder.content, reused)
+        self.git.unpin(run.id)
+        flight.discard()
+        return replace(run, commit=commit)
+
+    def _append(self, run: Run, index: Path, content: Path, reused: Mapping[str, str] | None = None) -> str:
+        tree = self.git.write_record(index, content, reused)
+        message = f"{record.subject(run)}\n\n" + (f"{run.message}\n\n" if run.message else "") + _trailers(run)
+        lock = atomic.Lock(self.layout.publishing)
+        lock.try_acquire(2.0)  # not for safety, the refs are swapped: so that writers do not race for nothing
+        try:
+            return self.git.append(tree, message, time.time(), run.base, lambda: self.index.tip)
+        finally:
+            lock.release()
+
+    def _reused_graphs(self, run: Run) -> dict[str, str]:
+        """The graph of an architecture that was exported before, as blobs that are in the repository already."""
+        if run.kind != TRAIN or run.graph or not run.architecture:
+            return {}
+        commit = self.index.with_graph(run.architecture)
+        earlier = self.index.by_commit(commit) if commit else None
+        if commit is None or earlier is None or earlier.graph is None:
+            return {}
+        blob = self.git.blob(commit, earlier.graph)
+        return {earlier.graph: blob} if blob else {}
+
+    def recover(self) -> list[Run]:
+        """Publish runs whose launcher has died, and whose script has ended. A few system calls when there are none."""
+        recovered: list[Run] = []
+        lefts = [left for left in inflight.all_left(self.layout) if not left.running]
+        if not lefts:
+            return recovered
+        lock = atomic.Lock(self.layout.recovering)
+        try:
+            if not lock.try_acquire():
+                return recovered
+        except NumbError:
+            return recovered  # read-only: reading goes on
+        try:
+            for left in lefts:
+                recovered += self._recover(left)
+        finally:
+            lock.release()
+        return recovered
+
+    def _recover(self, left: inflight.Left) -> list[Run]:
+        if not left.flight.adopt():
+            return []
+        try:
+            return self._recover_adopted(left)
+        except NumbError as error:
+            left.flight.close()
+            self.talk.say(f"{left.flight.folder.path.name} could not be put on branch {self.git.branch} yet: {error}")
+            return []
+
+    def _recover_adopted(self, left: inflight.Left) -> list[Run]:
+        flight, run = left.flight, left.run
+        if run is None or not flight.folder.path.exists():
+            flight.close()  # damaged, which doctor tells; or published meanwhile by somebody else
+            return []
+        told = flight.told()
+        if run.in_flight and (told.refused or not (told.started or left.state.get("script"))):
+            self.git.unpin(run.id)
+            flight.discard()  # the script never began its work
+            return []
+        if run.in_flight:
+            run = inflight.conclude(run, told, None, flight.folder)
+        published = self._publish(run, told, flight)
+        self.talk.say(f"recovered {run.id} ({published.status}): its launcher had died")
+        self.refresh()
+        return [published]
+
+    # -- trials
+
+    def trial(self, run: Run, arguments: Sequence[str] = (), *, message: str = "") -> Ended:
+        """Evaluate the weights of *run* with the user's trial command."""
+        if not run.weights:
+            raise Refused(f"{run.id} has no weights to trial ({run.status})", "numb list")
+        return self._trial(run, arguments, message)
+
+    def trial_chosen(self, arguments: Sequence[str] = (), *, message: str = "") -> Ended:
+        """Find the architecture that the trial script builds, ask which of its runs to evaluate, and evaluate that."""
+        ended, answers = self._probe(arguments, message, everything=False)
+        return self._trial(answers.restart, arguments, message) if answers.restart else ended
+
+    def trial_all(self, arguments: Sequence[str] = (), *, message: str = "") -> Iterator[tuple[Run | None, Ended]]:
+        """Evaluate every untrialed run of the architecture that the trial script builds, one after another."""
+        ended, answers = self._probe(arguments, message, everything=True)
+        if answers.restart is None:
+            yield answers.trialed, ended
+        for run in answers.pending:
+            yield run, self._trial(run, arguments, message)
+
+    def _probe(self, arguments: Sequence[str], message: str, *, everything: bool) -> tuple[Ended, _Answers]:
+        """Start the trial script without a run; it tells its architecture.
+
+        When it takes no hyperparameters from numb it goes on with the chosen run at once; otherwise it is started again,
+        for the hyperparameters of the run stand above the network.
+        """
+        answers = _Answers()
+
+        def decide(question: dict[str, Any], flight: InFlight) -> dict[str, Any]:
+            if answers.trialed is None:
+                candidates = self._candidates(question, flight.told(), untrialed=everything)
+                chosen = candidates[0] if everything else self._chosen(candidates)
+                answers.pending = candidates if everything else []
+                if question["queued"] and chosen.params:
+                    answers.restart = chosen
+                    return {"stop": True}
+                answers.pending = answers.pending[1:]
+                answers.trialed = chosen
+            return self._weights_for(question, answers.trialed, flight)
+
+        answers.decide = decide
+        ended = self._fly(self._new(TRIAL, arguments, message=message), arguments, answers, inject={})
+        return ended, answers
+
+    def _trial(self, run: Run, arguments: Sequence[str], message: str) -> Ended:
+        answers = _Answers(trialed=run)
+        answers.decide = lambda question, flight: self._weights_for(question, run, flight)
+        return self._fly(self._new(TRIAL, arguments, message=message), arguments, answers, inject=run.params)
+
+    def _candidates(self, question: dict[str, Any], told: Told, *, untrialed: bool) -> list[Run]:
+        """The runs that the network in question could be filled with."""
+        architecture = question["architecture"]
+        trained = [run for run in self.index.runs(project=self.place) if _fits(run, question) and run.weights]
+        if not trained:
+            network = f"{told.models[question['name']].type}·{record.short_architecture(architecture)}"
+            raise Refused(f"no run of {network} ({architecture}) was trained", self._nearest(question["operators"]))
+        if not untrialed:
+            return trained
+        done = self.index.trials(run.id for run in trained)
+        waiting = [run for run in trained if not any(trial.results for trial in done.get(run.id, ()))]
+        if not waiting:
+            raise Refused(
+                f"every run of this architecture has been trialed ({len(trained)})", "numb trial ID to trial one again"
+            )
+        return waiting
+
+    def _nearest(self, operators: Sequence[str]) -> str:
+        """Which known architectures are most like this one, and where they differ."""
+        wanted = list(operators)
+        known: list[tuple[int, str]] = []
+        for run in self.index.architectures(self.place):
+            text = self.git.read(run.commit, "architecture.json") if run.commit else None
+            for have in _parsed(text)["operators"].values() if text else ():
+                missing, extra = _without(have, wanted), _without(wanted, have)
+                difference = ", ".join([f"-{item}" for item in missing[:3]] + [f"+{item}" for item in extra[:3]])
+                known.append((len(missing) + len(extra), f"{run.network} ({difference or 'other wiring'})"))
+        if not known:
+            return "numb train"
+        return "numb train; nearest: " + "; ".join(text for _, text in sorted(known)[:3])
+
+    def _chosen(self, candidates: Sequence[Run]) -> Run:
+        trials = self.index.trials(run.id for run in candidates)
+        chosen = self.talk.choose(candidates, {run.id: _results(run, trials.get(run.id, ())) for run in candidates})
+        if chosen is None:
+            raise Refused("which run shall be trialed?", f"numb trial {candidates[-1].id}, or numb trial --all")
+        return chosen
+
+    def _weights_for(self, question: dict[str, Any], run: Run, flight: InFlight) -> dict[str, Any]:
+        """Lay out the weights of *run* for one model of the script; the hooks check every byte before they load them."""
+        if question["ask"] != "trial":
+            return {}
+        name = _fits(run, question)
+        if name is None:
+            have = ", ".join(f"{k} {record.short_architecture(m.architecture)}" for k, m in run.models.items())
+            raise Refused(
+                f"{run.id} has {have or 'no network'}, but the script builds {question['name']} "
+                f"{record.short_architecture(question['architecture'])}; nothing was evaluated",
+                f"numb revert {run.id}",
+            )
+        if name not in run.weights or run.commit is None:
+            raise Refused(f"{run.id} has no weights of {name}", "numb list")
+        text = self.git.read(run.commit, run.weights[name].manifest)
+        if text is None:
+            raise ObjectMissing(f"the manifest of {run.id}'s weights is not in its commit {run.commit}", "numb doctor")
+        flight.folder.chosen.mkdir(exist_ok=True)
+        atomic.write(flight.folder.chosen / f"{name}.json", text)
+        return {"weights": name, "run": run.id}
+
+    # -- queues
+
+    def queue(self, file: Path) -> Queue:
+        return Queue.at(Path(file), self.layout.queues)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The script's hyperparameters and their values: those in its source, else those of the last run."""
+        script = self._script()
+        found = {item.name: item.value for item in script.found} if script else {}
+        newest = self.index.runs(limit=1, project=self.place)
+        last = newest[0].params if newest else {}
+        known = {name: value if _is_literal(value) else last.get(name) for name, value in found.items()}
+        return known or dict(last)
+
+    def _script(self) -> source.Script | None:
+        path = source.script_of(self.config.command(TRAIN), self.home)
+        return source.read(path) if path else None
+
+    def make_queue(self, file: Path, *, force: bool = False) -> dict[str, Any]:
+        """Write a queue file with the script's own hyperparameters as its one combination."""
+        params = self.hyperparameters()
+        if not params:
+            raise Refused(
+                "the script has no hyperparameters that numb can see", "assign them above numb_queue() in the script"
+            )
+        write_template(Path(file), params, force=force)
+        return params
+
+    def run_queue(
+        self, file: Path, *, redo: Redo = Redo.SKIP, failed: bool = False, fail_fast: bool = False
+    ) -> Iterator[tuple[Entry, Ended]]:
+        """Train with each combination of a queue file that is not done: one run after another, until none is left.
+
+        An entry that was cut off is run again; one that failed only with *failed*. Raises `ConfigError` before the first
+        run for a key that the script does not have, and for values that the script would overwrite.
+        """
+        queue = self.queue(file)
+        wanted = {QUEUED, CUT_OFF, *({FAILED} if failed else ())}
+        self.recover()
+        tried: set[str] = set()
+        while claim := queue.claim(wanted):
+            try:
+                self._check_queue(queue)
+                if claim.entry.key in tried:
+                    break  # it failed just now: once for each call
+                tried.add(claim.entry.key)
+                claim.begin()
+                ended = self.train(inject=claim.entry.params, redo=redo, queue=str(queue.file))
+                self._settle(claim, ended)
+            finally:
+                claim.close()
+            if ended.error and ended.run is None:
+                raise ended.error
+            yield claim.entry, ended
+            if _cut_off(ended) or (fail_fast and ended.exit_code):
+                return
+
+    def _settle(self, claim: Claim, ended: Ended) -> None:
+        kept = ended.run or ended.same
+        if _cut_off(ended) or (ended.error and ended.run is None):
+            claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
+        else:
+            claim.settle(FAILED if ended.exit_code else DONE, kept.id if kept else None, ended.exit_code)
+
+    def _check_queue(self, queue: Queue) -> None:
+        script = self._script()
+        if script is None:
+            return  # the command's script is not Python that numb can find; numb_queue itself will tell
+        known = {item.name for item in script.found} | {item.name for item in script.late} | set(self.hyperparameters())
+        if known:
+            queue.check(known, source.nearest)
+        if script.queue_line is None:
+            raise ConfigError(
+                "the train script does not call numb_queue(), so a queue cannot set anything",
+                "call numb_queue() below the hyperparameters",
+            )
+        named = {name for entry in queue.entries() for name in entry.params}
+        for item in script.late:
+            if item.name in named:
+                raise ConfigError(
+                    f"{os.path.basename(item.file)}:{item.line}: {item.name} is assigned below numb_queue() "
+                    f"(line {script.queue_line}), which would overwrite the queue's value",
+                    f"put numb_queue() below line {item.line}",
+                )
+
+    # -- looking
+
+    def find(self, text: str) -> Run:
+        """The run that an id, a unique beginning of one, its last four letters, `@`, `@-1` or a tag names.
+
+        Raises `RunNotFound` with the candidates.
+        """
+        self.recover()
+        if not text.isprintable() or len(text) > 200 or not text:
+            raise RunNotFound("not the id of a run", "numb list")
+        if text[0] == "@":
+            back = text[1:] or "-0"
+            if not (back[0] == "-" and back[1:].isdecimal() and len(back) < 9):
+                raise RunNotFound(f"{text}: say @ for the newest run, @-1 for the one before", "numb list")
+            newest = self.index.newest(int(back[1:]))
+            if newest is None:
+                raise RunNotFound(f"{text}: there are {self.index.count()} runs", "numb list")
+            return self._get(newest)
+        matches = self.index.matching(text)
+        if text in matches or len(matches) == 1:
+            return self._get(text if text in matches else matches[0])
+        if matches:
+            raise RunNotFound(f"{text} is the beginning of several runs: {', '.join(matches)}", "add a letter")
+        for row in self._in_flight():
+            if row.run.id.startswith(text):
+                return row.run
+        tagged = self.git.resolve_tag(text) if not text.startswith("-") else None
+        run = self.index.by_commit(tagged) if tagged else None
+        if run is None:
+            raise RunNotFound(f"there is no run {text}", "numb list")
+        return run
+
+    def _get(self, run_id: str) -> Run:
+        run = self.index.get(run_id)
+        if run is None:
+            raise RunNotFound(f"there is no run {run_id}", "numb list")
+        return run
+
+    def runs(
+        self,
+        *,
+        limit: int | None = None,
+        statuses: Sequence[str] = (),
+        untrialed: bool = False,
+        architecture: str | None = None,
+    ) -> list[Row]:
+        """The train runs, oldest first, with those in flight; *limit* keeps the newest."""
+        self.recover()
+        found = self.index.runs(limit=limit, statuses=statuses, untrialed=untrialed, architecture=architecture)
+        trials = self.index.trials(run.id for run in found)
+        rows = [Row(run, _results(run, trials.get(run.id, ())), tuple(trials.get(run.id, ()))) for run in found]
+        known = {row.run.id for row in rows}
+        flying = [row for row in self._in_flight() if row.run.id not in known and row.run.kind == TRAIN]
+        if statuses:
+            flying = [row for row in flying if row.run.status in statuses]
+        if architecture:
+            flying = [row for row in flying if row.run.architecture == architecture]
+        rows = [*rows, *flying]
+        return rows if limit is None else rows[max(0, len(rows) - limit) :]
+
+    def _in_flight(self) -> list[Row]:
+        rows = []
+        for left in inflight.all_left(self.layout):
+            if left.run is None:
+                continue
+            told = left.flight.told()
+            run = replace(left.run, models=told.models, params=told.params, results=told.results)
+            if not left.running and run.status == record.RUNNING:
+                run = replace(run, status=record.LOST)
+            rows.append(Row(run, told.results, orphaned=left.orphaned))
+        return rows
+
+    def row(self, run: Run) -> Row:
+        """A run with its trials."""
+        trials = tuple(self.index.trials([run.id]).get(run.id, ()))
+        return Row(run, _results(run, trials), trials)
+
+    def log(self, run: Run) -> bytes:
+        """What the script printed, byte for byte."""
+        if run.commit is None:
+            with contextlib.suppress(OSError):
+                return self.layout.run(run.id).log.read_bytes()
+            return b""
+        return self.git.read(run.commit, "output.log") or b""
+
+    def patch(self, run: Run, *, color: bool = False) -> bytes:
+        """What the code of the run had changed against the user's HEAD of that time."""
+        if run.commit is None:
+            raise RunNotFound(f"{run.id} is still running", "numb list")
+        return self.git.patch(run.base or self.git.empty_tree(), run.commit, color=color)
+
+    def environment(self, run: Run) -> dict[str, Any]:
+        text = self.git.read(run.commit, "environment.json") if run.commit else None
+        return _parsed(text) if text else {}
+
+    def traceback(self, run: Run) -> str:
+        text = self.git.read(run.commit, "traceback.txt") if run.commit else None
+        return (text or b"").decode(errors="replace")
+
+    def missing_weights(self, run: Run) -> list[str]:
+        """Objects that the run's weights need and that are not here."""
+        if run.commit is None:
+            return []
+        absent = []
+        for name in run.weights:
+            for digest, size in self._manifest(run, name)["objects"].items():
+                if not self.objects.has(digest, size):
+                    absent.append(digest)
+        return absent
+
+    def _manifest(self, run: Run, name: str) -> dict[str, Any]:
+        text = self.git.read(run.commit, run.weights[name].manifest) if run.commit else None
+        if text is None:
+            raise ObjectMissing(f"{run.id}: the manifest of {name}'s weights is missing", "numb doctor")
+        return _parsed(text)
+
+    # -- going back
+
+    def revert(self, run: Run) -> Reverted:
+        """Make the work tree the snapshot of *run*. What was there before is committed first.
+
+        HEAD, the branch and the user's index stay. Ignored files are not deleted; one that stands in the way is saved with
+        the rest and replaced. Raises `WouldOverwrite`, having changed nothing, when a file changes meanwhile.
+        """
+        if run.commit is None:
+            raise RunNotFound(f"{run.id} has no snapshot to go back to ({run.status})", "numb list")
+        return self._go_to(run, run.commit)
+
+    def undo_revert(self) -> Reverted:
+        """Bring back what the last `revert` replaced."""
+        saved = self.index.newest_saved()
+        if saved is None or saved.commit is None:
+            raise RunNotFound("nothing was reverted yet", "numb revert ID")
+        return self._go_to(saved, saved.commit)
+
+    def _go_to(self, target: Run, commit: str) -> Reverted:
+        self.recover()
+        with self._scratch("revert") as index:
+            wanted = self.git.snapshot_tree(commit)
+            snapshot = self._snapshot(index)
+            current = self.git.write_tree(index)
+            if collisions := self.git.collisions(current, wanted):
+                current = self.git.add(index, collisions)
+            head = self.git.head()
+            now = time.time()
+            saved = Run(
+                RunId.new(now), record.SAVED, round(now, 3), record.COMPLETE, message=f"before going back to {target.id}",
+                project=self.place, base=head.commit, branch=head.branch, host=socket.gethostname(),
+                left_out=snapshot.left_out, nested=snapshot.nested,
+            )  # fmt: skip
+            kept = self._save(saved, index, snapshot)
+            atomic.write(self.layout.reverting, record.dumps({"saved": kept, "to": commit}))
+            self.git.switch(index, current, wanted)
+            self._restore_nested(target, commit)
+            self.layout.reverting.unlink(missing_ok=True)
+            self.refresh()
+            return Reverted(saved.id, tuple(self.git.changed(current, wanted)))
+
+    def _save(self, saved: Run, index: Path, snapshot: Snapshot) -> str:
+        """Commit the state of the work tree to the branch."""
+        content = index.parent / "record"
+        content.mkdir()
+        for name, patch in snapshot.patches.items():
+            (content / name).parent.mkdir(exist_ok=True)
+            atomic.write(content / name, patch)
+        atomic.write(content / "record.json", record.dumps(saved.to_json(), indent=1) + "\n")
+        recorded = index.with_name("recorded")
+        atomic.copy_cache(index, recorded)
+        return self._append(saved, recorded, content)
+
+    def _restore_nested(self, run: Run, commit: str) -> None:
+        """Bring repositories inside the work tree to their state of then, as far as they are there."""
+        for nested in run.nested:
+            where = self.git.toplevel / nested.path
+            if nested.head is None or not (where / ".git").exists():
+                continue
+            inner = GitStore.discover(where)
+            if not inner.has(nested.head):
+                self.talk.say(f"{nested.path}: commit {nested.head} is not there, so it stays as it is")
+                continue
+            patch = self.git.read(commit, nested.patch) if nested.patch else None
+            with self._scratch("nested") as index:
+                wanted = inner.apply(index, nested.head, patch) if patch else f"{nested.head}^{{tree}}"
+                here = index.with_name("here")
+                inner.capture(here, here, max_bytes=int(self.config.max_file_mb * 1e6), exclude=self.config.exclude)
+                inner.switch(here, inner.write_tree(here), wanted)
+
+    def export(self, run: Run, target: Path) -> None:
+        """Write the snapshot of *run* into the new directory *target*; nothing else is touched."""
+        if run.commit is None:
+            raise RunNotFound(f"{run.id} has no snapshot ({run.status})", "numb list")
+        with self._scratch("export") as index, atomic.new_directory(target) as folder:
+            self.git.export(index, self.git.snapshot_tree(run.commit), folder)
+
+    # -- taking out
+
+    def report(self, run: Run, into: Path | None = None) -> Path:
+        """Write everything known about *run* into a directory that must not exist yet.
+
+        The directory appears complete or not at all. Raises `TargetExists`, `ObjectMissing`, `ObjectCorrupt`.
+        """
+        from numb.capture import weights
+        from numb.view import report
+
+        if run.commit is None:
+            raise RunNotFound(f"{run.id} is still running", "numb list")
+        target = Path(into) if into else Path.cwd() / f"report-{run.id}"
+        row = self.row(run)
+        with atomic.new_directory(target) as folder:
+            notes: list[str] = []
+            for name in run.weights:
+                stem = "state_dict" if len(run.weights) == 1 else f"state_dict-{name}"
+                manifest = self._manifest(run, name)
+                notes += weights.export(manifest, self.objects, folder / f"{stem}.pt", folder / f"{stem}.safetensors")
+            for name, content in self.git.record_files(run.commit).items():
+                if "/" not in name:
+                    atomic.write(folder / name, content)
+            atomic.write(folder / "params.json", record.dumps(run.to_json()["params"], indent=2) + "\n")
+            results = {name: record.encode(value, name) for name, value in row.results.items()}
+            atomic.write(folder / "results.json", record.dumps(results, indent=2) + "\n")
+            atomic.write(folder / "changes.patch", self.patch(run))
+            atomic.write(folder / ".gitignore", "*\n")  # a report is not part of the project: no snapshot takes it in
+            atomic.write(folder / "README.md", report.readme(row, notes))
+        return target
+
+    # -- health
+
+    def doctor(self, *, fix: bool = False) -> list[doctor.Finding]:
+        """Check the invariants; with *fix*, repair what can be repaired. Only what is wrong is in the list."""
+        found = doctor.examine(self, fix=fix)
+        self.refresh()
+        return found
+
+    def publish_left(self, left: inflight.Left) -> None:
+        """Put a run that its launcher left behind on the branch. Raises what keeps it from there."""
+        if left.flight.adopt():
+            self._recover_adopted(left)
+
+    def publish_lost(self, run: Run) -> None:
+        """Put a run of which only its pinned snapshot is left on the branch."""
+        with self._scratch("lost") as index:
+            self.git.load_pin(run.id, index)
+            content = index.parent / "record"
+            content.mkdir()
+            atomic.write(content / "record.json", record.dumps(run.to_json(), indent=1) + "\n")
+            self._append(run, index, content)
+            self.git.unpin(run.id)
+
+    # -- the end of numb here
+
+    def deletion(self) -> Deletion:
+        """What `deinit` would destroy."""
+        size = sum(path.lstat().st_size for path in self.layout.folder.rglob("*") if path.is_file())
+        return Deletion(self.index.count(), size, (self.home / CONFIG, self.layout.folder), self.git.tip().commit)
+
+    def deinit(self) -> str | None:
+        """Remove `nmb.json`, `.nmb/` and the branch; returns the branch's last commit, by which git can still find it."""
+        tip = self.git.tip()
+        if tip.checked_out:
+            raise BranchInUse(f"branch {self.git.branch} is checked out in {tip.checked_out}", "git switch -")
+        if any(left.running for left in inflight.all_left(self.layout)):
+            raise BranchInUse("a run is still in flight", "numb list")
+        if "index" in self.__dict__:
+            self.index.close()
+        self.git.delete_branch()
+        if self.layout.folder.exists():
+            atomic.remove_tree(self.layout.folder)
+        (self.home / CONFIG).unlink(missing_ok=True)
+        return tip.commit
+
+
+class _Background(Generic[T]):
+    """Work that goes on while the script runs. What it raises must not end the script: `join` tells it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._result: T | None = None
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="numb-secure", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work()
+        except (NumbError, OSError) as error:
+            self.error = error
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> T | None:
+        """Wait for the end; None when the work failed or never began."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        return self._result
+
+
+def _home(folder: Path, toplevel: Path) -> Path | None:
+    """The nearest folder with an `nmb.json`, from *folder* up to the top of the work tree."""
+    top = toplevel.resolve()
+    here = folder.resolve()
+    for candidate in (here, *here.parents):
+        if (candidate / CONFIG).exists():
+            return candidate
+        if candidate == top:
+            return None
+    return None
+
+
+def _cut_off(ended: Ended) -> bool:
+    """Whether a run was ended from outside, so that it says nothing about its hyperparameters."""
+    return ended.run is not None and ended.run.status in (record.INTERRUPTED, record.KILLED, record.LOST)
+
+
+def _is_literal(value: object) -> bool:
+    return value is not source.NOT_LITERAL
+
+
+def _fits(run: Run, question: Mapping[str, Any]) -> str | None:
+    """The name of the run's model that fills the network in question: of the same architecture, of the same name if any."""
+    same = [name for name, model in run.models.items() if model.architecture == question["architecture"]]
+    return question["name"] if question["name"] in same else next(iter(same), None)
+
+
+def _results(run: Run, trials: Sequence[Run]) -> dict[str, Any]:
+    """A run's own results, and over them those of its newest trial that has some."""
+    newest = next((trial.results for trial in reversed(trials) if trial.results), {})
+    return {**run.results, **newest}
+
+
+def _without(these: Sequence[str], those: Sequence[str]) -> list[str]:
+    rest = list(those)
+    left = []
+    for item in these:
+        if item in rest:
+            rest.remove(item)
+        else:
+            left.append(item)
+    return left
+
+
+def _trailers(run: Run) -> str:
+    """Facts of checked types for tools that read commit messages; the record in the tree is what counts."""
+    lines = [
+        f"Numb-Run: {run.id}",
+        f"Numb-Kind: {run.kind}",
+        f"Numb-Status: {run.status}",
+        f"Numb-Format: {record.FORMAT}",
+    ]
+    if run.of:
+        lines.insert(1, f"Numb-Of: {run.of}")
+    return "\n".join(lines) + "\n"
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """A JSON object that numb wrote. Raises `ObjectCorrupt` for anything else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ObjectCorrupt(f"a file of the record is damaged: {error}", "numb doctor") from None
+    if not isinstance(found, dict):
+        raise ObjectCorrupt("a file of the record is not an object", "numb doctor")
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path.read_bytes())
+    except (OSError, ObjectCorrupt):
+        return {}
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

@@ -1,0 +1,170 @@
+"""Queue files: a JSON list of hyperparameter combinations, and how far each of them has come.
+
+The file is the user's and only read. Beside it, below `.nmb/queues/`, stands one small state file for each entry, and a
+lock that its worker holds: so two workers never run an entry twice, and an entry whose worker died is free again.
+Entries are told apart by what they say, so that a file may be edited while its queue runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numb import atomic, config, record
+from numb.errors import ConfigError, NumbError, TargetExists
+
+QUEUED, RUNNING, DONE, FAILED, CUT_OFF = "queued", "running", "done", "failed", "cut off"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One combination: its values, what identifies it, and where it stands in the file."""
+
+    params: Mapping[str, Any]
+    key: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far an entry has come, and the run that came of it."""
+
+    entry: Entry
+    status: str
+    run: str | None = None
+    exit_code: int | None = None
+
+
+class Claim:
+    """An entry that is this worker's: nobody else starts it until `close`, or until this process dies."""
+
+    def __init__(self, entry: Entry, file: Path, lock: atomic.Lock) -> None:
+        self.entry, self._file, self._lock = entry, file, lock
+
+    def begin(self) -> None:
+        self._write(RUNNING, None, None)
+
+    def settle(self, status: str, run: str | None, exit_code: int) -> None:
+        """Write down what came of the entry."""
+        self._write(status, run, exit_code)
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def _write(self, status: str, run: str | None, exit_code: int | None) -> None:
+        params = {name: record.encode(value, name) for name, value in self.entry.params.items()}
+        state = {"format": 1, "params": params, "status": status, "run": run, "exit_code": exit_code}
+        atomic.write(self._file, record.dumps(state))
+
+
+class Queue:
+    """One queue file and the states of its entries, which stand in *folder*."""
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self.file, self._folder = file, folder
+
+    @classmethod
+    def at(cls, file: Path, queues: Path) -> Queue:
+        """The queue of *file*: its states lie in a folder of *queues* that the file's path names."""
+        path = file.absolute()
+        digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
+        stem = "".join(c if c.isalnum() else "-" for c in path.stem)[:40]
+        return cls(path, queues / f"{stem}-{digest}")
+
+    def entries(self) -> list[Entry]:
+        """Read the file. Raises `ConfigError` with line and column for anything that is not a list of combinations."""
+        try:
+            document = config.read_json(self.file, limit=1 << 26, non_finite=True)
+        except FileNotFoundError:
+            raise ConfigError(f"there is no queue file {self.file}", f"numb queue init {self.file}") from None
+        if not isinstance(document.value, list):
+            raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
+        found: list[Entry] = []
+        seen: dict[str, int] = {}
+        for item in document.items():
+            if not isinstance(item.value, dict):
+                raise item.wrong('a combination such as {"lr": 0.1}')
+            params = {name: record.decode(value) for name, value in item.value.items()}
+            digest = record.key(params)[:20]
+            seen[digest] = seen.get(digest, 0) + 1
+            found.append(Entry(params, digest if seen[digest] == 1 else f"{digest}-{seen[digest]}", item.where))
+        return found
+
+    def check(self, known: Collection[str], nearest: Callable[[str, Collection[str]], str | None]) -> None:
+        """Raise `ConfigError` for the first key that the script does not have, with the nearest that it has."""
+        document = config.read_json(self.file, limit=1 << 26, non_finite=True)
+        for item in document.items():
+            for name in item.value:
+                if name not in known:
+                    meant = nearest(name, known)
+                    hint = f"did you mean {meant}?" if meant else f"the script has {', '.join(sorted(known))}"
+                    raise ConfigError(f"{item.where_key(name)}: the script has no hyperparameter {name}", hint)
+
+    def states(self) -> list[State]:
+        return [self._state(entry) for entry in self.entries()]
+
+    def counts(self) -> dict[str, int]:
+        """How many entries there are of each status."""
+        found: dict[str, int] = {}
+        for state in self.states():
+            found[state.status] = found.get(state.status, 0) + 1
+        return found
+
+    def claim(self, wanted: Collection[str]) -> Claim | None:
+        """Take the first entry whose status is one of *wanted*, or None when there is none left.
+
+        The file is read anew, so that what was added since is seen.
+        """
+        for entry in self.entries():
+            if self._state(entry).status not in wanted:
+                continue
+            atomic.make_directory(self._folder)
+            lock = atomic.Lock(self._lock_path(entry))
+            if not lock.try_acquire():
+                continue
+            if self._recorded(entry).status in wanted:  # it may have been finished between the look and the lock
+                return Claim(entry, self._state_path(entry), lock)
+            lock.release()
+        return None
+
+    def _state(self, entry: Entry) -> State:
+        state = self._recorded(entry)
+        try:
+            held = atomic.held_elsewhere(self._lock_path(entry))
+        except NumbError:
+            held = False
+        return State(entry, RUNNING, state.run) if held else state
+
+    def _recorded(self, entry: Entry) -> State:
+        """What the state file says, as of a worker that is not there."""
+        try:
+            plain = json.loads(self._state_path(entry).read_bytes())
+            status = plain["status"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return State(entry, QUEUED)
+        return State(entry, CUT_OFF if status == RUNNING else status, plain.get("run"), plain.get("exit_code"))
+
+    def _state_path(self, entry: Entry) -> Path:
+        return self._folder / f"{entry.key}.json"
+
+    def _lock_path(self, entry: Entry) -> Path:
+        return self._folder / f"{entry.key}.lock"
+
+
+def write_template(file: Path, params: Mapping[str, Any], *, force: bool = False) -> None:
+    """Write a queue file with one combination. Raises `TargetExists` rather than replace one."""
+    combination = {name: record.encode(value, name) for name, value in params.items()}
+    text = json.dumps([combination], indent=2, ensure_ascii=False) + "\n"
+    if force:
+        atomic.write(file, text)
+        return
+    try:
+        atomic.create(file, text)
+    except FileExistsError:
+        raise TargetExists(
+            f"{file} already exists", f"numb queue run {file}, or numb queue init --force {file}"
+        ) from None

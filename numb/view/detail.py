@@ -1,0 +1,104 @@
+"""Everything about one run, for a person to read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numb import record
+from numb.record import Run
+from numb.view.table import Row, age, plain, status
+
+
+def shown(
+    row: Row, environment: Mapping[str, Any], missing: Sequence[str], traceback: str, now: float | None = None
+) -> str:
+    """One fact a line, sections set apart; what there is not is not shown."""
+    run = row.run
+    moment = time.time() if now is None else now
+    sections: list[Sequence[tuple[str, str | None]]] = [
+        [
+            ("run", run.id),
+            ("message", run.message),
+            ("status", _status(row)),
+            (
+                "started",
+                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.started)) + f" ({age(run.started, moment)} ago)",
+            ),
+            ("took", None if run.seconds is None else f"{run.seconds:.1f} s"),
+            ("command", " ".join(run.command)),
+            ("project", run.project),
+            ("queue", run.queue),
+            ("commit", run.commit),
+            ("code", _code(run)),
+        ],
+        [("network", run.network), *((f"  {name}", _model(run, name)) for name in run.models)],
+        [("hyperparameter", f"{name} = {record.brief(value, 200)}") for name, value in run.params.items()],
+        [("result", f"{name} = {record.brief(value, 200)}") for name, value in row.results.items()],
+        [("trial", f"{trial.id}  {_trial(trial)}") for trial in row.trials],
+        [(f"weights {name}", _weights(run, name)) for name in run.weights]
+        + ([("", f"{len(missing)} objects of the weights are missing here")] if missing else []),
+        [("left out", f"{item.path} ({item.size} bytes): {item.why}") for item in run.left_out]
+        + [("nested", f"{item.path} at {item.head}{' and a patch' if item.patch else ''}") for item in run.nested]
+        + [("note", note) for note in run.notes],
+        _surroundings(environment),
+    ]
+    text = "\n\n".join(filter(None, map(_section, sections)))
+    return text + ("\n\n" + _escaped(traceback.rstrip()) if traceback else "")
+
+
+def _section(facts: Sequence[tuple[str, str | None]]) -> str:
+    return "\n".join(f"{plain(label):<15} {plain(value)}".rstrip() for label, value in facts if value)
+
+
+def _escaped(text: str) -> str:
+    return "\n".join(plain(line) for line in text.splitlines())
+
+
+def log(content: bytes) -> str:
+    """Output of a script as a terminal may safely show it: colours and cursor movements are spelled out."""
+    return _escaped(content.decode(errors="replace").replace("\t", "    "))
+
+
+def _status(row: Row) -> str:
+    run = row.run
+    code = f", exit code {run.exit_code}" if run.exit_code else ""
+    return status(row) + code
+
+
+def _code(run: Run) -> str | None:
+    if run.commit is None:
+        return None
+    where = f"{run.base[:12]}{f' ({run.branch})' if run.branch else ' (detached)'}" if run.base else "no commit yet"
+    return f"snapshot on top of {where}"
+
+
+def _model(run: Run, name: str) -> str:
+    model = run.models[name]
+    rung = "" if model.rung == "graph" else f", by its {model.rung}{f' ({model.why})' if model.why else ''}"
+    return f"{model.architecture}, {model.parameters:,} parameters{rung}"
+
+
+def _trial(trial: Run) -> str:
+    values = " ".join(f"{name}={record.brief(value)}" for name, value in trial.results.items())
+    return values or trial.status
+
+
+def _weights(run: Run, name: str) -> str:
+    kept = run.weights[name]
+    return f"{kept.tensors} tensors, {kept.bytes / 1e6:.2f} MB" + (f", partial: {kept.partial}" if kept.partial else "")
+
+
+def _surroundings(environment: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    script = environment.get("script") or {}
+    seeds = " ".join(f"{name}={value}" for name, value in (script.get("seeds") or {}).items() if value is not None)
+    return [
+        ("python", script.get("python")),
+        ("torch", script.get("torch")),
+        ("gpus", ", ".join(script.get("gpus") or [])),
+        ("seeds", seeds),
+        ("platform", environment.get("platform")),
+        ("host", environment.get("host")),
+        ("packages", f"{len(environment['packages'])} recorded" if environment.get("packages") else None),
+    ]

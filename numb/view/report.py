@@ -1,0 +1,45 @@
+"""The README of a report: what the directory holds, and how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numb import record
+from numb.view.table import Row, plain
+
+
+def readme(row: Row, notes: Sequence[str]) -> str:
+    """Markdown for a reader who has never heard of numb."""
+    run = row.run
+    stems = ["state_dict"] if len(run.weights) == 1 else [f"state_dict-{name}" for name in run.weights]
+    params = "".join(f"- `{plain(name)}` = `{record.brief(value, 200)}`\n" for name, value in run.params.items())
+    results = "".join(f"- `{plain(name)}` = `{record.brief(value, 200)}`\n" for name, value in row.results.items())
+    loading = "".join(
+        f'state = torch.load("{stem}.pt", weights_only=True)\n# or: safetensors.torch.load_file("{stem}.safetensors")\n'
+        for stem in stems
+    )
+    kept = {
+        "graph.onnx": "the network, without its weights",
+        "record.json": "everything numb recorded about the run",
+        "params.json": "the hyperparameters",
+        "results.json": "the results",
+        "output.log": "what the script printed",
+        "changes.patch": f"what the code had changed against {run.base or 'an empty tree'} (`git apply`)",
+        "environment.json": "Python, packages, devices, command line",
+    }
+    files = "".join(f"- `{name}`: {what}\n" for name, what in kept.items() if name != "graph.onnx" or run.graph)
+    return (
+        f"# {run.kind} {run.id}\n\n"
+        + (f"{plain(run.message)}\n\n" if run.message else "")
+        + f"{plain(run.network)}, {run.status}, commit `{run.commit}`\n\n"
+        + (f"## Hyperparameters\n\n{params}\n" if params else "")
+        + (f"## Results\n\n{results}\n" if results else "")
+        + (
+            f"## The weights\n\n```python\nimport torch\n\n{loading}model.load_state_dict(state)\n```\n\n"
+            if run.weights
+            else "The run kept no weights.\n\n"
+        )
+        + "".join(f"Note: {plain(note)}\n\n" for note in notes)
+        + f"## The files\n\n{files}\n"
+        + f"The code as it ran: `git archive {run.commit}`, or `numb revert {run.id}`.\n"
+    )

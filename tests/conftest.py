@@ -1,0 +1,275 @@
+"""The scene that every test plays in: a real repository, a sealed environment, real processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# A script with hooks and without torch, for all that is not about networks: a run takes a quarter of a second.
+PLAIN = """
+import sys
+from numb import numb_param, numb_queue, numb_trial_result
+lr = 0.1
+epochs = 2
+numb_queue()
+numb_param({"lr": lr, "epochs": epochs})
+print("lr", lr)
+numb_trial_result({"acc": 1 - lr})
+sys.exit(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+"""
+
+# A network that learns something in a few milliseconds.
+NET = """
+import torch
+from numb import numb_model
+
+class Net(torch.nn.Module):
+    @numb_model(torch.ones(1, 4))
+    def __init__(self, width=8):
+        super().__init__()
+        self.hidden = torch.nn.Linear(4, width)
+        self.norm = torch.nn.BatchNorm1d(width)
+        self.drop = torch.nn.Dropout(0.2)
+        self.out = torch.nn.Linear(width, 2)
+
+    def forward(self, x):
+        return self.out(self.drop(self.norm(self.hidden(x)).relu()))
+"""
+
+TRAIN = """
+import sys
+import torch
+from net import Net
+from numb import numb_param, numb_queue
+lr = 0.1
+width = 8
+numb_queue()
+numb_param({"lr": lr, "width": width})
+torch.manual_seed(0)
+net = Net(width)
+optimizer = torch.optim.SGD(net.parameters(), lr)
+x = torch.randn(32, 4)
+for step in range(5):
+    optimizer.zero_grad()
+    loss = (net(x) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+torch.save(net.state_dict(), "own.pt")
+print("loss", loss.item())
+"""
+
+TRIAL = """
+import torch
+from net import Net
+from numb import numb_queue, numb_trial_result
+lr = 0.1
+width = 8
+numb_queue()
+net = Net(width)
+net.eval()
+numb_trial_result({"total": sum(p.double().sum().item() for p in net.state_dict().values()), "lr": lr})
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Scene:
+    """A repository with a project in it, and a person who types."""
+
+    def __init__(self, root: Path, home: Path) -> None:
+        self.root = root
+        self.env = sealed(home)
+
+    def sh(self, script: str, *, check: bool = True) -> str:
+        """Run shell commands in the project, as a person would type them."""
+        done = subprocess.run(
+            ["bash", "-euc", script],
+            cwd=self.root,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{script}\n{done.stdout}{done.stderr}")
+        return done.stdout.strip()
+
+    def numb(self, *words: str, cwd: Path | None = None, input: bytes = b"", env: dict[str, str] | None = None) -> Done:
+        """Type a numb command, without a terminal."""
+        arguments = shlex.split(words[0]) if len(words) == 1 else list(words)
+        done = subprocess.run(
+            [sys.executable, "-m", "numb", *arguments],
+            cwd=cwd or self.root,
+            env={**self.env, **(env or {})},
+            input=input,
+            capture_output=True,
+            timeout=120,
+        )
+        return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        """Start a numb command in a process group of its own, and do not wait for it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "numb", *arguments],
+            cwd=self.root,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip("\n"))
+        return path
+
+    def read(self, name: str) -> str:
+        return (self.root / name).read_text()
+
+    def runs(self) -> list[dict]:
+        """The runs as `numb list --json` has them."""
+        done = self.numb("list --json")
+        assert 0 == done.code, done.stderr
+        return json.loads(done.stdout)
+
+    def trained(self, *arguments: str, **params: object) -> dict:
+        """Train once, and return the record of that run."""
+        if params:
+            self.write("one.json", json.dumps([params]))
+            done = self.numb("train", "--queue", "one.json", *arguments)
+            (self.root / "one.json").unlink()
+        else:
+            done = self.numb("train", *arguments)
+        assert 0 == done.code, done.stderr
+        return self.runs()[-1]
+
+    def users(self) -> dict[str, object]:
+        """Everything that belongs to the user: HEAD, index, refs, stash, configuration, files."""
+        git = Path(self.sh("git rev-parse --absolute-git-dir"))
+        common = (self.root / self.sh("git rev-parse --git-common-dir")).resolve()
+        return {
+            "HEAD": (git / "HEAD").read_bytes(),
+            "index": _digest(git / "index"),
+            "config": _digest(common / "config"),
+            "refs": self.sh("git for-each-ref | grep -v -e refs/heads/numb -e refs/numb/ || true"),
+            "hooks": sorted(p.name for p in (common / "hooks").glob("*")),
+            "files": {
+                str(p.relative_to(self.root)): _digest(p)
+                for p in sorted(self.root.rglob("*"))
+                if not p.is_dir() and ".git" not in p.parts and ".nmb" not in p.parts and "__pycache__" not in p.parts
+            },
+        }
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return "-> " + os.readlink(path)
+    if not path.is_file():
+        return "-"
+    return hashlib.sha256(path.read_bytes()).hexdigest() + oct(path.stat().st_mode)
+
+
+def sealed(home: Path) -> dict[str, str]:
+    """An environment that nothing of the machine or of the person reaches into."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV") if name in os.environ}
+    folder = str(Path(sys.executable).parent)
+    return {
+        **kept,
+        "PATH": f"{folder}{os.pathsep}{kept.get('PATH', os.defpath)}",
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
+
+
+WORLDS = {
+    "plain": "project",
+    "space": "my project",
+    "quote": 'it\'s "mine"',
+    "newline": "new\nline",
+    "dash": "-rf",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home folder in which git knows a name."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(
+        "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n"
+    )
+    return home
+
+
+@pytest.fixture
+def empty(tmp_path: Path, home: Path) -> Scene:
+    """A git repository without a commit, and nothing in it."""
+    root = tmp_path / "project"
+    root.mkdir()
+    scene = Scene(root, home)
+    scene.sh("git init -q")
+    return scene
+
+
+@pytest.fixture
+def scene(empty: Scene) -> Scene:
+    """An initialised project with one commit, whose script has hooks and no network."""
+    furnish(empty, {"train.py": PLAIN, "trial.py": PLAIN})
+    return empty
+
+
+@pytest.fixture
+def torch_scene(empty: Scene) -> Scene:
+    """An initialised project with one commit, whose script trains a small network."""
+    furnish(empty, {"net.py": NET, "train.py": TRAIN, "trial.py": TRIAL})
+    return empty
+
+
+def furnish(scene: Scene, files: dict[str, str]) -> None:
+    """Write files, commit them, and initialise numb."""
+    for name, text in files.items():
+        scene.write(name, text)
+    scene.write(".gitignore", "own.pt\n*.ignored\n__pycache__/\n")
+    scene.sh("git add -A && git commit -qm first")
+    done = scene.numb("init")
+    assert 0 == done.code, done.stderr
+    scene.sh("git add -A && git commit -qm numb")
+
+
+@pytest.fixture
+def untouched(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever the test does with numb, what is the user's is byte-identical afterwards."""
+    name = next(n for n in ("torch_scene", "scene", "empty") if n in request.fixturenames)
+    scene: Scene = request.getfixturevalue(name)
+    before = scene.users()
+    yield
+    assert before == scene.users()
+
+
+def lines(*words: Sequence[str] | str) -> str:
+    return "\n".join(words) + "\n"  # type: ignore[arg-type]

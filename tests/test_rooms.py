@@ -1,0 +1,128 @@
+"""The house: what each room may know is what it imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "numb"
+
+# Room to what it may import of numb, and of others. Change it in the commit that adds the edge.
+ROOMS: dict[str, tuple[set[str], set[str]]] = {
+    "__init__": ({"hooks", "version", "project"}, set()),
+    "__main__": ({"cli"}, set()),
+    "version": (set(), set()),
+    "errors": (set(), set()),
+    "record": (set(), set()),
+    "layout": (set(), set()),
+    "alive": (set(), set()),
+    "atomic": ({"errors"}, set()),
+    "config": ({"errors", "hp"}, set()),
+    "processes": (set(), set()),
+    "output": (set(), set()),
+    "launch": ({"errors", "output", "processes"}, set()),
+    "gitstore": ({"atomic", "errors", "layout", "record"}, {"git"}),
+    "store.objects": ({"atomic", "errors"}, set()),
+    "store.index": ({"atomic", "record"}, set()),
+    "hooks": ({"layout", "capture"}, set()),
+    "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "record", "store.objects"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "hp.*": ({"errors", "hp"}, set()),
+    "inflight": ({"alive", "atomic", "errors", "launch", "layout", "record"}, set()),
+    "queue": ({"atomic", "config", "errors", "record"}, set()),
+    "view.*": ({"record", "view"}, {"tabulate"}),
+    "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
+    "project": (
+        {
+            "alive", "atomic", "capture", "config", "doctor", "errors", "gitstore", "hp", "inflight", "launch", "layout", "queue",
+            "record", "store.index", "store.objects", "view",
+        },
+        set(),
+    ),
+    "cli": ({"errors", "layout", "project", "record", "version", "view"}, {"click"}),
+}  # fmt: skip
+
+
+def modules() -> list[str]:
+    return sorted(
+        ".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for p in PACKAGE.rglob("*.py")
+    )
+
+
+def rule(module: str) -> tuple[set[str], set[str]]:
+    room = module.partition(".")[0]
+    return ROOMS.get(module) or ROOMS.get(f"{room}.*") or (set(), set())
+
+
+def imported(module: str) -> set[str]:
+    """The modules that a file imports, wherever in it."""
+    path = PACKAGE / Path(*module.split("."))
+    file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+    tree = ast.parse(file.read_text())
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= (
+                {f"{node.module}.{name.name}" for name in node.names} if node.module == "numb" else {node.module or ""}
+            )
+            if node.module in ("numb.capture", "numb.hp", "numb.view", "numb.store"):
+                found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_room_imports_only_what_it_may_know(module: str) -> None:
+    """The table of rooms holds: no edge that it does not name, and third parties only behind their door."""
+    ours, others = rule(module)
+    names = imported(module)
+    inside = {name.removeprefix("numb.") for name in names if name.startswith("numb.")}
+    outside = {
+        name.partition(".")[0] for name in names if not name.startswith("numb") and name
+    } - sys.stdlib_module_names
+    strange = {n for n in inside if not any(n == o or n.startswith(o + ".") for o in ours)}
+    assert (set(), set()) == (strange - {"store", "version"}, outside - others - {"__future__"})
+
+
+@pytest.mark.parametrize(
+    ("entrance", "without"),
+    [
+        ("numb", {"torch", "onnx", "git", "click", "sqlite3", "tabulate", "subprocess", "json"}),
+        ("numb.capture.session", {"torch", "onnx", "git", "click", "sqlite3", "tabulate"}),
+        ("numb.cli", {"torch", "onnx", "git", "tabulate", "sqlite3", "numb.project"}),
+        ("numb.project", {"torch", "onnx", "git", "tabulate", "click", "safetensors"}),
+    ],
+)
+def test_what_is_heavy_is_imported_only_when_it_is_used(entrance: str, without: set[str]) -> None:
+    """`import numb` costs a script nothing, the script's half knows no git or SQL, and no command imports torch to begin."""
+    program = f"import sys, {entrance}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, check=True, capture_output=True, text=True
+    )
+    assert set() == without & set(loaded.stdout.split())
+
+
+def test_there_is_one_door_to_each_outside_thing() -> None:
+    """Only gitstore starts git, only the index says SQL, only atomic renames and syncs, only layout spells .nmb."""
+    doors = {
+        '"git"': {"gitstore"},
+        "sqlite3": {"store.index"},
+        "os.replace": {"atomic"},
+        "os.rename": {"atomic"},
+        "os.fsync": {"atomic"},
+        '".nmb"': {"layout"},
+        "shell=True": set(),
+        "weights_only=False": set(),
+        "reset --hard": set(),
+    }
+    found = {words: {m for m in modules() if words in source(m)} for words in doors}
+    assert doors == found
+
+
+def source(module: str) -> str:
+    path = PACKAGE / Path(*module.split("."))
+    return (path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py").read_text()
