@@ -41,10 +41,15 @@ def numb_model(dummy: Any = None, /, *, name: str | None = None, shape: Any = No
     function that returns one of these and is called only under numb. Without a dummy, the inputs of the first real forward
     pass are taken. *name* tells models of one class apart (a teacher and a student).
     """
-    if isinstance(dummy, type) or getattr(dummy, "__name__", "") == "__init__":  # @numb_model without parentheses
+    if _is_network(dummy):  # @numb_model without parentheses
         return _watch(dummy, None, name)
     given = dummy if shape is None else tuple(shape)
     return lambda target: _watch(target, given, name)
+
+
+def _is_network(given: Any) -> bool:
+    """Whether *given* is a class, its `__init__` or an instance, and no dummy."""
+    return isinstance(given, type) or getattr(given, "__name__", "") == "__init__" or hasattr(given, "state_dict")
 
 
 def _watch(target: Any, dummy: Any, name: str | None) -> Any:

@@ -11,18 +11,19 @@ import json
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numb import alive, atomic, record
 from numb.errors import NumbError, StorageFailed
-from numb.launch import Outcome
 from numb.layout import Layout, RunFolder
 from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, Model, Run, RunId, Weights
+
+if TYPE_CHECKING:
+    from numb.launch import Outcome
 
 _ALLOWED = re.compile(
     r"CUDA_VISIBLE_DEVICES|CUDA_LAUNCH_BLOCKING|CUBLAS_WORKSPACE_CONFIG|PYTORCH_\w*ALLOC_CONF|TORCH_(LOGS|DETERMINISTIC)\w*"
@@ -298,7 +299,7 @@ def environment(told: Told, command: Sequence[str], variables: Sequence[str]) ->
     return {
         "format": record.FORMAT,
         "command": redacted(command),
-        "host": socket.gethostname(),
+        "host": host(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),
@@ -341,6 +342,11 @@ def packages(path: Sequence[str]) -> dict[str, str]:
                 package, _, rest = stem.partition("-")
                 found[package] = rest.partition("-py")[0]
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def host() -> str:
+    """The name of this machine."""
+    return os.uname().nodename
 
 
 def kills_for_memory() -> int:
@@ -388,7 +394,7 @@ def _look(flight: InFlight) -> Left:
         return Left(flight, None, _held(flight))
     if _held(flight):
         return Left(flight, run, True, state=state)
-    if run.host != socket.gethostname():
+    if run.host != host():
         return Left(
             flight, run, True, state=state
         )  # another machine's, on a shared disk: its life is not ours to judge

@@ -6,7 +6,10 @@ Nothing here opens a file or knows what is in it.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONFIG = "nmb.json"
 FOLDER = ".nmb"
@@ -28,6 +31,8 @@ class RunFolder:
     __slots__ = ("path",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        from pathlib import Path  # `import numb` does without
+
         self.path = Path(path)
 
     @property

@@ -241,4 +241,4 @@ def _place(fd: int) -> tuple[int, int, int] | None:
 
 def _is_ours(fd: int) -> bool:
     """Whether descriptor 1 or 2 was open when numb started: if not, the number may be any file's by now."""
-    return (sys.__stdout__ if fd == 1 else sys.__stderr__) is not None
+    return (sys.__stdout__ if fd == 1 else sys.__stderr__) is not None and _place(fd) is not None

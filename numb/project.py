@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from numb import alive, atomic, config, doctor, inflight, launch, record
+from numb import alive, atomic, config, inflight, record
 from numb.config import Config
 from numb.errors import (
     BranchInUse,
@@ -35,14 +33,19 @@ from numb.errors import (
     Usage,
 )
 from numb.gitstore import GitStore, Snapshot
-from numb.hp import source
 from numb.inflight import InFlight, Told
-from numb.launch import Outcome
 from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR, Layout
-from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
 from numb.record import TRAIN, TRIAL, LeftOut, Run, RunId
 from numb.store.index import Index
-from numb.store.objects import Objects
+
+if TYPE_CHECKING:
+    from numb.doctor import Finding
+    from numb.hp import source
+    from numb.launch import Outcome
+    from numb.queue import Claim, Entry, Queue
+    from numb.store.objects import Objects
+
+# Rooms that only some commands need are imported where they are used: `numb list` answers at once.
 
 STORE_FORMAT = 1
 
@@ -141,7 +144,6 @@ class Project:
         self.git, self.home, self.config = git.on(settings.branch), home, settings
         self.talk: Talk = talk or Silent()
         self.layout = Layout(git.toplevel)
-        self.objects = Objects(self.layout.objects)
 
     # -- opening
 
@@ -211,6 +213,12 @@ class Project:
         atomic.write(self.layout.ignore, "*\n")
         atomic.write(self.layout.format, f"{STORE_FORMAT}\n")
 
+    @cached_property
+    def objects(self) -> Objects:
+        from numb.store.objects import Objects
+
+        return Objects(self.layout.objects)
+
     @property
     def place(self) -> str:
         """The project's folder within the work tree, as records name it."""
@@ -268,7 +276,7 @@ class Project:
         now = time.time()
         shown = tuple(inflight.redacted(command))
         return Run(
-            RunId.new(now), kind, round(now, 3), command=shown, project=self.place, host=socket.gethostname(), **facts
+            RunId.new(now), kind, round(now, 3), command=shown, project=self.place, host=inflight.host(), **facts
         )
 
     def _fly(
@@ -281,6 +289,8 @@ class Project:
         strict: bool = False,
     ) -> Ended:
         """From the folder of a run to its commit."""
+        from numb import launch
+
         command = (*self.config.command(run.kind), *arguments)
         launch.check(command, self.home, os.environ)
         self.recover()
@@ -409,7 +419,7 @@ class Project:
                     self.talk.say(f"{error}; the training goes on")
                     said = {}
             answers.stopped |= bool(said.get("stop"))
-            flight.answer(said)
+            flight.answer({**said, "number": question.get("number")})
 
     def _on_training(self, question: dict[str, Any], flight: InFlight, redo: Redo, answers: _Answers) -> dict[str, Any]:
         """Answer a training script: does anything speak against it, and is its graph known?"""
@@ -459,7 +469,7 @@ class Project:
     @contextlib.contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
         """A place for an index of one command."""
-        folder = self.layout.scratch / f"{name}-{secrets.token_hex(4)}"
+        folder = self.layout.scratch / f"{name}-{os.urandom(4).hex()}"
         atomic.make_directory(folder)
         try:
             yield folder / "index"
@@ -468,6 +478,8 @@ class Project:
 
     def _unrecorded(self, command: Sequence[str], error: Exception, strict: bool) -> Ended:
         """Nothing can be kept, but the training is the user's: it runs all the same, unless they said otherwise."""
+        from numb import launch
+
         if strict:
             raise error if isinstance(error, NumbError) else StorageFailed(str(error), "numb doctor")
         self.talk.say(f"{error}; the script runs, and nothing of it is recorded")
@@ -697,6 +709,8 @@ class Project:
     # -- queues
 
     def queue(self, file: Path) -> Queue:
+        from numb.queue import Queue
+
         return Queue.at(Path(file), self.layout.queues)
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -709,11 +723,15 @@ class Project:
         return known or dict(last)
 
     def _script(self) -> source.Script | None:
+        from numb.hp import source
+
         path = source.script_of(self.config.command(TRAIN), self.home)
         return source.read(path) if path else None
 
     def make_queue(self, file: Path, *, force: bool = False) -> dict[str, Any]:
         """Write a queue file with the script's own hyperparameters as its one combination."""
+        from numb.queue import write_template
+
         params = self.hyperparameters()
         if not params:
             raise Refused(
@@ -730,6 +748,8 @@ class Project:
         An entry that was cut off is run again; one that failed only with *failed*. Raises `ConfigError` before the first
         run for a key that the script does not have, and for values that the script would overwrite.
         """
+        from numb.queue import CUT_OFF, FAILED, QUEUED
+
         queue = self.queue(file)
         wanted = {QUEUED, CUT_OFF, *({FAILED} if failed else ())}
         self.recover()
@@ -752,6 +772,8 @@ class Project:
                 return
 
     def _settle(self, claim: Claim, ended: Ended) -> None:
+        from numb.queue import CUT_OFF, DONE, FAILED
+
         kept = ended.run or ended.same
         if _cut_off(ended) or (ended.error and ended.run is None):
             claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
@@ -759,6 +781,8 @@ class Project:
             claim.settle(FAILED if ended.exit_code else DONE, kept.id if kept else None, ended.exit_code)
 
     def _check_queue(self, queue: Queue) -> None:
+        from numb.hp import source
+
         script = self._script()
         if script is None:
             return  # the command's script is not Python that numb can find; numb_queue itself will tell
@@ -926,7 +950,7 @@ class Project:
             now = time.time()
             saved = Run(
                 RunId.new(now), record.SAVED, round(now, 3), record.COMPLETE, message=f"before going back to {target.id}",
-                project=self.place, base=head.commit, branch=head.branch, host=socket.gethostname(),
+                project=self.place, base=head.commit, branch=head.branch, host=inflight.host(),
                 left_out=snapshot.left_out, nested=snapshot.nested,
             )  # fmt: skip
             kept = self._save(saved, index, snapshot)
@@ -1006,8 +1030,10 @@ class Project:
 
     # -- health
 
-    def doctor(self, *, fix: bool = False) -> list[doctor.Finding]:
+    def doctor(self, *, fix: bool = False) -> list[Finding]:
         """Check the invariants; with *fix*, repair what can be repaired. Only what is wrong is in the list."""
+        from numb import doctor
+
         found = doctor.examine(self, fix=fix)
         self.refresh()
         return found
@@ -1093,6 +1119,8 @@ def _cut_off(ended: Ended) -> bool:
 
 
 def _is_literal(value: object) -> bool:
+    from numb.hp import source
+
     return value is not source.NOT_LITERAL
 
 

@@ -7,12 +7,10 @@ git or torch; a scalar of NumPy or torch is recognised by what it can do.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -43,7 +41,7 @@ class RunId(str):
     @classmethod
     def new(cls, now: float) -> RunId:
         """Make an id for the moment *now* (seconds since the epoch)."""
-        letters = "".join(secrets.choice(_LETTERS) for _ in range(4))
+        letters = "".join(_LETTERS[byte % len(_LETTERS)] for byte in os.urandom(4))
         return cls(time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + letters)
 
 
@@ -147,7 +145,7 @@ def _canonical(value: Any) -> Any:
 
 def key(values: Mapping[str, Any]) -> str:
     """Identify a set of (decoded) hyperparameters: SHA-256 of its canonical text."""
-    return hashlib.sha256(canonical(values).encode()).hexdigest()
+    return _sha256(canonical(values))
 
 
 def joined_architecture(ids: Iterable[str]) -> str | None:
@@ -157,7 +155,13 @@ def joined_architecture(ids: Iterable[str]) -> str | None:
         return unique[0] if unique else None
     rungs = {architecture.partition("-")[2] for architecture in unique}
     suffix = next((f"-{rung}" for rung in ("tree", "calls") if rung in rungs), "")
-    return hashlib.sha256("\n".join(unique).encode()).hexdigest()[:16] + suffix
+    return _sha256("\n".join(unique))[:16] + suffix
+
+
+def _sha256(text: str) -> str:
+    import hashlib  # loads OpenSSL, 4 ms, which listing runs does not need
+
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def short_architecture(architecture: str) -> str:

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ def sealed(home: Path) -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": "1",
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "numb-tests-pycache"),  # warm, and out of the scenes
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }

@@ -3,6 +3,9 @@
 One process of the script records: the first that calls a hook, unless it is a rank other than 0 or a child of
 `multiprocessing`. It writes events, one line each in one write (M7), so that any death leaves a readable file; it rings the
 launcher when it wants to know something; at the end it saves the weights.
+
+A fault of numb's own never ends a training. It does end a trial that would otherwise evaluate a network without the chosen
+weights: the numbers would be wrong, and look right.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,12 +35,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_SMALL = 1 << 20  # bytes of a first batch that are kept as they are
+
 # References of our own, for scripts that replace these (freezegun, a patched os.fork).
-_getpid, _clock, _dumps, _loads, _write, _read = os.getpid, time.monotonic, json.dumps, json.loads, os.write, os.read
+_getpid, _now, _dumps, _loads, _write, _read = os.getpid, time.time, json.dumps, json.loads, os.write, os.read
+_exit, _kill, _frame = os._exit, os.kill, sys._getframe
 
 _current: Session | None = None
+_off = False  # nothing can be recorded in this process, and that has been said
 
 
 class Stop(SystemExit):
@@ -44,20 +53,39 @@ class Stop(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(Refused.exit_code)
+        self.pid = _getpid()
+
+    def __del__(self) -> None:
+        # It ends where there is no Python left to go on, or in the hands of somebody who caught it and goes on.
+        if not sys.is_finalizing() and _frame().f_back is not None and self.pid == _getpid():
+            _leave()
 
 
 def current(where: str) -> Session | None:
     """The session of this process, or None if it is not the one that records."""
-    global _current
-    if _current is None:
-        if _is_helper() or not _claim(RunFolder(where)):
-            return None
-        _current = Session(RunFolder(where))
-    if _current.pid != _getpid():  # a fork: what the parent records is not the child's (M10, M11)
+    global _current, _off
+    if _current is None and not _off:
+        try:
+            if _is_helper() or not _claim(RunFolder(where)):
+                return None
+            _current = Session(RunFolder(where))
+        except Exception as error:  # the guard around a hook, before there is a session that could record it
+            _off = True
+            _tell(f"numb: nothing of this script can be recorded ({_one_line(error)})")
+            if _is_trial(where):
+                raise Stop from None
+    if _current is None or _current.pid != _getpid():  # a fork: what the parent records is not the child's (M10, M11)
         return None
     if _current.stopped:
         _leave()
-    return _current
+    return None if _current.closed else _current
+
+
+def _is_trial(where: str) -> bool:
+    try:
+        return bool(_loads(RunFolder(where).order.read_bytes())["mode"] == record.TRIAL)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _is_helper() -> bool:
@@ -68,7 +96,10 @@ def _is_helper() -> bool:
 
 
 def _claim(folder: RunFolder) -> bool:
-    """Become the process that records, unless another one does. A dead one's place is free (`a.py && b.py`)."""
+    """Become the process that records, unless another one does. A dead one's place is free (`a.py && b.py`).
+
+    Raises `StorageFailed` when there is nothing to record in.
+    """
     me = alive.identity()
     for _ in range(3):
         try:
@@ -76,8 +107,6 @@ def _claim(folder: RunFolder) -> bool:
             return True
         except FileExistsError:
             pass
-        except (OSError, NumbError):
-            return False  # no folder to record in; the script is not disturbed
         try:
             holder = _loads(folder.owner.read_bytes())
         except (OSError, ValueError):
@@ -92,12 +121,16 @@ def _claim(folder: RunFolder) -> bool:
 
 def _leave() -> None:
     """End a script that went on although it was stopped (a bare `except:` around the hook)."""
+    _flush()
+    _exit(Refused.exit_code)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError):  # closed, None, or something of the user's
             pass
-    os._exit(Refused.exit_code)
 
 
 def _guarded(hook: _F) -> _F:
@@ -115,6 +148,8 @@ def _guarded(hook: _F) -> _F:
         except (Stop, BadValue):
             raise
         except Exception as error:  # the guard around a hook: recorded, shown once
+            if hook.__name__ in self.vital:
+                self.stop(f"{hook.__name__} failed ({_one_line(error)}); nothing was {self.work}")
             self.trouble(hook.__name__, error)
             return args[0] if hook.__name__ == "watch" else None
 
@@ -131,19 +166,23 @@ class Session:
     def __init__(self, folder: RunFolder) -> None:
         self.pid = _getpid()
         self.folder = folder
-        self.stopped = False
+        self.stopped = False  # refused: the script must not do its work
+        self.closed = False  # over: what comes now, in exit hooks of the script, is not recorded
         self.order: dict[str, Any] = _loads(folder.order.read_bytes())
         self.objects = Objects(folder.objects)
         self.watched: list[Watched] = []
         self.params: dict[str, Any] = {}
         self.injected: dict[str, Any] = {}
         self.queued = False
+        self._decorated: list[str] = []
         self._said = False
         self._asked: tuple[Any, ...] | None = None
-        self._building: dict[int, int] = {}
+        self._questions = 0
+        self._under = _UnderConstruction()
         self._lock = threading.RLock()
-        self._events = atomic.Appender(folder.events)
-        self.event("start", process=alive.identity(), **_interpreter())
+        if os.environ.get(layout.BREAK_HOOK) == "start":
+            raise RuntimeError("start was broken on purpose")
+        self._append(self._line("start", process=alive.identity(), **_interpreter()))
         atexit.register(self._at_exit)
         self._save_on_signal()
 
@@ -151,24 +190,43 @@ class Session:
     def training(self) -> bool:
         return bool(self.order["mode"] == record.TRAIN)
 
+    @property
+    def work(self) -> str:
+        return "trained" if self.training else "evaluated"
+
+    @property
+    def vital(self) -> tuple[str, ...]:
+        """The hooks without which the script would not do what was asked for, but something that looks like it."""
+        if self.training:
+            return ("inject",) if self.order.get("inject") else ()
+        return ("watch", "built", "_first_inputs", "inject")
+
     # -- events
 
     def event(self, what: str, **facts: Any) -> None:
-        line = _dumps({"event": what, "time": round(time.time(), 3), **facts}, allow_nan=False, ensure_ascii=False)
         try:
-            self._events.line(line.encode(errors="surrogatepass"))
+            self._append(self._line(what, **facts))
         except (OSError, NumbError):
             pass  # a full disk: the launcher finds what is missing, the training goes on (C1)
 
+    def _line(self, what: str, **facts: Any) -> bytes:
+        line = _dumps({"event": what, "time": round(_now(), 3), **facts}, allow_nan=False, ensure_ascii=False)
+        return line.encode(errors="surrogatepass")
+
+    def _append(self, line: bytes) -> None:
+        """Open, append, close: a script that closes all descriptors may have given ours to a file of its own."""
+        events = atomic.Appender(self.folder.events)
+        try:
+            events.line(line)
+        finally:
+            events.close()
+
     def trouble(self, hook: str, error: BaseException) -> None:
         """Record an error of numb's own, and show the first one."""
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        self.event("error", hook=hook, text=text[-20_000:])
+        self.event("error", hook=hook, text=_traceback(error)[-20_000:])
         if not self._said:
             self._said = True
-            _tell(
-                f"numb: {hook} failed ({type(error).__name__}: {error}); the script goes on. See: numb show {self.order['id']}"
-            )
+            _tell(f"numb: {hook} failed ({_one_line(error)}); the script goes on. See: numb show {self.order['id']}")
 
     def note(self, text: str) -> None:
         self.event("note", text=text)
@@ -177,7 +235,7 @@ class Session:
         """End the script before it does its work. The launcher says why."""
         self.event("refused", text=message, hint=hint)
         self.stopped = True
-        raise Stop
+        raise Stop from None
 
     # -- the hooks
 
@@ -188,65 +246,91 @@ class Session:
             self._watch_class(target, dummy, name)
             return target
         if getattr(target, "__name__", "") == "__init__":
+            self._decorated.append(getattr(target, "__qualname__", "a class").rpartition(".")[0] or "a class")
             return _Init(self, target, dummy, name)
         if not hasattr(target, "state_dict"):
             raise TypeError(f"numb_model decorates a network, its class or its __init__, not {target!r:.60}")
-        self.built(target, dummy, name)
+        self.built(target, dummy, name, again=True)
         return target
 
-    def _watch_class(self, owner: type, dummy: Any, name: str | None) -> None:
-        owner.__init__ = self._noticing(owner.__init__, dummy, name)  # type: ignore[misc]
+    def _watch_class(self, owner: Any, dummy: Any, name: str | None) -> None:
+        init = vars(owner).get("__init__")
+        if init is None:
+
+            @functools.wraps(owner.__init__)
+            def init(module: Any, *args: Any, **kwargs: Any) -> None:
+                super(owner, module).__init__(*args, **kwargs)  # whoever comes next, in a subclass too
+
+        owner.__init__ = self._noticing(init, dummy, name)
+        self._decorated.append(owner.__qualname__)
         self.watch_subclasses(owner, dummy, name)
 
-    def watch_subclasses(self, owner: type, dummy: Any, name: str | None) -> None:
+    def watch_subclasses(self, owner: Any, dummy: Any, name: str | None) -> None:
         """Notice when the outermost `__init__` ends: a subclass adds its layers after `super().__init__()`."""
-        inherited = owner.__init_subclass__
+        own = vars(owner).get("__init_subclass__")
 
-        def notice(cls: Any, **kwargs: Any) -> None:
-            inherited.__func__(cls, **kwargs) if hasattr(inherited, "__func__") else inherited(**kwargs)
-            if "__init__" in cls.__dict__:
-                cls.__init__ = self._noticing(cls.__init__, dummy, name)
+        def notice(cls: Any, /, **kwargs: Any) -> None:
+            if own is None:
+                super(owner, cls).__init_subclass__(**kwargs)
+            else:
+                own.__get__(None, cls)(**kwargs)
+            take(cls)
 
-        known: list[Any] = owner.__subclasses__()
-        for subclass in known:
-            if "__init__" in subclass.__dict__:
-                subclass.__init__ = self._noticing(subclass.__init__, dummy, name)
-        owner.__init_subclass__ = classmethod(notice)  # type: ignore[assignment]
+        def take(cls: Any) -> None:
+            init = vars(cls).get("__init__")
+            if init is not None and not getattr(init, "_numb", None):
+                cls.__init__ = self._noticing(init, dummy, name)
+
+        for subclass in owner.__subclasses__():
+            take(subclass)
+        owner.__init_subclass__ = classmethod(notice)
 
     def _noticing(self, init: Callable[..., None], dummy: Any, name: str | None) -> Callable[..., None]:
-        if getattr(init, "_numb", False):
-            return init
+        mine, plain = getattr(init, "_numb", (None, init))
+        if mine is init:  # decorated already: a decoration of its own counts before an inherited one
+            init = plain
 
         @functools.wraps(init)
         def noticed(module: Any, *args: Any, **kwargs: Any) -> None:
-            me = id(module)
-            self._building[me] = self._building.get(me, 0) + 1
+            if not self._under.begin(module):  # `super().__init__()` of one that is being built
+                init(module, *args, **kwargs)
+                return
             try:
                 init(module, *args, **kwargs)
-            finally:
-                self._building[me] -= 1
-                outermost = not self._building[me]
-                if outermost:
-                    del self._building[me]
-            if outermost and self.pid == _getpid():
-                self.built(module, dummy, name)
+            except BaseException:
+                self._under.end(module)
+                raise
+            for made in self._under.end(module, dummy, name):
+                self.built(*made)
 
-        noticed._numb = True  # type: ignore[attr-defined]
+        noticed._numb = (noticed, init)  # type: ignore[attr-defined]
         return noticed
 
     @_guarded
-    def built(self, module: nn.Module, dummy: Any, name: str | None) -> None:
-        """A network stands: find its architecture, and in a trial fill it with the chosen weights."""
+    def built(self, module: nn.Module, dummy: Any, name: str | None, *, again: bool = False) -> None:
+        """A network stands: find its architecture, and in a trial fill it with the chosen weights.
+
+        One that was looked at before is looked at again only when the user says so, having changed it.
+        """
+        if self.closed or self.pid != _getpid():
+            return
+        if self.stopped:
+            _leave()
+        whole = _is_whole(module)
         module = graph.unwrap(module)
-        if any(watched.module is module for watched in self.watched):
+        known = next((watched for watched in self.watched if watched.module is module), None)
+        if known and not again:
             return
         self._let_go()
-        watched = Watched(self._free_name(name or type(module).__name__), module, dummy)
-        self.watched.append(watched)
-        if dummy is None:
+        watched = known or Watched(self._free_name(name or type(module).__name__), module)
+        watched.dummy = dummy
+        if known is None:
+            self.watched.append(watched)
+        if dummy is None or not whole:
             self._at_first_forward(watched)
         else:
-            self._capture(watched, dummy)
+            self._capture(watched)
+            self._consider_or_fill(watched)
 
     def _free_name(self, wanted: str) -> str:
         safe = "".join(c if c.isalnum() or c in "_-" else "_" for c in wanted)[:60] or "model"
@@ -255,33 +339,35 @@ class Session:
 
     def _at_first_forward(self, watched: Watched) -> None:
         """Without a dummy, the first real inputs serve; until then nothing is known."""
-
-        def first(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            handle.remove()
-            if self.pid == _getpid():
-                self._first_inputs(watched, args, kwargs)
-
-        handle = watched.live().register_forward_pre_hook(first, with_kwargs=True)
+        wait = _FirstForward(self, watched)
+        wait.handle = watched.live().register_forward_pre_hook(wait, with_kwargs=True)
 
     @_guarded
     def _first_inputs(self, watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if kwargs and args:
-            self.note(
-                f"{watched.name}: called with positional and named inputs; give numb_model a dummy to capture its graph"
-            )
-        self._capture(watched, None if kwargs and args else (kwargs or args))
+        if watched.dummy is None:
+            if kwargs and args:
+                self.note(
+                    f"{watched.name}: called with positional and named inputs; "
+                    "give numb_model a dummy to capture its graph"
+                )
+            else:
+                watched.dummy = _kept(kwargs or args)
+        self._capture(watched)
+        self._consider_or_fill(watched)
 
-    def _capture(self, watched: Watched, dummy: Any) -> None:
+    def _capture(self, watched: Watched) -> None:
         module = watched.live()
         self._numpy_seed = self._numpy_seed if self._numpy_seed is not None else _numpy_seed()
-        found = graph.capture(module, dummy)
-        watched.architecture, watched.dummy = found, dummy
+        found = graph.capture(module, watched.dummy)
+        watched.architecture, watched.operators = found.id, found.operators
         watched.shapes, watched.versions = _shapes(module), _versions(module)
         self._warn_of_space(module)
         self.event(
             "model", name=watched.name, type=type(module).__name__, architecture=found.id, rung=found.rung,
             parameters=found.parameters, operators=found.operators, why=found.why,
         )  # fmt: skip
+
+    def _consider_or_fill(self, watched: Watched) -> None:
         if self.training:
             self._consider()
         else:
@@ -332,7 +418,7 @@ class Session:
         values = _ordered(self.order)
         self.queued, self._queue_line = True, frame.f_lineno
         file = frame.f_code.co_filename
-        if self.training:
+        if self.training and values:
             self._refuse_late(file, values)
             absent = [name for name in values if name not in target]
             if absent:
@@ -341,9 +427,10 @@ class Session:
                     f"assign {absent[0]} at module level above numb_queue(), or take it out of the queue",
                 )
         given = {name: value for name, value in values.items() if name in target}
-        for name, value in given.items():
-            target[name] = value
-        self.injected = given
+        for name, value in _ordered(self.order).items():  # decoded anew: a list is the script's own, to change
+            if name in target:
+                target[name] = value
+        self.injected.update(given)
         self.params.update(given)
         self.event("queue", line=frame.f_lineno, values=_encoded(given))
 
@@ -365,7 +452,18 @@ class Session:
             encoded = _encoded(results)
         except TypeError as error:
             raise BadValue(f"numb_trial_result: {error}") from None
+        if not self.training and not any(watched.filled for watched in self.watched):
+            self._refuse_untrained()
         self.event("result", values=encoded)
+
+    def _refuse_untrained(self) -> None:
+        waiting = [watched.name for watched in self.watched]
+        self.stop(
+            f"{waiting[0]} was not called, so it has not got the chosen weights"
+            if waiting
+            else "the script built no network that numb knows, so nothing has got the chosen weights",
+            "give numb_model a dummy input" if waiting else "write @numb_model(dummy) above the network's __init__",
+        )
 
     # -- asking the launcher
 
@@ -374,7 +472,7 @@ class Session:
         known = [watched for watched in self.watched if watched.architecture]
         if not known or not self.params:
             return
-        architecture = record.joined_architecture(watched.architecture.id for watched in known if watched.architecture)
+        architecture = record.joined_architecture(watched.architecture for watched in known if watched.architecture)
         question = (architecture, record.key(self.params))
         if question == self._asked:
             return
@@ -387,10 +485,9 @@ class Session:
 
     def _fill(self, watched: Watched) -> None:
         """Load the weights that the trial is about, or end the script when there are none."""
-        found = watched.architecture
-        assert found is not None
-        question = {"ask": "trial", "name": watched.name, "architecture": found.id, "operators": found.operators}
-        answer = self.ask({**question, "queued": self.queued, "injected": sorted(self.injected)})
+        question = {"ask": "trial", "name": watched.name, "architecture": watched.architecture}
+        facts = {"operators": watched.operators, "queued": self.queued, "injected": sorted(self.injected)}
+        answer = self.ask({**question, **facts})
         if answer.get("stop"):
             self.stopped = True
             raise Stop
@@ -404,25 +501,28 @@ class Session:
         except (NumbError, OSError, ValueError) as error:
             # Never evaluate what is not the chosen run: the numbers would be wrong, and look right.
             self.stop(str(error), getattr(error, "hint", None))
+        watched.filled = True
         self.event("loaded", model=watched.name, run=answer.get("run"))
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Ring the launcher and wait for its answer. {} when it is not there (any more): the training goes on."""
-        with self._lock:
+        with self._lock, ExitStack() as stack:
             try:
-                ask = os.open(self.folder.ask, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                bell = os.open(self.folder.ask, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                stack.callback(os.close, bell)
+                answers = os.open(self.folder.answer, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                stack.callback(os.close, answers)
+                _flush()
+                self._questions += 1
+                number = self._questions
+                _send(bell, _dumps({**question, "number": number}).encode() + b"\n")
             except OSError:
                 return {}
-            answer = os.open(self.folder.answer, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                for stream in (sys.stdout, sys.stderr):
-                    if stream is not None:
-                        stream.flush()
-                _write(ask, _dumps(question).encode() + b"\n")
-                return dict(_loads(_line_from(answer) or b"{}"))
-            finally:
-                os.close(ask)
-                os.close(answer)
+            while line := _line_from(answers):
+                said = dict(_loads(line))
+                if said.get("number", number) == number:  # not what a question is told that Ctrl-C had cut short
+                    return said
+            return {}
 
     # -- the end
 
@@ -430,34 +530,35 @@ class Session:
         """SIGTERM and SIGHUP end Python without any exit hook (M10): save first, then die of the same signal."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDING:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         if self.pid == _getpid():
-            self.close(f"ended by {signal.Signals(number).name}")
-        os.kill(_getpid(), number)
+            self.close(f"ended by {signal.Signals(number).name}", hurry=True)
+        _kill(_getpid(), number)
 
     def _at_exit(self) -> None:
         if self.pid == _getpid():
             error = getattr(sys, "last_value", None)
-            self.close(None if error is None else f"{type(error).__name__}: {error}", error)
+            self.close(None if error is None else _one_line(error), error)
 
-    def close(self, partial: str | None, error: BaseException | None = None) -> None:
-        """Save what is to be saved. Never raises, and Ctrl-C does not cut it short."""
-        if self.stopped:
+    def close(self, partial: str | None, error: BaseException | None = None, *, hurry: bool = False) -> None:
+        """Save what is to be saved. Never raises, and no signal cuts it short but SIGKILL."""
+        if self.stopped or self.closed:
             return
-        self.stopped = True
+        self.closed = True
         with _undisturbed():
             if error is not None:
-                text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-                self.event("exception", type=type(error).__name__, text=text[-100_000:])
-            if self.training:
-                for watched in self.watched:
-                    self._save(watched, partial)
+                self.event("exception", type=type(error).__name__, text=_traceback(error)[-100_000:])
+            for watched in self.watched:
+                self._last_look(watched, partial)
+            if self.training and not hurry:
                 self._graphs()
+            if not self.watched and self._decorated:
+                self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
             self._surroundings()
             self.event("end")
 
@@ -465,9 +566,21 @@ class Session:
         """Save and drop models that nobody holds but numb (cross validation makes one after another)."""
         for watched in self.watched:
             if watched.module is not None and sys.getrefcount(watched.module) <= 2:
-                if self.training:
-                    self._save(watched, None)
-                watched.module = None
+                self._last_look(watched, None)
+                watched.module = watched.dummy = None
+                watched.operators = ()
+
+    def _last_look(self, watched: Watched, partial: str | None) -> None:
+        if watched.module is None or not self.training:
+            return
+        if watched.architecture is None:
+            self._late_capture(watched)
+        self._save(watched, partial)
+
+    @_guarded
+    def _late_capture(self, watched: Watched) -> None:
+        """Name the architecture of a network that waited for a forward pass, which never came."""
+        self._capture(watched)
 
     @_guarded
     def _save(self, watched: Watched, partial: str | None) -> None:
@@ -477,7 +590,7 @@ class Session:
         if watched.shapes is not None and watched.shapes != _shapes(module):
             self.note(
                 f"{watched.name} was changed after it was built: the architecture is the one that was built, the weights are "
-                f"those of the changed network. Decorate it after the change: net = numb_model(…)(net)"
+                f"those of the changed network. Show numb the changed one instead: net = numb_model(…)(net)"
             )
         manifest = weights.save(module.state_dict(), self.objects)
         if partial:
@@ -518,11 +631,13 @@ class Session:
 class Watched:
     """A network that numb looks after. Held strongly, for `main()` has often returned when the weights are saved."""
 
-    def __init__(self, name: str, module: nn.Module, dummy: Any) -> None:
+    def __init__(self, name: str, module: nn.Module) -> None:
         self.name = name
         self.module: nn.Module | None = module
-        self.dummy = dummy
-        self.architecture: graph.Architecture | None = None
+        self.dummy: Any = None
+        self.architecture: str | None = None
+        self.operators: tuple[str, ...] = ()
+        self.filled = False  # with the weights that a trial is about
         self.shapes: list[tuple[str, tuple[int, ...]]] | None = None
         self.versions: tuple[int, ...] = ()
 
@@ -535,29 +650,101 @@ class Watched:
         return self.module is not None and _versions(self.module) != self.versions
 
 
+class _UnderConstruction(threading.local):
+    """The networks whose `__init__` runs, in this thread, from the outermost inwards."""
+
+    def __init__(self) -> None:
+        self._running: list[Any] = []
+        self._inner: list[tuple[Any, Any, str | None]] = []
+
+    def begin(self, module: Any) -> bool:
+        """False for a network whose `__init__` runs already."""
+        if any(one is module for one in self._running):
+            return False
+        self._running.append(module)
+        return True
+
+    def end(self, module: Any, *facts: Any) -> list[tuple[Any, ...]]:
+        """What has been built, with its *facts*: nothing before the outermost is, and of that no part by itself."""
+        self._running = [one for one in self._running if one is not module]
+        if facts:
+            self._inner.append((module, *facts))
+        if self._running:
+            return []
+        made, self._inner = self._inner, []
+        if not facts:
+            return []  # its `__init__` raised, and what it had made by then is gone with it
+        parts = {id(part) for part in module.modules()} if hasattr(module, "modules") else set()
+        return [one for one in made if one[0] is module or id(one[0]) not in parts]
+
+
 class _Init:
-    """Stands for a decorated `__init__` until its class exists, and then puts a plain function in its place."""
+    """Stands for a decorated `__init__` until its class exists, and then puts a plain function in its place.
+
+    Until then it can be called and bound as one, because a metaclass or another decorator may have taken it.
+    """
 
     def __init__(self, session: Session, init: Callable[..., None], dummy: Any, name: str | None) -> None:
-        self.parts = (session, init, dummy, name)
+        functools.update_wrapper(self, init)
+        self._numb = (self, init)
+        self._facts = (session, dummy, name)
+        self._noticed = session._noticing(init, dummy, name)
 
     def __set_name__(self, owner: type, attribute: str) -> None:
-        session, init, dummy, name = self.parts
-        setattr(owner, attribute, session._noticing(init, dummy, name))
+        session, dummy, name = self._facts
+        setattr(owner, attribute, self._noticed)
         session.watch_subclasses(owner, dummy, name)
+
+    def __get__(self, module: Any, owner: type | None = None) -> Any:
+        return self._noticed.__get__(module, owner)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        self._noticed(*args, **kwargs)
+
+
+class _FirstForward:
+    """Looks at a network when it is called for the first time. Copies of the network, and its pickle, are free of it."""
+
+    handle: Any = None
+    _torchdynamo_disable = True  # torch.compile leaves it alone
+
+    def __init__(self, session: Session, watched: Watched) -> None:
+        self._session, self._watched = session, watched
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.handle.remove()
+        if module is self._watched.module and not self._session.closed and self._session.pid == _getpid():
+            self._session._first_inputs(self._watched, args, kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _passing_by, ()
+
+
+def _passing_by() -> Callable[..., None]:
+    return _pass_by
+
+
+def _pass_by(*_: Any) -> None:
+    pass
 
 
 class _undisturbed:
-    """Ctrl-C waits until the weights are saved."""
+    """What would end the script waits until the weights are saved. Ctrl-C is dropped: the script is ending."""
 
     def __enter__(self) -> None:
-        self.before: Any = None
+        self._before: dict[int, Any] = {}
+        self._received: list[int] = []
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in (signal.SIGINT, *_ENDING):
+                if signal.getsignal(number) is not None:  # None: installed by C, and not to be brought back
+                    self._before[number] = signal.signal(number, lambda number, _: self._received.append(number))
 
     def __exit__(self, *exc: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for number in self._received:
+            if number in _ENDING:
+                _kill(_getpid(), number)
 
 
 def inject(where: str, namespace: Any, frame: FrameType) -> None:
@@ -608,6 +795,18 @@ def _path(file: str) -> Any:
     return Path(file)
 
 
+def _send(fd: int, content: bytes) -> None:
+    """Write all of it, also what does not fit into a pipe at once. Raises `OSError` when the launcher has died."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    while content:
+        poll.poll()
+        try:
+            content = content[_write(fd, content) :]
+        except BlockingIOError:
+            continue
+
+
 def _line_from(fd: int) -> bytes:
     """One line from the launcher; empty when it has died."""
     received = b""
@@ -616,7 +815,7 @@ def _line_from(fd: int) -> bytes:
     while not received.endswith(b"\n"):
         poll.poll()
         try:
-            part = _read(fd, 1 << 16)
+            part = _read(fd, 1)  # what comes after the line is the next one's
         except BlockingIOError:
             continue
         if not part:
@@ -626,10 +825,55 @@ def _line_from(fd: int) -> bytes:
 
 
 def _tell(line: str) -> None:
+    """Say something on stderr, unless the script has closed it: its number may be another file's by now."""
+    stream = sys.__stderr__
+    if stream is None or stream.closed:
+        return
     try:
-        _write(2, (line + "\n").encode(errors="replace"))
-    except OSError:
+        _write(stream.fileno(), (line + "\n").encode(errors="replace"))
+    except (OSError, ValueError):
         pass
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # the user's own `__str__`
+        text = ""
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:  # the user's own `__str__`, `__repr__` or `__notes__`
+        return f"Traceback (not printable)\n{_one_line(error)}\n"
+
+
+def _is_whole(module: Any) -> bool:
+    """Whether no `__init__` of *module* can be running that numb does not see the end of (that of a dataclass, say)."""
+    init = getattr(type(module), "__init__", None)
+    return getattr(init, "_numb", None) is not None or not _is_being_built(module)
+
+
+def _is_being_built(module: Any) -> bool:
+    frame: FrameType | None = _frame(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is module:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _kept(inputs: Any) -> Any:
+    """First inputs to keep until the graph is exported: the script's own may change, and may be large."""
+    from numb.capture import dummy
+
+    call = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    size = sum(tensor.numel() * tensor.element_size() for tensor in dummy.tensors(call))
+    args, kwargs = dummy.fresh(call) if size <= _SMALL else dummy.of_two(call)
+    return kwargs or args
 
 
 def _shapes(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
@@ -649,8 +893,15 @@ def _interpreter() -> dict[str, Any]:
         "executable": sys.executable or "",
         "argv": list(getattr(sys, "orig_argv", sys.argv)),
         "path": list(sys.path),
-        "cwd": os.getcwd(),
+        "cwd": _working_directory(),
     }
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # removed under the script's feet
 
 
 def _libraries() -> dict[str, Any]:

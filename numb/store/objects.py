@@ -154,7 +154,9 @@ class Objects:
             finally:
                 _close(folder)
         except FileNotFoundError:
-            raise ObjectMissing(f"{path} is missing", "copy it from another .nmb/objects that has it, or: numb doctor") from None
+            raise ObjectMissing(
+                f"{path} is missing", "copy it from another .nmb/objects that has it, or: numb doctor"
+            ) from None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
                 raise self._corrupt(digest, "it is not a regular file") from error
