@@ -40,6 +40,7 @@ class Told:
 
     started: bool = False
     ended: bool = False
+    queued: bool = False  # `numb_queue` was called
     process: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     operators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -184,12 +185,19 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             return replace(told, surroundings={**told.surroundings, **event})
         case "model":
             model = Model(event["architecture"], event["rung"], event["type"], event["parameters"], event["why"])
-            operators = {**told.operators, event["name"]: tuple(event["operators"])}
-            return replace(told, models={**told.models, event["name"]: model}, operators=operators)
+            was = event.get("was")  # the script has given it another name
+            models = {name: known for name, known in told.models.items() if name != was}
+            operators = {name: known for name, known in told.operators.items() if name != was}
+            return replace(
+                told,
+                models={**models, event["name"]: model},
+                operators={**operators, event["name"]: tuple(event["operators"])},
+            )
         case "param" | "queue":
             # What the script registers sets the order, whatever was injected before.
             values = _values(event)
-            return replace(told, params={k: v for k, v in told.params.items() if k not in values} | values)
+            params = {k: v for k, v in told.params.items() if k not in values} | values
+            return replace(told, params=params, queued=told.queued or event["event"] == "queue")
         case "result":
             return replace(told, results={**told.results, **_values(event)})
         case "weights":
@@ -227,7 +235,9 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
     notes = [*run.notes, *told.notes, *(f"numb: {error}" for error in told.errors)]
     if outcome is not None:
         notes += _observations(told, outcome)
-    graph = next((name for name in sorted(os.listdir(folder.content)) if name.startswith("graph")), None)
+    if run.queue and told.started and not told.queued:
+        notes.append("the script never called numb_queue(), so the queue has set nothing")
+    graph = next((path.name for path in sorted(folder.content.glob("graph*.onnx"))), None)
     return replace(
         run,
         status=status,

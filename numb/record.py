@@ -24,7 +24,10 @@ STATUSES = (RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 TRAIN, TRIAL, SAVED, ROOT, JOIN = "train", "trial", "saved", "root", "join"
 
 _TAGS = frozenset(("$float", "$tuple", "$dict"))
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
 _ID = re.compile(r"\d{8}-\d{6}-[a-z2-9]{4}")
+_MAX_BITS = 13_287  # 4000 digits: Python itself reads and writes no integer of more than 4300
+_DEEPEST = 64
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -59,12 +62,16 @@ def _encode(value: Any, where: str, above: tuple[int, ...]) -> Any:
         case None | bool() | str():
             return str(value) if type(value) not in (str, bool, type(None)) else value
         case int():
+            if value.bit_length() > _MAX_BITS:
+                raise TypeError(f"{where} is an integer of more than 4000 digits, which JSON readers refuse")
             return int(value)
         case float():
             value = float(value)
             return value if math.isfinite(value) else {"$float": str(value)}
     if id(value) in above:
         raise TypeError(f"{where} contains itself")
+    if len(above) >= _DEEPEST:
+        raise TypeError(f"{where[:400]} is nested more than {_DEEPEST} levels deep")
     above = (*above, id(value))
     if isinstance(value, list | tuple):
         items = [_encode(item, f"{where}[{i}]", above) for i, item in enumerate(value)]
@@ -74,7 +81,12 @@ def _encode(value: Any, where: str, above: tuple[int, ...]) -> Any:
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     if hasattr(value, "dtype") and callable(getattr(value, "item", None)) and _elements(value) == 1:
-        return _encode(value.item(), where, above)
+        try:
+            item = value.item()
+        except (RuntimeError, ValueError):  # on the meta device there is none
+            item = value
+        if item is not value:
+            return _encode(item, where, above)
     raise TypeError(f"{where} is a {type(value).__name__}, which numb cannot keep as a value: use {_instead(value)}")
 
 
@@ -118,9 +130,10 @@ def decode(value: Any) -> Any:
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
-    """JSON text of encoded values: valid JSON always, never `NaN`."""
+    """JSON text of encoded values: valid JSON always, never `NaN`, and it can be written as UTF-8."""
     separators = (",", ":") if indent is None else None
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def canonical(values: Any) -> str:
@@ -133,7 +146,8 @@ def canonical(values: Any) -> str:
 
 def _canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _canonical(item) for key, item in value.items()}
+        plain = {key: _canonical(item) for key, item in value.items()}
+        return {"$dict": plain} if len(plain) == 1 and next(iter(plain)) in _TAGS else plain
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     if isinstance(value, float):

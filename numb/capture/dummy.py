@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,28 @@ def arguments(dummy: Dummy, model: torch.nn.Module) -> Call:
     Raises `TypeError`, in one line, for what cannot be a dummy; a dummy function's own exception is its cause.
     """
     args, kwargs = _spread(_called(dummy))
+    if not args:
+        args, kwargs = _by_position(model, kwargs)
     parameter = next(model.parameters(), None)
     if parameter is None:
         return args, kwargs
     device = parameter.device
     return map_tensors(lambda tensor: tensor.to(device), args), map_tensors(lambda tensor: tensor.to(device), kwargs)
+
+
+def _by_position(model: torch.nn.Module, named: dict[str, Any]) -> Call:
+    """Name no argument that can go without: `net(x=x)` computes what `net(x)` does."""
+    args = []
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):
+        return (), named
+    for parameter in parameters:
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.name not in named:
+            break
+        args.append(named[parameter.name])
+    first = [parameter.name for parameter in parameters[: len(args)]]
+    return tuple(args), {name: value for name, value in named.items() if name not in first}
 
 
 def _called(dummy: Dummy) -> Any:

@@ -339,11 +339,15 @@ def materialised(model: torch.nn.Module, run: Callable[[torch.nn.Module], object
     """Return *model*, or, if it is lazy, a copy that has seen *run* and shares every tensor that exists already."""
     import copy
 
-    from torch.nn.parameter import is_lazy
+    from torch.nn.parameter import UninitializedBuffer, is_lazy
 
     every = [*model.parameters(), *model.buffers()]
     if not any(map(is_lazy, every)):
         return model
-    twin = copy.deepcopy(model, {id(tensor): tensor for tensor in every if not is_lazy(tensor)})
+    shared = {id(tensor): tensor for tensor in every if not is_lazy(tensor)}
+    for tensor in every:
+        if isinstance(tensor, UninitializedBuffer):  # which torch, unlike such a parameter, does not copy
+            shared[id(tensor)] = UninitializedBuffer(device=tensor.device, dtype=tensor.dtype)  # type: ignore[call-arg]
+    twin = copy.deepcopy(model, shared)
     run(twin)
     return twin

@@ -326,6 +326,8 @@ class Session:
         watched.dummy = dummy
         if known is None:
             self.watched.append(watched)
+        elif name and name != known.name:
+            watched.was, watched.name = known.name, self._free_name(name)
         if dummy is None or not whole:
             self._at_first_forward(watched)
         else:
@@ -340,7 +342,11 @@ class Session:
     def _at_first_forward(self, watched: Watched) -> None:
         """Without a dummy, the first real inputs serve; until then nothing is known."""
         wait = _FirstForward(self, watched)
-        wait.handle = watched.live().register_forward_pre_hook(wait, with_kwargs=True)
+        try:
+            wait.handle = watched.live().register_forward_pre_hook(wait, with_kwargs=True)
+        except RuntimeError:  # TorchScript takes no hooks: there is no more to see than what it is made of
+            self._capture(watched)
+            self._consider_or_fill(watched)
 
     @_guarded
     def _first_inputs(self, watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -364,7 +370,7 @@ class Session:
         self._warn_of_space(module)
         self.event(
             "model", name=watched.name, type=type(module).__name__, architecture=found.id, rung=found.rung,
-            parameters=found.parameters, operators=found.operators, why=found.why,
+            parameters=found.parameters, operators=found.operators, why=found.why, was=watched.was,
         )  # fmt: skip
 
     def _consider_or_fill(self, watched: Watched) -> None:
@@ -375,7 +381,9 @@ class Session:
 
     def _warn_of_space(self, module: nn.Module) -> None:
         """Say before the training, not after it, that the weights will not fit (C3)."""
-        needed = sum(p.numel() * p.element_size() for p in module.parameters())
+        from torch.nn.parameter import is_lazy
+
+        needed = sum(p.numel() * p.element_size() for p in module.parameters() if not is_lazy(p))
         try:
             stat = os.statvfs(self.folder.path)
         except OSError:
@@ -401,9 +409,17 @@ class Session:
 
     def _check_injected(self, registered: Mapping[str, Any], frame: FrameType) -> None:
         """What was injected and what is registered must be the same, or the record would lie."""
+        file = frame.f_code.co_filename
+        if self.training and not self.queued:
+            wanted = _ordered(self.order)
+            if names := [n for n in wanted if n in registered and not _same(wanted[n], registered[n])]:
+                self.stop(
+                    f"{os.path.basename(file)}:{frame.f_lineno}: the queue sets {', '.join(names)}, "
+                    "but the script has not called numb_queue()",
+                    "call numb_queue() below the hyperparameters",
+                )
         for name, value in self.injected.items():
-            if name in registered and record.canonical(registered[name]) != record.canonical(value):
-                file = frame.f_code.co_filename
+            if name in registered and not _same(registered[name], value):
                 late = _overwritten(file, self._queue_line, [name])
                 place = late[0] if late else f"{os.path.basename(file)}:{frame.f_lineno}"
                 self.stop(
@@ -544,6 +560,8 @@ class Session:
         if self.pid == _getpid():
             error = getattr(sys, "last_value", None)
             self.close(None if error is None else _one_line(error), error)
+            if isinstance(error, KeyboardInterrupt):
+                _remain_interrupted()
 
     def close(self, partial: str | None, error: BaseException | None = None, *, hurry: bool = False) -> None:
         """Save what is to be saved. Never raises, and no signal cuts it short but SIGKILL."""
@@ -633,6 +651,7 @@ class Watched:
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name = name
+        self.was: str | None = None  # what it was called before the script named it
         self.module: nn.Module | None = module
         self.dummy: Any = None
         self.architecture: str | None = None
@@ -706,12 +725,15 @@ class _FirstForward:
     """Looks at a network when it is called for the first time. Copies of the network, and its pickle, are free of it."""
 
     handle: Any = None
-    _torchdynamo_disable = True  # torch.compile leaves it alone
 
     def __init__(self, session: Session, watched: Watched) -> None:
         self._session, self._watched = session, watched
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        import torch
+
+        if torch.compiler.is_compiling():
+            return  # what is traced must be the network alone: `fullgraph=True` takes no more
         self.handle.remove()
         if module is self._watched.module and not self._session.closed and self._session.pid == _getpid():
             self._session._first_inputs(self._watched, args, kwargs)
@@ -766,6 +788,10 @@ def inject(where: str, namespace: Any, frame: FrameType) -> None:
 def _ordered(order: Mapping[str, Any]) -> dict[str, Any]:
     """The values to inject, by name."""
     return {name: record.decode(value) for name, value in (order.get("inject") or {}).items()}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return record.canonical(one) == record.canonical(other)
 
 
 def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -835,6 +861,18 @@ def _tell(line: str) -> None:
         pass
 
 
+def _remain_interrupted() -> None:
+    """Let Python end as one whom Ctrl-C has ended, with 130 and not with 1.
+
+    It forgets that it was when anything calls `exec` with a string, as dataclasses and the exporter do, and it learns it
+    in the same way.
+    """
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        pass
+
+
 def _one_line(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
@@ -876,11 +914,11 @@ def _kept(inputs: Any) -> Any:
     return kwargs or args
 
 
-def _shapes(module: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+def _shapes(module: nn.Module) -> list[tuple[str, tuple[int, ...]]] | None:
     from torch.nn.parameter import is_lazy
 
     named = [*module.named_parameters(), *module.named_buffers()]
-    return [] if any(is_lazy(t) for _, t in named) else [(name, tuple(t.shape)) for name, t in named]
+    return None if any(is_lazy(t) for _, t in named) else [(name, tuple(t.shape)) for name, t in named]
 
 
 def _versions(module: nn.Module) -> tuple[int, ...]:

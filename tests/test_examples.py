@@ -1,0 +1,45 @@
+"""The examples are what they show: with numb and without it they train to the same bits, and each can be trialed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Scene
+from scripted import kept, own, plain, runs
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# Beside the example, so that its own files stay as they are: the networks that its script leaves behind, by class.
+SAVING = """
+import runpy, torch
+left = runpy.run_path("train.py")
+torch.save({type(v).__name__: v.state_dict() for v in left.values() if isinstance(v, torch.nn.Module)}, "own.pt")
+"""
+
+
+@pytest.mark.parametrize("example", ["digits", "gan", "chars"])
+def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
+    """One epoch with numb and one without: equal weights, equal output; what is kept is what was trained; a trial works."""
+    pytest.importorskip("sklearn")
+    shutil.copytree(EXAMPLES / example, empty.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    empty.write(".gitignore", "own.pt\n__pycache__/\n")
+    empty.write("saving.py", SAVING)
+    empty.sh("sed -i 's/^epochs = .*/epochs = 1/' train.py && sed -i 's/train.py/saving.py/' nmb.json && numb init")
+
+    bare = empty.sh("python saving.py")
+    weights = plain(own(empty))
+    (empty.root / "own.pt").unlink()
+    done = empty.numb("train")
+    (run,) = runs(empty)
+    trial = empty.numb("trial @")
+
+    (trialed,) = runs(empty)
+    assert (0, bare) == (done.code, done.stdout.strip()), done.stderr
+    assert weights == plain(own(empty)) == plain(kept(empty, run))
+    assert 1 == run["params"]["epochs"]
+    assert ["graph"] * len(weights) == [model["rung"] for model in run["models"].values()]
+    assert (0, "complete") == (trial.code, trialed["trials"][0]["status"]), trial.stderr
+    assert trialed["results"] and all(isinstance(value, float) for value in trialed["results"].values())
+    assert [] == run["notes"] == trialed["trials"][0]["notes"]
