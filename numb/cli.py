@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numb.project import Ended, Project
     from numb.record import Run
 
+_T = TypeVar("_T")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -35,7 +36,7 @@ class Terminal:
         _say(f"{table.plain(earlier.network)} was trained with these hyperparameters before:")
         _say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {table.plain(results)}".rstrip())
         _say(f"  code: {_changes(changed)}")
-        return click.confirm("Train it again?", default=False, err=True)
+        return _asked(lambda: click.confirm("Train it again?", default=False, err=True))
 
     def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
         from numb.view import table
@@ -43,8 +44,19 @@ class Terminal:
         if not _attended():
             return None
         _say(table.choices([(run, results.get(run.id, {})) for run in runs]))
-        number = click.prompt("Trial which run?", type=click.IntRange(1, len(runs)), default=len(runs), err=True)
-        return runs[int(number) - 1]
+        number: int = _asked(
+            lambda: click.prompt("Trial which run?", type=click.IntRange(1, len(runs)), default=len(runs), err=True)
+        )
+        return runs[number - 1]
+
+
+def _asked(question: Callable[[], _T]) -> _T:
+    """The answer; Ctrl-C and Ctrl-D are `KeyboardInterrupt`, which click would turn into its own."""
+    try:
+        return question()
+    except click.Abort:
+        _say("")
+        raise KeyboardInterrupt from None
 
 
 def _now() -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from numb import atomic, config, inflight, record
 from numb.errors import NumbError
 from numb.gitstore import OLDEST_GIT
-from numb.layout import FOLDER, PINS
+from numb.layout import FOLDER, PINS, Layout
 from numb.record import Run, RunId
 
 if TYPE_CHECKING:
@@ -133,7 +133,10 @@ def _unpublished(project: Project) -> Iterator[_Problem]:
         if left.running:
             continue
         path = left.flight.folder.path
-        if left.run is None:
+        if left.run is None and not (left.flight.folder.state.exists() or left.flight.folder.events.exists()):
+            if _older(path, _A_MOMENT):  # or it may be beginning right now
+                yield _Problem(f"{path} was made and never used", "it is removed", partial(_remove, [path]))
+        elif left.run is None:
             yield _Problem(
                 f"{path} is a run whose state cannot be read", "its snapshot is kept by a pin; look into the folder"
             )
@@ -144,7 +147,8 @@ def _unpublished(project: Project) -> Iterator[_Problem]:
 
 
 def _pins(project: Project) -> Iterator[_Problem]:
-    flying = {left.flight.folder.path.name for left in inflight.all_left(project.layout)}
+    layouts = [Layout(top) for top in project.git.work_trees()]
+    flying = {left.flight.folder.path.name for layout in layouts for left in inflight.all_left(layout)}
     for run_id, commit in project.git.pins().items():
         if run_id in flying:
             continue

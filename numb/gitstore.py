@@ -10,11 +10,14 @@ of them together. Where history is read as objects and time does not matter (blo
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import functools
 import io
+import itertools
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,13 +26,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numb import atomic, layout
-from numb.errors import BranchInUse, CommandNotFound, GitFailed, NotARepository, StorageFailed, WouldOverwrite
+from numb.errors import (
+    BranchInUse,
+    CommandNotFound,
+    GitFailed,
+    NotARepository,
+    NumbError,
+    StorageFailed,
+    WouldOverwrite,
+)
 from numb.record import LeftOut, Nested
 
 if TYPE_CHECKING:
     import git
 
 OLDEST_GIT = (2, 36)  # the first with core.fsync=committed
+_KIND = "Numb-Kind"  # the trailer that every commit of numb's has
 
 _OPTIONS = (
     "--no-replace-objects",
@@ -38,6 +50,7 @@ _OPTIONS = (
     "-c", "core.safecrlf=false",  # or a file of mixed line ends stops the snapshot
     "-c", "core.fsmonitor=false",
     "-c", "core.splitIndex=false",  # or numb's index would leave shared parts in .git
+    "-c", "index.sparse=false",  # numb's index names every file
     "-c", "core.untrackedCache=false",
     "-c", "gc.auto=0",
     "-c", "maintenance.auto=false",
@@ -55,6 +68,13 @@ SECRETS = (
     "id_ed25519*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd", "credentials", "credentials.*",
     "*credentials*.json", "secrets.*", "kubeconfig", ".dockercfg", "service-account*.json",
 )  # fmt: skip
+_HASH_FILES = ("hash-object", "-w", "--no-filters", "--stdin-paths")
+# Plumbing, which no configuration of the user's for display changes.
+_PATCH = ("diff-tree", "-r", "-p", "-M", "--binary", "--no-textconv")
+_CHANGED = ("diff-tree", "-r", "-z", "--name-only", "--no-renames")
+# A commit may come from anywhere, and git lets a tree have entries named `..` and `.git` (M16).
+_PLAIN_NAME = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*")
+_NOT_IN_NAMES = str.maketrans("<>", "  ")  # they end a name in a commit
 _NOT_SECRET = ("*.pub", "*.example", "*.sample", "*.template", "*.dist", "*.py")
 
 
@@ -68,14 +88,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of the work tree, captured in a git index of its own; `tree` once it has been written."""
+    """The state of the work tree, captured in a git index of its own."""
 
     index: Path
     left_out: tuple[LeftOut, ...] = ()
     nested: tuple[Nested, ...] = ()
     patches: Mapping[str, bytes] = field(default_factory=dict)  # by the name that `Nested.patch` says
     notes: tuple[str, ...] = ()
-    tree: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +110,7 @@ class Entry:
 class Tip:
     commit: str | None
     checked_out: str | None  # the work tree in which the user has the branch checked out
+    ours: bool = False  # whether numb made this very commit
 
 
 class _Failed(Exception):
@@ -124,6 +144,19 @@ def _environment(index: Path | None = None) -> dict[str, str]:
     return env
 
 
+@contextlib.contextmanager
+def _unled() -> Iterator[None]:
+    """The same environment in this process: GitPython reads it at every step, and takes any `git` that PATH leads to."""
+    callers = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(_environment(), GIT_PYTHON_GIT_EXECUTABLE=_git(), GIT_NO_REPLACE_OBJECTS="1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(callers)
+
+
 def _start(where: Path, *arguments: str, index: Path | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [_git(), *_OPTIONS, *arguments],
@@ -132,6 +165,7 @@ def _start(where: Path, *arguments: str, index: Path | None = None) -> subproces
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the script; and a filter can be ended together with the git that waits for it
     )
 
 
@@ -139,8 +173,10 @@ def _finish(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float
     try:
         out, err = process.communicate(stdin, timeout=timeout)
     except BaseException:
-        process.kill()
-        process.communicate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # git alone would leave a filter behind that holds the pipes open
+        with process:
+            process.communicate()
         raise
     if process.returncode:
         raise _Failed(_command(process), process.returncode, err.decode(errors="replace").strip())
@@ -149,8 +185,9 @@ def _finish(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float
 
 def _command(process: subprocess.Popen[bytes]) -> str:
     """Which of git's commands a process was."""
-    words = [str(word) for word in process.args[1 + len(_OPTIONS) :]]  # type: ignore[index, union-attr]
-    return next((word for word in words if not word.startswith("-")), "")
+    words = [str(word) for word in process.args]  # type: ignore[union-attr]
+    pairs = itertools.pairwise(words)
+    return next((word for before, word in pairs if before != "-c" and not word.startswith("-")), "")
 
 
 def _translated(failed: _Failed) -> Exception:
@@ -181,14 +218,23 @@ def looks_secret(path: str) -> bool:
 class GitStore:
     """One git repository, seen from one of its work trees."""
 
-    def __init__(self, toplevel: Path, git_dir: Path, common_dir: Path, branch: str = layout.DEFAULT_BRANCH) -> None:
+    def __init__(
+        self,
+        toplevel: Path,
+        git_dir: Path,
+        common_dir: Path,
+        branch: str = layout.DEFAULT_BRANCH,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.toplevel, self.git_dir, self.common_dir, self.branch = toplevel, git_dir, common_dir, branch
         self.ref = layout.branch_ref(branch)
+        self._say = say
+        self._filters: tuple[str, ...] = ()  # options that switch filters off, once one has failed
 
     @classmethod
     def discover(cls, where: Path) -> GitStore:
         """Find the repository that *where* lies in. Raises `NotARepository` with git's own reason."""
-        questions = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir")
+        questions = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir", "--show-object-format")
         try:
             lines = _finish(_start(where, "rev-parse", *questions)).splitlines()
             if len(lines) != len(questions):  # a newline in a folder's name: ask one by one
@@ -197,12 +243,17 @@ class GitStore:
             raise _translated(failed) from None
         except OSError as error:
             raise NotARepository(f"cannot look into {where}: {error.strerror}", "cd to the project") from None
-        toplevel, git_dir, common = (os.fsdecode(line) for line in lines)
+        toplevel, git_dir, common, names = (os.fsdecode(line) for line in lines)
+        if names != "sha1":
+            raise NotARepository(
+                f"this repository names its objects by {names}, which GitPython cannot read",
+                "git init, in a new folder",
+            )
         return cls(Path(toplevel), Path(git_dir), (Path(where) / common).resolve())
 
-    def on(self, branch: str) -> GitStore:
-        """The same repository with its runs on another branch."""
-        return GitStore(self.toplevel, self.git_dir, self.common_dir, branch)
+    def on(self, branch: str, say: Callable[[str], None]) -> GitStore:
+        """The same repository with its runs on another branch; *say* is told what was repaired on the way."""
+        return GitStore(self.toplevel, self.git_dir, self.common_dir, branch, say)
 
     # -- running git
 
@@ -236,9 +287,7 @@ class GitStore:
         """The same repository as GitPython's objects, for reading history."""
         import git  # half of `numb list`'s time, so only where it is used
 
-        repo = git.Repo(self.toplevel)
-        repo.git.update_environment(GIT_DIR=str(self.git_dir), GIT_NO_REPLACE_OBJECTS="1", LC_ALL="C")
-        return repo
+        return git.Repo(self.toplevel)
 
     def version(self) -> tuple[int, ...]:
         found = re.search(r"(\d+)\.(\d+)", self._text("version"))
@@ -258,16 +307,23 @@ class GitStore:
 
     def tip(self) -> Tip:
         """The newest commit of the branch of the runs."""
-        shown = self._text("for-each-ref", "--format=%(objectname) %(worktreepath)", self.ref)
-        for line in shown.splitlines():
-            commit, _, checked_out = line.partition(" ")
-            return Tip(commit, checked_out or None)
+        fields = ("refname", "objectname", "worktreepath", f"trailers:key={_KIND},valueonly,separator=%2C")
+        form = "%00".join(f"%({name})" for name in fields)
+        shown = self._run("for-each-ref", f"--format={form}%00", self.ref).decode(errors="replace").split("\0")
+        for name, commit, checked_out, kind in zip(*(shown[n::4] for n in range(4)), strict=False):
+            if name.strip() == self.ref:  # and not a branch below it
+                return Tip(commit, checked_out or None, bool(kind))
         return Tip(None, None)
 
     def branch_is_ours(self) -> bool:
-        """Whether the branch is one that numb made: its first commit says so."""
-        roots = self._text("rev-list", "--first-parent", "--max-parents=0", self.ref).splitlines()
-        return bool(roots) and "Numb-Kind: root" in self._text("log", "-1", "--format=%B", roots[-1])
+        """Whether the branch is one that numb made."""
+        return self._is_ours(self.ref)
+
+    def _is_ours(self, commit: str) -> bool:
+        """Whether numb made *commit* or the first one before it, which a shallow clone does not have."""
+        roots = self._text("rev-list", "--first-parent", "--max-parents=0", commit).split()
+        shown = ("rev-list", "--no-walk", "--no-commit-header", f"--format=%(trailers:key={_KIND},valueonly)")
+        return bool(self._text(*shown, commit, *roots[-1:]))
 
     def blocking_branches(self) -> list[str]:
         """Branches below `numb/`, or above it, that make the branch impossible."""
@@ -284,7 +340,12 @@ class GitStore:
         return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
     def valid_branch(self) -> bool:
-        return self._try("check-ref-format", "--branch", self.branch) is not None
+        return not self.branch.startswith("-") and self._try("check-ref-format", self.ref) is not None
+
+    def work_trees(self) -> list[Path]:
+        """The folders of all work trees of this repository, this one among them."""
+        lines = self._run("worktree", "list", "--porcelain", "-z").split(b"\0")
+        return [Path(os.fsdecode(line[9:])) for line in lines if line.startswith(b"worktree ")]
 
     def remote_branches(self) -> list[str]:
         """The same branch as the remotes had it when they were last fetched."""
@@ -329,23 +390,32 @@ class GitStore:
         questions = (
             _start(self.toplevel, "ls-files", "-z", "-v", "-s"),
             _start(self.toplevel, "ls-files", "-z", "-o", "--exclude-standard"),
-            _start(self.toplevel, "ls-files", "-z", index=index),
+            _start(self.toplevel, "ls-files", "-z", "-v", "-s", index=index),
         )
-        tracked, untracked, known = (_finish(process).split(b"\0")[:-1] for process in questions)
-        listing = _Listing.of(tracked)
+        tracked, untracked, own = (_finish(process).split(b"\0")[:-1] for process in questions)
+        listing, known = _Listing.of(tracked).without(layout.FOLDER), _Listing.of(own)
         chosen, left_out, embedded = self._choose(untracked, max_bytes, exclude)
-        gone = set(known) - listing.paths - set(chosen)
-        if gone:
-            self._run("update-index", "-z", "--force-remove", "--stdin", index=index, stdin=_joined(gone))
-        paths = sorted((listing.paths | set(chosen)) - listing.absent(self.toplevel))
-        notes = self._update(index, paths)
-        self._keep_absent(index, listing)
-        nested, patches, more = self._nested([*listing.gitlinks, *embedded], index.parent, max_bytes, exclude)
-        return Snapshot(index, tuple(left_out), nested, patches, (*notes, *more))
+        inner = self._repositories([*listing.gitlinks, *embedded])
+        absent = listing.absent(self.toplevel) | {path for path in listing.gitlinks if inner.get(path, self) is None}
+        self._take_over(index, listing, known, absent)
+        heads = {path for path in embedded if (found := inner.get(path)) and found.head().commit}
+        paths = listing.paths - absent - listing.displaced(self.toplevel, known) | set(chosen) | heads
+        if gone := known.paths - paths - absent:
+            self._record(index, "--force-remove", "--stdin", stdin=_joined(gone))
+        notes = self._update(index, sorted(paths))
+        inside = self._inside(inner, index.parent, max_bytes, exclude)
+        return Snapshot(
+            index,
+            (*left_out, *inside.left_out),
+            inside.nested,
+            inside.patches,
+            (*notes, *inside.notes),
+        )
 
     def _choose(
         self, untracked: Iterable[bytes], max_bytes: int, exclude: Sequence[str]
     ) -> tuple[list[bytes], list[LeftOut], list[bytes]]:
+        """Sort untracked files into those that go in, those that stay out and why, and repositories of their own."""
         chosen, left_out, embedded = [], [], []
         folder = layout.FOLDER.encode()
         for path in untracked:
@@ -359,8 +429,7 @@ class GitStore:
                 left_out.append(LeftOut(os.fsdecode(path), size, why))
             else:
                 chosen.append(path)
-        heads = [path for path in embedded if _has_commit(self.toplevel, path)]
-        return chosen + heads, left_out, embedded
+        return chosen, left_out, embedded
 
     def _unwanted(self, path: bytes, max_bytes: int, exclude: Sequence[str]) -> tuple[str | None, int]:
         try:
@@ -379,46 +448,44 @@ class GitStore:
     def _update(self, index: Path, paths: list[bytes]) -> list[str]:
         """Record *paths* as they are on disk. What cannot be read is left out and named; filters that fail are skipped."""
         notes: list[str] = []
-        options: list[str] = []
-        # No repository has a filter by default, so that this costs nothing unless somebody asked for one.
-        patience = _FILTER_SECONDS if any(name.startswith("filter.") for name in self._config) else None
         while True:
-            arguments = [*options, "update-index", "-z", "--add", "--remove", "--replace", "--stdin"]
+            # No repository has a filter by default, so that this costs nothing unless somebody asked for one.
+            patience = _FILTER_SECONDS if self._filters_off and not self._filters else None
+            arguments = [*self._filters, "update-index", "-z", "--add", "--remove", "--replace", "--stdin"]
             try:
                 _finish(_start(self.toplevel, *arguments, index=index), _joined(paths), patience)
                 return notes
             except (_Failed, subprocess.TimeoutExpired) as failed:
-                said = failed.said if isinstance(failed, _Failed) else "filter"
+                said = failed.said if isinstance(failed, _Failed) else "filter '"
                 _remove_lock(index)
-                if "filter" in said and not options and self._filters_off():
-                    options = self._filters_off()
+                if "filter '" in said and not self._filters and self._filters_off:
+                    self._filters = self._filters_off
                     notes.append("filters: skipped, because a clean filter failed or took too long")
                     continue
                 culprit = self._culprit(said, paths)
                 if culprit is None:
                     raise
                 paths = [path for path in paths if path != culprit]
-                self._run("update-index", "-z", "--force-remove", "--stdin", index=index, stdin=_joined([culprit]))
+                self._record(index, "--force-remove", "--stdin", stdin=_joined([culprit]))
                 notes.append(f"{os.fsdecode(culprit)}: cannot be read, so it is not in the snapshot")
 
-    def _filters_off(self) -> list[str]:
-        names = {
-            match[1]
-            for name in self._config
-            if (match := re.fullmatch(r"filter\.(.*)\.(?:clean|process|required)", name, re.S))
-        }
-        return [
-            word
-            for name in sorted(names)
-            for word in (
-                "-c",
-                f"filter.{name}.clean=",
-                "-c",
-                f"filter.{name}.process=",
-                "-c",
-                f"filter.{name}.required=false",
-            )
-        ]
+    @functools.cached_property
+    def _filters_off(self) -> tuple[str, ...]:
+        """Options that switch every filter off.
+
+        Whatever writes an index looks again, through the filters, at files that are as young as the index; only where
+        contents come from the disk or go to it do filters matter.
+        """
+        pattern = re.compile(r"filter\.(.*)\.(?:clean|smudge|process|required)", re.S)
+        names = {match[1] for name in self._config if (match := pattern.fullmatch(name))}
+        values = (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false"))
+        return tuple(
+            word for name in sorted(names) for key, value in values for word in ("-c", f"filter.{name}.{key}={value}")
+        )
+
+    def _record(self, index: Path, *arguments: str, stdin: bytes) -> None:
+        """Change entries of an index without looking at the disk."""
+        self._run(*self._filters_off, "update-index", "-z", *arguments, index=index, stdin=stdin)
 
     def _culprit(self, said: str, paths: list[bytes]) -> bytes | None:
         """Which path stopped `update-index`."""
@@ -427,54 +494,60 @@ class GitStore:
             return path
         return next((path for path in paths if not _readable(os.path.join(os.fsencode(self.toplevel), path))), None)
 
-    def _keep_absent(self, index: Path, listing: _Listing) -> None:
-        """Files outside a sparse checkout are not deleted: they stay as the user's index has them."""
-        absent = listing.absent(self.toplevel)
-        if absent:
-            lines = b"".join(listing.entries[path] + b"\t" + path + b"\0" for path in sorted(absent))
-            self._run("update-index", "-z", "--index-info", index=index, stdin=lines)
+    def _take_over(self, index: Path, listing: _Listing, known: _Listing, absent: set[bytes]) -> None:
+        """Take what only the user's index can tell: files that a sparse checkout leaves out, submodules that are not
+        checked out, and modes where the file system has none."""
+        paths = {path for path in absent | set(listing.gitlinks) if known.entries.get(path) != listing.entries[path]}
+        if not (self._is_on("core.filemode") and self._is_on("core.symlinks")):
+            paths |= {path for path in listing.paths if known.mode(path) != listing.mode(path)}
+        lines = [listing.entries[path] + b"\t" + path + b"\0" for path in sorted(paths)]
+        if told := [line for line in lines if line.partition(b"\t")[0].endswith(b" 0")]:  # the others are in conflict
+            self._record(index, "--add", "--replace", "--index-info", stdin=b"".join(told))
 
-    def _nested(
-        self, paths: Iterable[bytes], scratch: Path, max_bytes: int, exclude: Sequence[str]
-    ) -> tuple[tuple[Nested, ...], dict[str, bytes], list[str]]:
-        """What submodules and other repositories inside the work tree hold beyond their HEAD, as patches."""
-        found: list[Nested] = []
-        patches: dict[str, bytes] = {}
-        notes: list[str] = []
-        for path in paths:
-            where = self.toplevel / os.fsdecode(path)
-            if not (where / ".git").exists():
-                continue
+    def _is_on(self, name: str) -> bool:
+        return self._config.get(name, "true").lower() not in ("false", "no", "off", "0")
+
+    # -- repositories inside the work tree
+
+    def _repositories(self, paths: Iterable[bytes]) -> dict[bytes, GitStore | None]:
+        """The repositories at these paths as far as there are any; None for one that cannot be opened."""
+        places = {path: self.toplevel / os.fsdecode(path) for path in paths}
+        return {path: _repository(place) for path, place in places.items() if os.path.lexists(place / ".git")}
+
+    def _inside(
+        self, inner: Mapping[bytes, GitStore | None], scratch: Path, max_bytes: int, exclude: Sequence[str]
+    ) -> _Inside:
+        """What submodules and other repositories inside the work tree hold beyond their HEAD, and those inside them."""
+        inside = _Inside()
+        for path, repository in inner.items():
             name = os.fsdecode(path)
-            inner = GitStore.discover(where)
-            head = inner.head().commit
-            if head is None:
-                notes.append(f"{name}: a git repository without a commit, so its files are not in the snapshot")
-                found.append(Nested(name, None))
-                continue
-            patch = (
-                inner.difference(scratch / f"nested-{len(found)}", head, max_bytes, exclude)
-                if inner.is_dirty()
-                else b""
-            )
-            file = f"nested/{len(found)}.patch" if patch else None
-            if file:
-                patches[file] = patch
-            found.append(Nested(name, head, file))
-        return tuple(found), patches, notes
+            try:
+                head = repository.head().commit if repository else None
+                if repository is None:
+                    inside.add_note(
+                        name, "a git repository that cannot be opened, so its files are not in the snapshot"
+                    )
+                elif head is None:
+                    inside.add_note(name, "a git repository without a commit, so its files are not in the snapshot")
+                elif repository.is_dirty():
+                    with _folder(scratch / f"nested-{len(inside.found)}") as folder:
+                        captured = repository.capture(
+                            folder / "index", folder / "index", max_bytes=max_bytes, exclude=exclude
+                        )
+                        patch = repository.patch(head, repository.write_tree(captured.index))
+                    inside.add(name, head, patch, captured)
+                else:
+                    inside.add(name, head, b"", None)
+            except NumbError as error:
+                inside.add_note(name, f"{error}, so what differs from its HEAD is not in the snapshot")
+        return inside
 
     def is_dirty(self) -> bool:
-        return bool(self._run("status", "--porcelain", "-z", "--ignore-submodules=none"))
-
-    def difference(self, index: Path, base: str, max_bytes: int, exclude: Sequence[str]) -> bytes:
-        """The patch from *base* to the work tree, untracked files included."""
-        snapshot = self.capture(index, index, max_bytes=max_bytes, exclude=exclude)
-        patch = self.patch(base, self.write_tree(snapshot.index))
-        index.unlink(missing_ok=True)
-        return patch
+        shown = ("--porcelain", "-z", "--ignore-submodules=none", "--untracked-files=normal")
+        return bool(self._run("status", *shown))
 
     def write_tree(self, index: Path) -> str:
-        return self._text("write-tree", index=index)
+        return self._text(*self._filters_off, "write-tree", index=index)
 
     # -- commits
 
@@ -482,7 +555,10 @@ class GitStore:
     def _identity(self) -> dict[str, str]:
         """The user's name if git has one: a commit of numb's must not fail for want of it."""
         name, email = self._config.get("user.name", ""), self._config.get("user.email", "")
-        return {"name": name.strip("<> \n") or "numb", "email": email.strip("<> \n") or "numb@localhost"}
+        return {
+            "name": " ".join(name.translate(_NOT_IN_NAMES).split()) or "numb",
+            "email": "".join(email.translate(_NOT_IN_NAMES).split()) or "numb@localhost",
+        }
 
     def _commit(self, tree: str, parents: Sequence[str], message: str, when: float) -> str:
         """Write a commit object and nothing else. `commit-tree` neither signs nor runs hooks."""
@@ -507,11 +583,12 @@ class GitStore:
         return commit
 
     def unpin(self, run_id: str) -> None:
-        self._run("update-ref", "-d", layout.pin_ref(run_id))
+        """Let go of a snapshot. A pin that cannot be removed does no harm: doctor finds it."""
+        self._try("update-ref", "-d", layout.pin_ref(run_id))
 
     def load_pin(self, run_id: str, index: Path) -> None:
         """Make *index* hold the pinned snapshot of a run."""
-        self._run("read-tree", layout.pin_ref(run_id), index=index)
+        self._run(*self._filters_off, "read-tree", layout.pin_ref(run_id), index=index)
 
     def pins(self) -> dict[str, str]:
         """The pinned snapshots: run id to commit. A pin whose commit is gone has an empty one."""
@@ -528,14 +605,15 @@ class GitStore:
             p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and not p.is_symlink()
         )
         out = _finish(
-            _start(folder, f"--git-dir={self.git_dir}", "hash-object", "-w", "--no-filters", "--stdin-paths"),
+            # The work tree is said too, or git would look for the names where a submodule's `core.worktree` leads.
+            _start(folder, f"--git-dir={self.git_dir}", "--work-tree=.", *_HASH_FILES),
             "".join(name + "\n" for name in names).encode(),
         )
         blobs = dict(zip(names, out.decode().split(), strict=True)) | dict(reused)
         lines = b"".join(
             f"100644 {blob}\t{layout.RECORD_FOLDER}/{name}".encode() + b"\0" for name, blob in sorted(blobs.items())
         )
-        self._run("update-index", "-z", "--add", "--index-info", index=index, stdin=lines)
+        self._record(index, "--add", "--replace", "--index-info", stdin=lines)
         return self.write_tree(index)
 
     def write_record(self, index: Path, folder: Path, reused: Mapping[str, str] | None = None) -> str:
@@ -557,8 +635,8 @@ class GitStore:
     ) -> str:
         """Put one commit on the branch: first parent the branch's tip, second *base*, whoever else writes at the same time.
 
-        Returns the commit. *last_known* tells a commit to go on from when the branch has gone. Raises `BranchInUse` when the user has
-        the branch checked out (moving it would show their files as deleted).
+        Returns the commit. *last_known* tells a commit to go on from when the branch has gone. Raises `BranchInUse` when the
+        user has the branch checked out (moving it would show their files as deleted), and when it is not numb's.
         """
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
@@ -567,6 +645,11 @@ class GitStore:
                 raise BranchInUse(
                     f"branch {self.branch} is checked out in {tip.checked_out}, so it is not moved; the run is safe in .nmb",
                     "git switch -, then: numb doctor --fix",
+                )
+            if tip.commit and not tip.ours and not self.branch_is_ours():
+                raise BranchInUse(
+                    f"there is a branch {self.branch} that numb did not make; the run is safe in .nmb",
+                    f"git branch -m {self.branch} mine, then: numb doctor --fix",
                 )
             before = tip.commit or self._resurrected(last_known()) or self._root(when)
             commit = self._commit(tree, [before, *([base] if base else [])], message, when)
@@ -584,7 +667,7 @@ class GitStore:
         """Make the branch if it is not there: from a remote's, when one was fetched. Returns the new tip, or None."""
         if self.tip().commit:
             return None
-        start = next(iter(self.remote_branches()), None) or self._root(when)
+        start = next(filter(self._is_ours, self.remote_branches()), None) or self._root(when)
         self._move(start, None, time.monotonic() + _LOCK_SECONDS)
         return start
 
@@ -596,9 +679,14 @@ class GitStore:
         except _Failed as failed:
             if "is at" in failed.said or "but expected" in failed.said or "reference already exists" in failed.said:
                 return False
-            if not ("File exists" in failed.said or "unable to lock" in failed.said.lower()):
+            if blocking := self.blocking_branches():
+                raise BranchInUse(
+                    f"branch {blocking[0]} makes a branch {self.branch} impossible; the run is safe in .nmb",
+                    f"git branch -m {blocking[0]} another-name, then: numb doctor --fix",
+                ) from None
+            if "File exists" not in failed.said:
                 raise _translated(failed) from failed
-            if time.monotonic() > deadline and not self.remove_stale_lock():
+            if not self.remove_stale_lock() and time.monotonic() > deadline:
                 raise GitFailed(
                     f"{self.lock} is there, so git cannot move the branch; the run is safe in .nmb",
                     "numb doctor --fix, once no git command is running",
@@ -617,6 +705,7 @@ class GitStore:
         if time.time() - status.st_mtime < patience or _is_open(status):
             return False
         lock.unlink(missing_ok=True)
+        self._say(f"removed {lock}, which a git that was killed had left")
         return True
 
     @property
@@ -637,8 +726,12 @@ class GitStore:
         return len(self._run("ls-files", "-z", "--", folder).split(b"\0")) - 1
 
     def delete_branch(self) -> str | None:
-        """Delete the branch and every pin; returns the commit that it pointed to."""
+        """Delete the branch and every pin; returns the commit that it pointed to. Raises `BranchInUse` if it is not numb's."""
         tip = self.tip()
+        if tip.commit and not self.branch_is_ours():
+            raise BranchInUse(
+                f"there is a branch {self.branch} that numb did not make", "git branch -d, if it is not needed"
+            )
         for run_id in self.pins():
             self.unpin(run_id)
         if tip.commit:
@@ -656,7 +749,8 @@ class GitStore:
         waiting = [tip]
         while waiting:
             exclude = [f"^{since}"] if since else []
-            walked = self._run("log", "--first-parent", "--format=%H %ct %P%x09%s", waiting.pop(), *exclude, "--")
+            shown = ("rev-list", "--first-parent", "--no-commit-header", "--format=%H %ct %P%x09%s")
+            walked = self._run(*shown, waiting.pop(), *exclude, "--")
             for line in walked.decode(errors="replace").splitlines():
                 words, _, subject = line.partition("\t")
                 commit, seconds, *parents = words.split()
@@ -696,12 +790,17 @@ class GitStore:
 
     def record_files(self, commit: str) -> dict[str, bytes]:
         """The files of a run's record by name. Only plain files: links and submodules are never followed."""
+        with _unled():
+            return self._record_files(commit)
+
+    def _record_files(self, commit: str) -> dict[str, bytes]:
         try:
             folder = self.repo.commit(commit).tree / layout.RECORD_FOLDER
         except (KeyError, ValueError, OSError):
             return {}
         blobs = [item for item in folder.traverse() if item.type == "blob" and item.mode == 0o100644]  # type: ignore[union-attr]
-        return {os.path.relpath(blob.path, layout.RECORD_FOLDER): blob.data_stream.read() for blob in blobs}  # type: ignore[union-attr]
+        named = {str(blob.path).removeprefix(f"{layout.RECORD_FOLDER}/"): blob for blob in blobs}  # type: ignore[union-attr]
+        return {name: blob.data_stream.read() for name, blob in named.items() if _PLAIN_NAME.fullmatch(name)}  # type: ignore[union-attr]
 
     def read(self, commit: str, name: str) -> bytes | None:
         """One file of a run's record, or None."""
@@ -714,13 +813,12 @@ class GitStore:
 
     def patch(self, old: str, new: str, *, color: bool = False) -> bytes:
         """What changed from one tree or commit to another, without numb's own record, as `git apply` reads it."""
-        shown = ("diff", "--binary", "--no-ext-diff", "--no-textconv", f"--color={'always' if color else 'never'}")
-        return self._run(*shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
+        shown = "--color=always" if color else "--color=never"
+        return self._run(*_PATCH, shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
 
     def changed(self, old: str, new: str) -> list[str]:
         """The paths that differ between two trees or commits."""
-        shown = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff")
-        out = self._run(*shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
+        out = self._run(*_CHANGED, old, new, "--", ".", f":(exclude){layout.FOLDER}")
         return [os.fsdecode(path) for path in out.split(b"\0") if path]
 
     def snapshot_tree(self, commit: str) -> str:
@@ -733,13 +831,21 @@ class GitStore:
     # -- writing the work tree
 
     def collisions(self, current: str, wanted: str) -> list[bytes]:
-        """Files of *wanted* that lie on disk without being in *current*: ignored or left out today, tracked then."""
-        here, there = (
-            set(self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree).split(b"\0"))
-            for tree in (current, wanted)
-        )
-        root = os.fsencode(self.toplevel)
-        return sorted(path for path in there - here if path and os.path.lexists(os.path.join(root, path)))
+        """Files on the disk that are not in *current*, and that *wanted* would replace: ignored or left out today.
+
+        Raises `WouldOverwrite` when a repository of its own stands in the way.
+        """
+        here, there = (self._modes(tree) for tree in (current, wanted))
+        found = {
+            obstacle
+            for path in there.keys() - here.keys()
+            for obstacle in _in_the_way(os.fsencode(self.toplevel), path, there[path] == b"160000")
+        }
+        return sorted(found - here.keys())
+
+    def _modes(self, tree: str) -> dict[bytes, bytes]:
+        lines = self._run("ls-tree", "-r", "-z", "--full-tree", tree).split(b"\0")[:-1]
+        return {path: words[:6] for words, _, path in (line.partition(b"\t") for line in lines)}
 
     def add(self, index: Path, paths: Iterable[bytes]) -> str:
         """Record *paths* in an index whatever they are, and return its tree."""
@@ -753,7 +859,7 @@ class GitStore:
         *index* was made, or stands in the way.
         """
         try:
-            _finish(_start(self.toplevel, "read-tree", "-m", "-u", current, wanted, index=index))
+            _finish(_start(self.toplevel, *self._filters, "read-tree", "-m", "-u", current, wanted, index=index))
         except _Failed as failed:
             lines = [line.strip() for line in failed.said.splitlines() if line.strip()]
             if any(
@@ -775,7 +881,7 @@ class GitStore:
 
     def apply(self, index: Path, base: str, patch: bytes) -> str:
         """The tree that *patch* makes of the commit *base*."""
-        self._run("read-tree", base, index=index)
+        self._run(*self._filters_off, "read-tree", base, index=index)
         self._run("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=patch)
         return self.write_tree(index)
 
@@ -790,39 +896,125 @@ class GitStore:
         return []
 
 
+@dataclass(slots=True)
+class _Inside:
+    """What was found in repositories inside the work tree, as it is gathered."""
+
+    found: list[tuple[Nested, bytes]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, head: str, patch: bytes, captured: Snapshot | None) -> None:
+        self.found.append((Nested(name, head), patch))
+        if captured:
+            self.found += [
+                (Nested(f"{name}/{deeper.path}", deeper.head), captured.patches.get(deeper.patch or "", b""))
+                for deeper in captured.nested
+            ]
+            self.left_out += [replace(item, path=f"{name}/{item.path}") for item in captured.left_out]
+            self.notes += [f"{name}/{note}" for note in captured.notes]
+
+    def add_note(self, name: str, note: str) -> None:
+        self.found.append((Nested(name, None), b""))
+        self.notes.append(f"{name}: {note}")
+
+    @property
+    def patches(self) -> dict[str, bytes]:
+        return {f"nested/{n}.patch": patch for n, (_, patch) in enumerate(self.found) if patch}
+
+    @property
+    def nested(self) -> tuple[Nested, ...]:
+        return tuple(
+            replace(nested, patch=f"nested/{n}.patch") if patch else nested
+            for n, (nested, patch) in enumerate(self.found)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The user's index: every path, its entry (`mode blob stage`), and the marks that git keeps."""
+    """An index: every path, its entry (`mode blob stage`), and the marks that git keeps."""
 
     entries: dict[bytes, bytes]
     skipped: frozenset[bytes]
-    gitlinks: tuple[bytes, ...]
 
     @classmethod
     def of(cls, lines: Iterable[bytes]) -> _Listing:
         entries: dict[bytes, bytes] = {}
-        skipped, gitlinks = [], []
-        folder = layout.FOLDER.encode()
+        skipped = set()
         for line in lines:
             words, _, path = line.partition(b"\t")
             mark, _, entry = words.partition(b" ")
-            if path.startswith(folder + b"/") or path == folder:
-                continue
             entries[path] = entry
             if mark in (b"S", b"s"):
-                skipped.append(path)
-            if entry.startswith(b"160000"):
-                gitlinks.append(path)
-        return cls(entries, frozenset(skipped), tuple(gitlinks))
+                skipped.add(path)
+        return cls(entries, frozenset(skipped))
+
+    def without(self, folder: str) -> _Listing:
+        name = folder.encode()
+        kept = {path: entry for path, entry in self.entries.items() if path.partition(b"/")[0] != name}
+        return _Listing(kept, self.skipped & kept.keys())
 
     @property
     def paths(self) -> set[bytes]:
         return set(self.entries)
 
+    @property
+    def gitlinks(self) -> list[bytes]:
+        return [path for path, entry in self.entries.items() if entry.startswith(b"160000")]
+
+    def mode(self, path: bytes) -> bytes:
+        return self.entries.get(path, b"").partition(b" ")[0]
+
     def absent(self, root: Path) -> set[bytes]:
         """Files that a sparse checkout leaves out of the work tree."""
         where = os.fsencode(root)
         return {path for path in self.skipped if not os.path.lexists(os.path.join(where, path))}
+
+    def displaced(self, root: Path, known: _Listing) -> set[bytes]:
+        """Files in whose place something else stands: a link where their folder was, or a folder.
+
+        `update-index` stops at them, unless it *known* them to be files.
+        """
+        where = os.fsencode(root)
+        parents = {path.rpartition(b"/")[0] for path in self.entries} - {b""}
+        folders = {folder for parent in parents for folder in (*_above(parent), parent)}
+        links = {folder for folder in folders if os.path.islink(os.path.join(where, folder))}
+        beyond = {path for path in self.entries if not links.isdisjoint(_above(path))} if links else set()
+        new = self.entries.keys() - known.entries.keys() - set(self.gitlinks)
+        return beyond | {path for path in new if _is_folder(os.path.join(where, path))}
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """`a` and `a/b` of `a/b/c`."""
+    at = path.find(b"/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
+
+
+def _is_folder(path: bytes) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _in_the_way(root: bytes, path: bytes, is_repository: bool) -> Iterator[bytes]:
+    """The files that would go if *path* were written: itself, what stands where its folder must be, or what lies below it."""
+    for above in _above(path):
+        place = os.path.join(root, above)
+        if os.path.lexists(place) and not _is_folder(place):
+            yield above
+            return
+    place = os.path.join(root, path)
+    if _is_folder(place):
+        for folder, folders, names in () if is_repository else os.walk(place):
+            if b".git" in (*folders, *names):
+                name = os.fsdecode(os.path.relpath(folder, root))
+                raise WouldOverwrite(
+                    f"nothing was changed: {name} is a git repository in the way", f"mv {name} elsewhere"
+                )
+            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            yield from (os.path.relpath(os.path.join(folder, name), root) for name in (*names, *links))
+    elif os.path.lexists(place):
+        yield path
 
 
 def _joined(paths: Iterable[bytes]) -> bytes:
@@ -834,12 +1026,22 @@ def _remove_lock(index: Path) -> None:
     index.with_name(index.name + ".lock").unlink(missing_ok=True)
 
 
-def _has_commit(root: Path, path: bytes) -> bool:
-    where = root / os.fsdecode(path)
+def _repository(where: Path) -> GitStore | None:
+    """The repository whose work tree begins at *where*; None when git sees none there, or only the one around it."""
     try:
-        return GitStore.discover(where).head().commit is not None
-    except NotARepository:
-        return False
+        found = GitStore.discover(where)
+    except (NotARepository, GitFailed):
+        return None
+    return found if found.toplevel.samefile(where) else None
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    atomic.make_directory(path)
+    try:
+        yield path
+    finally:
+        atomic.remove_tree(path)
 
 
 def _readable(path: bytes) -> bool:
@@ -849,7 +1051,8 @@ def _readable(path: bytes) -> bool:
 def _is_open(status: os.stat_result) -> bool:
     """Whether any process has the file open; True where that cannot be seen."""
     processes = Path("/proc")
-    if not (processes / "self").exists():
+    foreign = status.st_uid != os.geteuid() != 0  # somebody else's processes do not show what they have open
+    if foreign or not (processes / "self").exists():
         return True
     for fd in processes.glob("[0-9]*/fd/*"):
         try:
@@ -859,7 +1062,3 @@ def _is_open(status: os.stat_result) -> bool:
         if (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
             return True
     return False
-
-
-def with_tree(snapshot: Snapshot, tree: str) -> Snapshot:
-    return replace(snapshot, tree=tree)

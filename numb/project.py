@@ -21,6 +21,8 @@ from numb import alive, atomic, config, inflight, record
 from numb.config import Config
 from numb.errors import (
     BranchInUse,
+    CannotStart,
+    CommandNotFound,
     ConfigError,
     NotInitialised,
     NumbError,
@@ -31,6 +33,7 @@ from numb.errors import (
     StorageFailed,
     StoreTooNew,
     Usage,
+    WouldOverwrite,
 )
 from numb.gitstore import GitStore, Snapshot
 from numb.inflight import InFlight, Told
@@ -141,8 +144,8 @@ class Project:
     """One project: a folder with an `nmb.json`, in a git repository."""
 
     def __init__(self, git: GitStore, home: Path, settings: Config, talk: Talk | None = None) -> None:
-        self.git, self.home, self.config = git.on(settings.branch), home, settings
         self.talk: Talk = talk or Silent()
+        self.git, self.home, self.config = git.on(settings.branch, self.talk.say), home, settings
         self.layout = Layout(git.toplevel)
 
     # -- opening
@@ -302,28 +305,27 @@ class Project:
             return self._unrecorded(command, error, strict)
         try:
             run, snapshot = self._captured(run, flight)
-        except NumbError as error:
+            doorbell = flight.open_doorbell()
+        except (NumbError, OSError) as error:
             flight.discard()
             return self._unrecorded(command, error, strict)
-        secured = _Background(lambda: self._secure(run, flight, snapshot))
+        secured = _Background(lambda pid: self._secure(run, flight, snapshot, pid))
         killed = inflight.kills_for_memory()
-        try:
-            outcome = launch.run(
-                command,
-                cwd=self.home,
-                env={**os.environ, RUN_DIR: str(flight.folder.path)},
-                log=flight.folder.log,
-                log_limit=int(self.config.log_max_mb * 1e6),
-                started=lambda pid: self._started(run, flight, secured, pid),
-                doorbell=flight.open_doorbell(),
-                ring=lambda: self._ring(flight, answers),
-            )
-        except BaseException:
-            secured.join()
-            self.git.unpin(run.id)
-            flight.discard()
-            raise
         with launch.uninterruptible():
+            try:
+                outcome = launch.run(
+                    command,
+                    cwd=self.home,
+                    env={**os.environ, RUN_DIR: str(flight.folder.path)},
+                    log=flight.folder.log,
+                    log_limit=int(self.config.log_max_mb * 1e6),
+                    started=secured.start,
+                    doorbell=doorbell,
+                    ring=lambda: self._ring(flight, answers),
+                )
+            except (CannotStart, CommandNotFound):
+                flight.discard()  # nothing ran
+                raise
             run = secured.join() or run
             if secured.error:
                 run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {secured.error}"))
@@ -344,7 +346,6 @@ class Project:
             max_bytes=int(self.config.max_file_mb * 1e6),
             exclude=self.config.exclude,
         )
-        head = self.git.head()
         self._tell_left_out(snapshot)
         for name, patch in snapshot.patches.items():
             path = flight.folder.content / name
@@ -352,8 +353,6 @@ class Project:
             atomic.write(path, patch)
         found = replace(
             run,
-            base=head.commit,
-            branch=head.branch,
             left_out=snapshot.left_out,
             nested=snapshot.nested,
             notes=snapshot.notes,
@@ -369,15 +368,18 @@ class Project:
         for note in snapshot.notes:
             self.talk.say(note)
 
-    def _secure(self, run: Run, flight: InFlight, snapshot: Snapshot) -> Run:
+    def _secure(self, run: Run, flight: InFlight, snapshot: Snapshot, pid: int) -> Run:
         """While the script runs: write and pin the snapshot, keep the index for the next run, hash what stays out."""
+        script = alive.identity(pid)
+        flight.write_state(run, script=script)
+        head = self.git.head()
+        run = replace(run, base=head.commit, branch=head.branch)
         tree = self.git.write_tree(snapshot.index)
         atomic.copy_cache(snapshot.index, self.layout.index)
         self.git.pin(run.id, tree, run.base, run.started)
-        left_out = self._hashed(run.left_out)
-        if run.kind == TRAIN:
-            Index(self.layout.listing).close()
-        return replace(run, left_out=left_out)
+        run = replace(run, left_out=self._hashed(run.left_out))
+        flight.write_state(run, script=script)
+        return run
 
     def _hashed(self, left_out: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
         """Hash large files that stay out, once for each state; a secret's hash could be guessed back, so it has none."""
@@ -401,10 +403,6 @@ class Project:
             atomic.write(self.layout.hashes, record.dumps(now))
         return tuple(hashed)
 
-    def _started(self, run: Run, flight: InFlight, secured: _Background[Run], pid: int) -> None:
-        secured.start()
-        flight.write_state(run, script=alive.identity(pid))
-
     def _ring(self, flight: InFlight, answers: _Answers) -> None:
         for question in flight.questions():
             try:
@@ -412,9 +410,10 @@ class Project:
             except KeyboardInterrupt:
                 answers.refusal = Refused("interrupted at the question; nothing was trained")
                 said = {"stop": True}
-            except NumbError as error:
-                if question["ask"] == "trial":  # without an answer there would be nothing to evaluate
-                    answers.refusal, said = error, {"stop": True}
+            except Exception as error:  # whatever it is, the script waits for an answer
+                if question["ask"] == "trial":  # without weights there would be nothing to evaluate
+                    answers.refusal = error if isinstance(error, NumbError) else Refused(f"numb failed: {error!r}")
+                    said = {"stop": True}
                 else:
                     self.talk.say(f"{error}; the training goes on")
                     said = {}
@@ -493,20 +492,34 @@ class Project:
         told = flight.told()
         refusal = answers.refusal or (Refused(*told.refused) if told.refused else None)
         if refusal or answers.stopped:
-            self.git.unpin(run.id)
-            flight.discard()
+            with contextlib.suppress(NumbError):  # what is left behind, doctor removes
+                self.git.unpin(run.id)
+                flight.discard()
             return Ended(0 if refusal is None else refusal.exit_code, error=refusal, same=answers.same)
         if answers.trialed:
             run = replace(run, of=answers.trialed.id)
+        with contextlib.suppress(NumbError):
+            atomic.make_directory(
+                flight.folder.content
+            )  # the script may have removed .nmb: what is known is still kept
         run = inflight.conclude(run, told, outcome, flight.folder)
+        if not told.started and (hiding := self._hiding()):
+            run = replace(run, notes=(*run.notes, f"{hiding} hides numb from the script: give it another name"))
         if oom and run.status == record.KILLED:
             run = replace(run, reason=f"{run.reason}, out of memory")
         try:
             return Ended(outcome.exit_code, self._publish(run, told, flight))
-        except NumbError as error:
+        except (NumbError, OSError) as error:
             flight.close()
-            kept = type(error)(f"{error} ({run.id} is kept in {flight.folder.path})", error.hint or "numb doctor --fix")
+            hint = getattr(error, "hint", None) or "numb doctor --fix"
+            kept = StorageFailed(f"{error} ({run.id} is kept in {flight.folder.path})", hint)
             return Ended(outcome.exit_code or Refused.exit_code, run, kept)
+
+    def _hiding(self) -> Path | None:
+        """A file of the user's that the script imports when it means numb."""
+        own = Path(__file__).parent
+        candidates = (self.home / "numb.py", self.home / "numb" / "__init__.py")
+        return next((path for path in candidates if path.exists() and path.parent.resolve() != own), None)
 
     def _publish(self, run: Run, told: Told, flight: InFlight) -> Run:
         """E1 to E4 of the order of writes: the record whole on the disk, the commit, the pin, the folder."""
@@ -522,7 +535,7 @@ class Project:
         reused = self._reused_graphs(run)
         run = replace(run, graph=run.graph or next(iter(sorted(reused)), None))
         if told.exception:
-            atomic.write(folder.content / "traceback.txt", told.exception)
+            atomic.write(folder.content / "traceback.txt", told.exception.encode(errors="backslashreplace"))
         atomic.write(folder.record, record.dumps(run.to_json(), indent=1) + "\n")
         flight.write_state(run, finished=True)
         commit = self._append(run, folder.index, folder.content, reused)
@@ -584,6 +597,11 @@ class Project:
         flight, run = left.flight, left.run
         if run is None or not flight.folder.path.exists():
             flight.close()  # damaged, which doctor tells; or published meanwhile by somebody else
+            return []
+        self.refresh()
+        if self.index.get(run.id) is not None:
+            self.git.unpin(run.id)
+            flight.discard()  # its launcher died after it had put the run on the branch
             return []
         told = flight.told()
         if run.in_flight and (told.refused or not (told.started or left.state.get("script"))):
@@ -784,16 +802,11 @@ class Project:
         from numb.hp import source
 
         script = self._script()
-        if script is None:
-            return  # the command's script is not Python that numb can find; numb_queue itself will tell
+        if script is None or script.queue_line is None:
+            return  # not Python that numb can find, or numb_queue stands in another module: the hooks will tell
         known = {item.name for item in script.found} | {item.name for item in script.late} | set(self.hyperparameters())
         if known:
             queue.check(known, source.nearest)
-        if script.queue_line is None:
-            raise ConfigError(
-                "the train script does not call numb_queue(), so a queue cannot set anything",
-                "call numb_queue() below the hyperparameters",
-            )
         named = {name for entry in queue.entries() for name in entry.params}
         for item in script.late:
             if item.name in named:
@@ -945,6 +958,7 @@ class Project:
             snapshot = self._snapshot(index)
             current = self.git.write_tree(index)
             if collisions := self.git.collisions(current, wanted):
+                _refuse_left_out(snapshot, collisions)
                 current = self.git.add(index, collisions)
             head = self.git.head()
             now = time.time()
@@ -955,7 +969,11 @@ class Project:
             )  # fmt: skip
             kept = self._save(saved, index, snapshot)
             atomic.write(self.layout.reverting, record.dumps({"saved": kept, "to": commit}))
-            self.git.switch(index, current, wanted)
+            try:
+                self.git.switch(index, current, wanted)
+            except WouldOverwrite:
+                self.layout.reverting.unlink(missing_ok=True)
+                raise
             self._restore_nested(target, commit)
             self.layout.reverting.unlink(missing_ok=True)
             self.refresh()
@@ -1079,24 +1097,26 @@ class Project:
 class _Background(Generic[T]):
     """Work that goes on while the script runs. What it raises must not end the script: `join` tells it."""
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[int], T]) -> None:
         self._work = work
         self._result: T | None = None
         self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="numb-secure", daemon=True)
+        self._thread: threading.Thread | None = None
 
-    def _run(self) -> None:
+    def _run(self, pid: int) -> None:
         try:
-            self._result = self._work()
+            self._result = self._work(pid)
         except (NumbError, OSError) as error:
             self.error = error
 
-    def start(self) -> None:
+    def start(self, pid: int) -> None:
+        """Begin, now that the script runs as *pid*."""
+        self._thread = threading.Thread(target=self._run, args=(pid,), name="numb-secure", daemon=True)
         self._thread.start()
 
     def join(self) -> T | None:
         """Wait for the end; None when the work failed or never began."""
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
         return self._result
 
@@ -1111,6 +1131,17 @@ def _home(folder: Path, toplevel: Path) -> Path | None:
         if candidate == top:
             return None
     return None
+
+
+def _refuse_left_out(snapshot: Snapshot, paths: Sequence[bytes]) -> None:
+    """A secret or a large file in the way is not saved, and so it must not be replaced."""
+    in_the_way = {os.fsdecode(path) for path in paths}
+    for item in snapshot.left_out:
+        if item.path in in_the_way:
+            raise WouldOverwrite(
+                f"nothing was changed: {item.path} is in the way, and would not be saved ({item.why})",
+                f"mv {item.path} elsewhere",
+            )
 
 
 def _cut_off(ended: Ended) -> bool:

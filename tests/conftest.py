@@ -176,7 +176,10 @@ class Scene:
             "files": {
                 str(p.relative_to(self.root)): _digest(p)
                 for p in sorted(self.root.rglob("*"))
-                if not p.is_dir() and ".git" not in p.parts and ".nmb" not in p.parts and "__pycache__" not in p.parts
+                if (p.is_symlink() or not p.is_dir())
+                and ".git" not in p.parts
+                and ".nmb" not in p.parts
+                and "__pycache__" not in p.parts
             },
         }
 

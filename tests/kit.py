@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from conftest import Done, Scene
+
 from numb.gitstore import GitStore, Snapshot
 from numb.layout import Layout
 
@@ -60,7 +61,11 @@ def shoot(scene: Scene, *, seeded: bool = True, max_bytes: int = BIG, exclude: S
 def tree_of(scene: Scene, tree: str) -> Tree:
     """What stands in a tree, without numb's record."""
     out = subprocess.run(
-        ["git", "ls-tree", "-r", "-z", "--full-tree", tree], cwd=scene.root, env=scene.env, capture_output=True, check=True
+        ["git", "ls-tree", "-r", "-z", "--full-tree", tree],
+        cwd=scene.root,
+        env=scene.env,
+        capture_output=True,
+        check=True,
     ).stdout
     entries = (line.partition(b"\t") for line in out.split(b"\0")[:-1])
     found = {os.fsdecode(path): words.decode() for words, _, path in entries}
@@ -94,7 +99,7 @@ def users(scene: Scene) -> dict[str, object]:
 
 def _is_numbs(path: str) -> bool:
     bare = path.removeprefix("logs/")
-    return path.startswith("objects/") or bare == "refs/heads/numb" or bare.startswith("refs/numb/")
+    return "objects" in path.split("/")[:-1] or bare == "refs/heads/numb" or bare.startswith("refs/numb/")
 
 
 def _digest(path: Path) -> str:

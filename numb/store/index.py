@@ -14,7 +14,7 @@ from pathlib import Path
 from numb import atomic, record
 from numb.record import Run, RunId
 
-VERSION = 1
+VERSION = 2
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 
 _SCHEMA = """
@@ -22,10 +22,11 @@ create table meta (name text primary key, value text);
 create table runs (
     id text primary key, kind text not null, of text, project text not null, status text not null,
     architecture text, params_key text not null, has_results integer not null, trained integer not null,
-    has_graph integer not null, commit_id text not null, record text not null
+    has_graph integer not null, commit_id text not null, record text not null, started real not null
 ) without rowid;
 create index by_architecture on runs (architecture, params_key);
 create index by_origin on runs (of);
+create index by_time on runs (started, id);
 create table damaged (commit_id text primary key, reason text not null) without rowid;
 """
 
@@ -85,7 +86,7 @@ class Index:
 
     def _write(self, runs: Sequence[tuple[object, ...]], damaged: Sequence[tuple[str, str]], tip: str) -> None:
         with self._db:
-            self._db.executemany("insert or replace into runs values (?,?,?,?,?,?,?,?,?,?,?,?)", runs)
+            self._db.executemany("insert or replace into runs values (?,?,?,?,?,?,?,?,?,?,?,?,?)", runs)
             self._db.executemany("insert or replace into damaged values (?,?)", damaged)
             self._db.execute("insert or replace into meta values ('tip', ?)", (tip,))
 
@@ -126,7 +127,7 @@ class Index:
             if wanted is not None:
                 where.append(f"{column} = ?")
                 values.append(wanted)
-        sql = f"select record, commit_id from runs where {' and '.join(where)} order by id desc limit ?"
+        sql = f"select record, commit_id from runs where {' and '.join(where)} order by started desc, id desc limit ?"
         rows = self._db.execute(sql, (*values, -1 if limit is None else limit)).fetchall()
         return [_run(*row) for row in reversed(rows)]
 
@@ -137,7 +138,9 @@ class Index:
         """The trials of each run, oldest first."""
         found: dict[str, list[Run]] = {}
         for run_id in of:
-            rows = self._db.execute("select record, commit_id from runs where of = ? order by id", (run_id,)).fetchall()
+            rows = self._db.execute(
+                "select record, commit_id from runs where of = ? order by started, id", (run_id,)
+            ).fetchall()
             if rows:
                 found[run_id] = [_run(*row) for row in rows]
         return found
@@ -162,14 +165,14 @@ class Index:
     def newest_saved(self) -> Run | None:
         """The state of the work tree that the newest `revert` replaced."""
         row = self._db.execute(
-            "select record, commit_id from runs where kind = 'saved' order by id desc limit 1"
+            "select record, commit_id from runs where kind = 'saved' order by started desc, id desc limit 1"
         ).fetchone()
         return _run(*row) if row else None
 
     def newest(self, back: int = 0) -> RunId | None:
         """The newest run (not trial), or the one *back* before it."""
         row = self._db.execute(
-            "select id from runs where kind = 'train' order by id desc limit 1 offset ?", (back,)
+            "select id from runs where kind = 'train' order by started desc, id desc limit 1 offset ?", (back,)
         ).fetchone()
         return RunId(row[0]) if row else None
 
@@ -177,7 +180,7 @@ class Index:
         """The newest complete run of this architecture with these hyperparameters."""
         row = self._db.execute(
             "select record, commit_id from runs where architecture = ? and params_key = ? and project = ?"
-            " and kind = 'train' and status = 'complete' order by id desc limit 1",
+            " and kind = 'train' and status = 'complete' order by started desc, id desc limit 1",
             (architecture, params_key, project),
         ).fetchone()
         return _run(*row) if row else None
@@ -185,8 +188,8 @@ class Index:
     def architectures(self, project: str) -> list[Run]:
         """The newest run of each architecture that has weights."""
         rows = self._db.execute(
-            "select record, commit_id from runs where id in (select max(id) from runs"
-            " where kind = 'train' and trained and project = ? group by architecture) order by id",
+            "select record, commit_id from runs where id in (select id from (select id, max(started) from runs"
+            " where kind = 'train' and trained and project = ? group by architecture)) order by started, id",
             (project,),
         )
         return [_run(*row) for row in rows]
@@ -194,7 +197,8 @@ class Index:
     def with_graph(self, architecture: str) -> str | None:
         """A commit that holds the graph of this architecture."""
         row = self._db.execute(
-            "select commit_id from runs where architecture = ? and has_graph order by id desc limit 1", (architecture,)
+            "select commit_id from runs where architecture = ? and has_graph order by started desc, id desc limit 1",
+            (architecture,),
         ).fetchone()
         return row[0] if row else None
 
@@ -241,6 +245,7 @@ def _row(commit: str, text: bytes) -> tuple[object, ...]:
         int(bool(plain.get("graph"))),
         commit,
         text.decode(errors="replace"),
+        float(plain["started"]),
     )
 
 
