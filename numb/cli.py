@@ -254,7 +254,7 @@ def train(
     """
     project = _project()
     if queue_file is not None:
-        _run_queue(project, queue_file, again=again, failed=False, fail_fast=False)
+        _run_queue(project, queue_file, again=again, message=message)
     ended = project.train(arguments, message=message, redo=_redo(again, skip_done), strict=strict)
     _report_end(ended)
     sys.exit(ended.exit_code)
@@ -318,23 +318,23 @@ def queue_run(file: Path, again: bool, failed: bool, fail_fast: bool) -> None:
     _run_queue(_project(), file, again=again, failed=failed, fail_fast=fail_fast)
 
 
-def _run_queue(project: Project, file: Path, *, again: bool, failed: bool, fail_fast: bool) -> None:
+def _run_queue(
+    project: Project, file: Path, *, again: bool, message: str = "", failed: bool = False, fail_fast: bool = False
+) -> None:
     from numb.project import Redo
     from numb.record import brief
 
     code = 0
-    for entry, ended in project.run_queue(
-        file, redo=Redo.AGAIN if again else Redo.SKIP, failed=failed, fail_fast=fail_fast
-    ):
+    redo = Redo.AGAIN if again else Redo.SKIP
+    for entry, ended in project.run_queue(file, message=message, redo=redo, failed=failed, fail_fast=fail_fast):
         _say("numb: " + " ".join(f"{name}={brief(value)}" for name, value in entry.params.items()))
         _report_end(ended)
         code = code or ended.exit_code
     counts = project.queue(file).counts()
     _say(f"numb: {file}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
-    if not code and counts.get("failed"):
+    if counts.get("failed"):
         _say(f"      try: numb queue run --failed {file}")
-        code = 1
-    sys.exit(code)
+    sys.exit(code or (1 if counts.get("failed") else 0))
 
 
 @queue.command("status")

@@ -759,7 +759,7 @@ class Project:
         return params
 
     def run_queue(
-        self, file: Path, *, redo: Redo = Redo.SKIP, failed: bool = False, fail_fast: bool = False
+        self, file: Path, *, message: str = "", redo: Redo = Redo.SKIP, failed: bool = False, fail_fast: bool = False
     ) -> Iterator[tuple[Entry, Ended]]:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
@@ -772,14 +772,12 @@ class Project:
         wanted = {QUEUED, CUT_OFF, *({FAILED} if failed else ())}
         self.recover()
         tried: set[str] = set()
-        while claim := queue.claim(wanted):
+        while claim := queue.claim(wanted, tried):
             try:
                 self._check_queue(queue)
-                if claim.entry.key in tried:
-                    break  # it failed just now: once for each call
                 tried.add(claim.entry.key)
                 claim.begin()
-                ended = self.train(inject=claim.entry.params, redo=redo, queue=str(queue.file))
+                ended = self.train(message=message, inject=claim.entry.params, redo=redo, queue=str(queue.file))
                 self._settle(claim, ended)
             finally:
                 claim.close()

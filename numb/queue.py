@@ -114,13 +114,13 @@ class Queue:
             found[state.status] = found.get(state.status, 0) + 1
         return found
 
-    def claim(self, wanted: Collection[str]) -> Claim | None:
-        """Take the first entry whose status is one of *wanted*, or None when there is none left.
+    def claim(self, wanted: Collection[str], tried: Collection[str] = ()) -> Claim | None:
+        """Take the first entry whose status is one of *wanted* and whose key is not in *tried*, or None.
 
         The file is read anew, so that what was added since is seen.
         """
         for entry in self.entries():
-            if self._state(entry).status not in wanted:
+            if entry.key in tried or self._state(entry).status not in wanted:
                 continue
             atomic.make_directory(self._folder)
             lock = atomic.Lock(self._lock_path(entry))

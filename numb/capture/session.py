@@ -494,7 +494,8 @@ class Session:
             return
         self._asked = question
         started = any(watched.has_moved() for watched in known)
-        answer = self.ask({"ask": "train", "architecture": architecture, "params_key": question[1], "started": started})
+        asked = {"ask": "train", "architecture": architecture, "params_key": question[1], "started": started}
+        answer = self._decided(asked)
         if answer.get("stop"):
             self.stopped = True
             raise Stop
@@ -503,7 +504,7 @@ class Session:
         """Load the weights that the trial is about, or end the script when there are none."""
         question = {"ask": "trial", "name": watched.name, "architecture": watched.architecture}
         facts = {"operators": watched.operators, "queued": self.queued, "injected": sorted(self.injected)}
-        answer = self.ask({**question, **facts})
+        answer = self._decided({**question, **facts})
         if answer.get("stop"):
             self.stopped = True
             raise Stop
@@ -519,6 +520,14 @@ class Session:
             self.stop(str(error), getattr(error, "hint", None))
         watched.filled = True
         self.event("loaded", model=watched.name, run=answer.get("run"))
+
+    def _decided(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Ask what a person may have to answer: their Ctrl-C is a no, and ends the script without a traceback."""
+        try:
+            return self.ask(question)
+        except KeyboardInterrupt:
+            self.event("refused", text="interrupted at the question; nothing was trained", hint=None)
+            return {"stop": True}
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Ring the launcher and wait for its answer. {} when it is not there (any more): the training goes on."""

@@ -1,0 +1,384 @@
+"""What a person sees: tables, JSON, CSV, details, messages, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import Scene
+
+RESULTS = """
+from numb import numb_param, numb_queue, numb_trial_result
+lr, name = 0.1, "sgd"
+numb_queue()
+numb_param({"lr": lr, "name": name, "fixed": 1})
+numb_trial_result({"acc": lr, "loss": float("nan") if lr == 0.3 else lr})
+"""
+
+
+def test_version_and_help(scene: Scene) -> None:
+    """--version prints one line; -h works for every command and names it."""
+    assert (0, "numb 0.1.0\n") == (scene.numb("--version").code, scene.numb("--version").stdout)
+    commands = ["init", "deinit", "train", "trial", "queue", "list", "show", "revert", "report", "doctor"]
+    for command in commands:
+        done = scene.numb(command, "-h")
+        assert (0, True) == (done.code, f"numb {command}" in done.stdout)
+
+
+def test_completion_is_clicks(scene: Scene) -> None:
+    """The shell completion script is printed for the name `numb`."""
+    numb = os.path.join(os.path.dirname(sys.executable), "numb")
+    done = subprocess.run([numb], env={**scene.env, "_NUMB_COMPLETE": "bash_source"}, capture_output=True, text=True)
+    assert "_NUMB_COMPLETE=bash_complete" in done.stdout
+
+
+def test_list_shows_what_differs_and_marks_the_best(scene: Scene) -> None:
+    """Equal hyperparameters are hidden, NaN is never best, the lowest loss and the highest accuracy are marked."""
+    scene.write("train.py", RESULTS)
+    scene.write("q.json", '[{"lr": 0.2}, {"lr": 0.1}, {"lr": 0.3}]')
+    assert 0 == scene.numb("queue run q.json").code
+
+    text = scene.numb("list").stdout
+    wide = scene.numb("list --all-columns").stdout
+
+    table = [line.split()[:5] for line in text.splitlines()]
+    ids = [run["id"] for run in scene.runs()]
+    assert ["-", "3", "runs,", "all", "with", "name=sgd", "fixed=1"] == text.splitlines()[0].split()
+    assert ["id", "lr", "acc", "loss", "status"] == table[1]
+    assert [[ids[0], "0.2", "0.2", "0.2", "complete"], [ids[1], "0.1", "0.1", "0.1*", "complete"]] == table[2:4]
+    assert [ids[2], "0.3", "0.3*", "nan", "complete"] == table[4]
+    assert ["id", "lr", "name", "fixed"] == wide.splitlines()[1].split()[:4]
+
+
+def test_json_and_csv_are_data(scene: Scene) -> None:
+    """JSON is valid JSON with NaN spelled, CSV has a column for each hyperparameter and result; stderr is silent."""
+    scene.write("train.py", RESULTS)
+    scene.trained(lr=0.3)
+
+    listed, table = scene.numb("list --json"), scene.numb("list --csv")
+
+    (run,) = json.loads(listed.stdout, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    (row,) = csv.DictReader(io.StringIO(table.stdout))
+    assert {"acc": 0.3, "loss": {"$float": "nan"}} == run["results"]
+    assert ("0.3", "sgd", "nan", "complete") == (row["param.lr"], row["param.name"], row["result.loss"], row["status"])
+    assert ("", "") == (listed.stderr, table.stderr)
+
+
+def test_values_are_shown_verbatim_and_harmless(scene: Scene) -> None:
+    """Strings that look like numbers stay as they are; control characters do not reach the terminal; JSON has the value."""
+    hostile = "\x1b[2J\r\n" + "x" * 5000
+    scene.write(
+        "train.py", f"from numb import *\nnumb_param({{'tag': '1234e56', 'zero': '0012', 'evil': {hostile!r}}})\n"
+    )
+    scene.trained()
+
+    text, shown = scene.numb("list").stdout, scene.numb("show @").stdout
+
+    assert 3 == len(text.splitlines())
+    assert {"1234e56", "0012"} <= set(text.split())
+    assert "\x1b" not in text + shown
+    assert hostile == scene.runs()[0]["params"]["evil"]
+
+
+def test_list_filters(scene: Scene) -> None:
+    """--status, -n and --untrialed choose runs; an unknown status is a usage error that names the known ones."""
+    for code in ("0", "3", "0"):
+        scene.numb("train", "--again", "--", code)
+
+    failed = json.loads(scene.numb("list --status failed --json").stdout)
+    newest = json.loads(scene.numb("list -n 1 --json").stdout)
+    wrong = scene.numb("list --status gone")
+
+    assert [("failed", 3)] == [(run["status"], run["exit_code"]) for run in failed]
+    assert [scene.runs()[-1]["id"]] == [run["id"] for run in newest]
+    assert (
+        2,
+        "numb: gone is not a status\n      try: one of running, complete, failed, interrupted, killed, lost\n",
+    ) == (
+        wrong.code,
+        wrong.stderr,
+    )
+
+
+def test_list_into_a_closed_pipe_and_a_narrow_locale(scene: Scene) -> None:
+    """`numb list | head` ends quietly; in the C locale there is ASCII and no traceback."""
+    scene.trained(lr=0.2)
+    numb = f"{sys.executable} -m numb"
+
+    piped = scene.sh(f"set +o pipefail; {numb} list 2>&1 | head -1")
+    plain = scene.numb(
+        "list", env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    )
+
+    assert "Traceback" not in piped
+    assert (0, True) == (plain.code, plain.stdout.isascii())
+
+
+def test_show_tells_everything(scene: Scene) -> None:
+    """show has message, command, code, hyperparameters, results and environment; --log is byte-exact, --patch the edits."""
+    scene.sh("echo '# edited' >> train.py && echo new > new.txt")
+    assert 0 == scene.numb("train", "-m", "does it work?", "--", "0").code
+
+    shown = scene.numb("show @").stdout
+    log = scene.numb("show @ --log").stdout
+    patch = scene.numb("show @ --patch").stdout
+    detail = json.loads(scene.numb("show @ --json").stdout)
+
+    facts = {line[:15].strip(): line[16:] for line in shown.splitlines() if line[:15].strip()}
+    assert ("does it work?", "complete", "python train.py 0") == (facts["message"], facts["status"], facts["command"])
+    assert "epochs = 2" == facts["hyperparameter"]
+    assert "acc = 0.9" == facts["result"]
+    assert "lr 0.1\n" == log
+    assert {"+# edited", "+new"} <= set(patch.splitlines())
+    assert detail["environment"]["script"]["python"] == sys.version.split()[0]
+    assert "click" in detail["environment"]["packages"]
+    assert scene.sh("git rev-parse HEAD") == detail["base"]
+
+
+def test_ids_have_short_forms(scene: Scene) -> None:
+    """@, @-1, a beginning, the last four letters and a tag name a run; what names several lists the candidates."""
+    first, second = scene.trained(lr=0.2)["id"], scene.trained(lr=0.3)["id"]
+    scene.sh("git tag best $(git rev-parse numb~1)")
+
+    def named(text: str) -> str:
+        return json.loads(scene.numb("show", text, "--json").stdout)["id"]
+
+    assert [second, first, first, second, first] == [named(t) for t in ("@", "@-1", first[:-1], second[-4:], "best")]
+    several = scene.numb("show", first[:8])
+    assert 1 == several.code
+    assert first in several.stderr and second in several.stderr
+    assert (1, "numb: there is no run nosuch\n      try: numb list\n") == (
+        scene.numb("show nosuch").code,
+        scene.numb("show nosuch").stderr,
+    )
+
+
+BAD_CONFIG = {
+    "broken": ('{"train": {"command": "x"}', 2, "nmb.json:1:"),
+    "type": ('{"version": 1,\n "train": {"command": 7}}', 2, "nmb.json:2:"),
+    "missing": ('{"version": 1}', 2, 'section "train" has no command'),
+    "newer": ('{"version": 99}', 1, "version 99"),
+    "not found": ('{"train": {"command": "no-such-command"}}', 127, "no-such-command: command not found"),
+    "cannot start": ('{"train": {"command": "./train.py"}}', 126, "is not executable"),
+    "empty": ('{"train": {"command": ""}}', 2, 'section "train" has no command'),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIG, ids=str)
+def test_a_broken_configuration_is_one_clear_error(scene: Scene, case: str) -> None:
+    """The file, the line and column, the right exit code, no traceback; and no run is recorded."""
+    text, code, words = BAD_CONFIG[case]
+    tip = scene.sh("git rev-parse numb")
+    scene.write("nmb.json", text)
+
+    done = scene.numb("train")
+
+    assert (code, "") == (done.code, done.stdout)
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+    assert tip == scene.sh("git rev-parse numb")
+    assert "" == scene.sh("ls .nmb/runs 2>/dev/null || true")
+
+
+def test_an_unknown_key_is_a_warning_with_the_nearest_name(scene: Scene) -> None:
+    """A misspelt key does not stop a training; it is named with its place."""
+    scene.write("nmb.json", '{"train": {"command": "python train.py"}, "trail": {}}')
+    done = scene.numb("train")
+    assert 0 == done.code
+    assert "nmb.json:1:" in done.stderr and "trial" in done.stderr
+
+
+def test_commands_before_init(empty: Scene) -> None:
+    """Every command says what is missing and what to type, and creates nothing."""
+    for command in ("train", "trial", "list", "show @", "revert @", "report @", "doctor", "queue run q.json"):
+        done = empty.numb(command)
+        assert (1, True) == (done.code, "try: numb init" in done.stderr), command
+    assert [".git"] == [p.name for p in empty.root.iterdir()]
+
+
+def terminal(scene: Scene, arguments: list[str], answer: str) -> tuple[int, str]:
+    """Type a command at a terminal, answer its question, and return the exit code and all that was shown."""
+    pid, fd = pty.fork()
+    if not pid:
+        os.chdir(scene.root)
+        os.execve(sys.executable, [sys.executable, "-m", "numb", *arguments], scene.env)
+    shown, answered = b"", False
+    while True:
+        try:
+            part = os.read(fd, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+        if not answered and re.search(rb"\[y/N\]: |\[\d+\]: ", shown):
+            answered = True
+            os.write(fd, answer.encode())
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    return os.waitstatus_to_exitcode(status), shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "trained"), [("n\n", 125, 1), ("y\n", 0, 2), ("\x03", 125, 1), ("\x04", 125, 1)]
+)
+def test_the_question_before_redoing(torch_scene: Scene, answer: str, code: int, trained: int) -> None:
+    """The prompt names the earlier run and whether the code differs; n, Ctrl-C and Ctrl-D train nothing; y trains."""
+    first = torch_scene.trained()
+    torch_scene.sh("echo '# edited' >> net.py")
+
+    exit_code, shown = terminal(torch_scene, ["train"], answer)
+
+    assert (code, trained) == (exit_code, len(torch_scene.runs()))
+    assert first["id"] in shown and "code: changed since in net.py" in shown
+    assert "Traceback" not in shown
+
+
+def test_the_choice_of_a_trial(torch_scene: Scene) -> None:
+    """The prompt is a numbered table; the chosen run, and no other, gets the result."""
+    runs = [torch_scene.trained(lr=lr) for lr in (0.1, 0.2)]
+
+    code, shown = terminal(torch_scene, ["trial"], "1\n")
+
+    assert 0 == code, shown
+    assert re.search(rf"1 +{runs[0]['id']} +0\.1", shown) and re.search(rf"2 +{runs[1]['id']} +0\.2", shown)
+    assert [True, False] == [bool(run["results"]) for run in torch_scene.runs()]
+
+
+def test_without_a_terminal_nothing_waits(torch_scene: Scene) -> None:
+    """A trial without an ID names what to type, and records nothing, rather than wait on a silent pipe (M21)."""
+    run = torch_scene.trained()
+    reader, writer = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-m", "numb", "trial"], cwd=torch_scene.root, env=torch_scene.env, stdin=reader, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    os.close(reader)
+    os.close(writer)
+    assert 125 == done.returncode
+    assert f"numb trial {run['id']}, or numb trial --all" in done.stderr
+
+
+def test_queue_keys_and_files_are_checked_before_the_first_run(scene: Scene) -> None:
+    """An unknown key has the nearest name, a file that is no queue its place; nothing is trained."""
+    cases = {
+        '[{"lr": 1}, {"epoch": 2}]': "q.json:1:14: the script has no hyperparameter epoch\n      try: did you mean epochs?",
+        '{"lr": 1}': "q.json:1:1: ",
+        "[1]": "q.json:1:2: ",
+        '[{"lr": 1, "lr": 2}]': "q.json:1:12: ",
+    }
+    for text, words in cases.items():
+        scene.write("q.json", text)
+        done = scene.numb("queue run q.json")
+        assert (2, "") == (done.code, done.stdout)
+        assert words in done.stderr
+    assert [] == scene.runs()
+    assert (2, True) == (
+        scene.numb("queue run none.json").code,
+        "queue init" in scene.numb("queue run none.json").stderr,
+    )
+
+
+def test_a_queue_goes_on_after_a_failure(scene: Scene) -> None:
+    """One entry that fails does not stop the rest; it is not repeated unasked; --failed repeats it; the codes tell."""
+    scene.sh('sed -i \'s/^print/assert lr != 2 or __import__("os").path.exists("ok.ignored")\\nprint/\' train.py')
+    scene.write("q.json", '[{"lr": 1}, {"lr": 2}, {"lr": 3}]')
+
+    first = scene.numb("queue run q.json")
+    second = scene.numb("queue run q.json")
+    scene.sh("touch ok.ignored")
+    third = scene.numb("queue run --failed q.json")
+
+    assert ["lr 1\nlr 3\n", "", "lr 2\n"] == [first.stdout, second.stdout, third.stdout]
+    assert (1, 1, 0) == (first.code, second.code, third.code)
+    assert ["numb: q.json: 2 done, 1 failed", "      try: numb queue run --failed q.json"] == first.stderr.splitlines()[
+        -2:
+    ]
+
+
+def test_two_queues_on_one_file_run_each_entry_once(scene: Scene) -> None:
+    """Two workers share the entries of a file: none is run twice, none is left out."""
+    scene.write("q.json", json.dumps([{"lr": n} for n in range(8)]))
+    workers = [scene.start("queue", "run", "q.json") for _ in range(2)]
+    outputs = [worker.communicate()[0].decode() for worker in workers]
+    assert [0, 0] == [worker.returncode for worker in workers]
+    assert [f"lr {n}" for n in range(8)] == sorted("".join(outputs).split("\n")[:-1])
+    assert 8 == len(scene.runs())
+
+
+def test_an_interrupted_queue_stops(scene: Scene) -> None:
+    """Ctrl-C ends the running entry and the queue; the entry is cut off, and run again the next time."""
+    scene.sh(
+        'sed -i \'s/^print/open("on.ignored", "w").close(); __import__("time").sleep(60 * (lr == 1))\\nprint/\' train.py'
+    )
+    scene.write("q.json", '[{"lr": 1}, {"lr": 2}]')
+    worker = scene.start("queue", "run", "q.json")
+    scene.sh("until [ -e on.ignored ]; do sleep 0.05; done")
+    os.killpg(worker.pid, signal.SIGINT)
+    worker.communicate()
+    assert 130 == worker.returncode
+    states = json.loads(scene.numb("queue status q.json --json").stdout)
+    assert ["cut off", "queued"] == [state["status"] for state in states]
+
+
+def test_running_runs_are_listed(scene: Scene) -> None:
+    """A run in flight is in the list as running, with its hyperparameters, and readers do not wait for it."""
+    scene.sh('sed -i \'s/^print/open("on.ignored", "w").close(); __import__("time").sleep(60)\\nprint/\' train.py')
+    worker = scene.start("train")
+    scene.sh("until [ -e on.ignored ]; do sleep 0.05; done")
+    before = time.monotonic()
+    (run,) = scene.runs()
+    os.killpg(worker.pid, signal.SIGTERM)
+    worker.communicate()
+    assert ("running", 0.1) == (run["status"], run["params"]["lr"])
+    assert time.monotonic() - before < 30
+    assert ("interrupted", "SIGTERM") == (scene.runs()[0]["status"], scene.runs()[0]["reason"])
+
+
+def test_secrets_of_the_command_line_are_not_kept(scene: Scene) -> None:
+    """Tokens in arguments, in URLs and in the environment are in no object and no file of numb's."""
+    canary = "hunter2canary"
+    done = scene.numb(
+        "train", "--", "0", "--password", canary, f"--api-key={canary}", f"https://me:{canary}@host/",
+        env={"WANDB_API_KEY": canary},
+    )  # fmt: skip
+    assert 0 == done.code
+    objects = scene.sh("git rev-list --objects --all | cut -d' ' -f1 | git cat-file --batch | strings")
+    assert canary not in objects
+    assert "" == scene.sh(f"grep -rl {canary} .nmb || true")
+
+
+def test_report_holds_what_is_needed(torch_scene: Scene) -> None:
+    """The directory has every file that the manual names, its README says how to load, and the patch applies."""
+    torch_scene.sh("echo '# edited' >> net.py && echo new > new.txt")
+    run = torch_scene.trained()
+    done = torch_scene.numb("report @")
+    folder = torch_scene.root / f"report-{run['id']}"
+    names = {path.name for path in folder.iterdir()}
+    wanted = {
+        "state_dict.pt", "state_dict.safetensors", "graph.onnx", "record.json", "params.json", "results.json", "output.log",
+        "changes.patch", "environment.json", "README.md",
+    }  # fmt: skip
+    assert (0, f"{folder}\n") == (done.code, done.stdout)
+    assert set() == wanted - names
+    assert 'torch.load("state_dict.pt", weights_only=True)' in (folder / "README.md").read_text()
+    assert {"lr": 0.1, "width": 8} == json.loads((folder / "params.json").read_text())
+    torch_scene.sh(f"git worktree add -q ../clean HEAD && cd ../clean && git apply {folder}/changes.patch")
+    assert "new" == torch_scene.sh("cat ../clean/new.txt")
+    program = (
+        "import sys, onnx, torch, safetensors.torch as s; f = sys.argv[1]; g = onnx.load(f + '/graph.onnx');"
+        "assert not g.graph.initializer; a = torch.load(f + '/state_dict.pt', weights_only=True);"
+        "b = s.load_file(f + '/state_dict.safetensors'); assert a.keys() == b.keys();"
+        "assert all(torch.equal(a[k], b[k]) for k in a)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+    assert "" == torch_scene.sh("git status --short --untracked-files=all | grep report || true")

@@ -1,0 +1,269 @@
+"""Damage, full disks and missing files: nothing lost, nothing half-written, and the next thing to type."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Scene
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(content))
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"this is not a database" * 100)
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+DAMAGES: list[Callable[[Path], None]] = [garbage, zero, truncate, empty, folder, gone]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
+def test_a_damaged_index_is_made_again(scene: Scene, damage: Callable[[Path], None]) -> None:
+    """Whatever is in the place of the index, the listing is the same (I2, M23)."""
+    scene.trained(lr=0.2)
+    before = scene.runs()
+    damage(scene.root / ".nmb" / "index.sqlite")
+    assert before == scene.runs()
+    assert 0 == scene.numb("train").code
+    assert 2 == len(scene.runs())
+
+
+@pytest.mark.parametrize("damage", [garbage, zero, truncate, empty, gone], ids=lambda d: d.__name__)
+def test_a_damaged_snapshot_index_is_made_again(scene: Scene, damage: Callable[[Path], None]) -> None:
+    """numb's own git index is a cache: the next snapshot is right without it."""
+    scene.trained(lr=0.2)
+    damage(scene.root / ".nmb" / "index")
+    scene.sh("echo new > new.txt")
+    assert 0 == scene.numb("train").code
+    assert "new" == scene.sh("git show numb:new.txt")
+
+
+def test_damaged_weights_are_refused_before_they_are_loaded(torch_scene: Scene) -> None:
+    """A flipped bit, which torch would load happily (M17), stops trial and report; nothing is recorded or written (I4)."""
+    run = torch_scene.trained()
+    (weights,) = [p for p in (torch_scene.root / ".nmb" / "objects").rglob("*") if p.is_file()]
+    flip(weights)
+    tip = torch_scene.sh("git rev-parse numb")
+
+    trial, report = torch_scene.numb("trial", run["id"]), torch_scene.numb("report", run["id"])
+
+    assert (125, 1) == (trial.code, report.code)
+    assert weights.name in trial.stderr and weights.name in report.stderr
+    assert "Traceback" not in trial.stderr + report.stderr
+    assert not list(torch_scene.root.glob("*report*"))
+    assert tip == torch_scene.sh("git rev-parse numb")
+
+
+def test_without_the_folder_everything_but_the_weights_comes_back(torch_scene: Scene) -> None:
+    """After `rm -rf .nmb` the runs are listed from the branch, missing weights are named, and training goes on (C7, K4)."""
+    run = torch_scene.trained()
+    torch_scene.sh("rm -rf .nmb")
+
+    listed, shown, report, doctor = (torch_scene.numb(c) for c in ("list --json", "show @", "report @", "doctor"))
+    again = torch_scene.numb("train --again")
+
+    assert [run["id"]] == [r["id"] for r in json.loads(listed.stdout)]
+    assert "1 objects of the weights are missing here" in shown.stdout
+    assert (1, True) == (report.code, "is missing" in report.stderr)
+    assert (3, True) == (doctor.code, f"the weights of {run['id']} are missing" in doctor.stdout)
+    assert 0 == again.code
+    assert "*\n" == torch_scene.read(".nmb/.gitignore")
+
+
+def test_a_damaged_record_does_not_hide_the_others(scene: Scene) -> None:
+    """A commit on the branch whose record cannot be read is named; every other run is listed (I1, I5)."""
+    scene.trained(lr=0.2)
+    scene.sh(
+        "blob=$(echo '{broken' | git hash-object -w --stdin);"
+        "run=$(printf '100644 blob %s\\trecord.json\\n' $blob | git mktree);"
+        "nmb=$(printf '040000 tree %s\\trun\\n' $run | git mktree);"
+        "tree=$(printf '040000 tree %s\\t.nmb\\n' $nmb | git mktree);"
+        "git update-ref refs/heads/numb $(git commit-tree $tree -p numb -m bad)"
+    )
+    scene.trained(lr=0.3)
+
+    done, doctor = scene.numb("list --json"), scene.numb("doctor")
+
+    assert [0.2, 0.3] == [run["params"]["lr"] for run in json.loads(done.stdout)]
+    assert "damaged record in" in done.stderr
+    assert 3 == doctor.code
+
+
+@pytest.mark.parametrize("damage", [garbage, truncate, empty, gone], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", ["run.json", "events.jsonl", "order.json"])
+def test_a_damaged_run_folder_stops_nothing(scene: Scene, name: str, damage: Callable[[Path], None]) -> None:
+    """What a crash left behind may be damaged: every command works, and doctor names the folder (I1, I3)."""
+    scene.trained(lr=0.2)
+    scene.sh('sed -i \'s/^print/open("on.ignored", "w").close(); __import__("time").sleep(60)\\nprint/\' train.py')
+    worker = scene.start("train")
+    scene.sh("until [ -e on.ignored ]; do sleep 0.05; done")
+    scene.sh("until git for-each-ref refs/numb | grep -q .; do sleep 0.02; done")
+    scene.sh(f"kill -9 -- -{worker.pid}; rm on.ignored; git checkout -q train.py")
+    worker.communicate()
+    (left,) = (scene.root / ".nmb" / "runs").iterdir()
+    damage(left / name)
+
+    listed, trained = scene.numb("list"), scene.numb("train")
+    doctor = scene.numb("doctor --fix")
+
+    assert (0, 0) == (listed.code, trained.code), listed.stderr + trained.stderr
+    assert "Traceback" not in listed.stderr + trained.stderr + doctor.stderr
+    assert {"complete"} <= {run["status"] for run in scene.runs()} <= {"complete", "lost"}
+    if name == "run.json":
+        assert left.name in doctor.stdout
+
+
+@pytest.fixture
+def small_disk(scene: Scene) -> Iterator[Scene]:
+    """The scene with its `.nmb` on a file system of 2 MB."""
+    nmb = scene.root / ".nmb"
+    mounted = os.geteuid() == 0 and not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(nmb)], capture_output=True
+    ).returncode  # fmt: skip
+    if not mounted:
+        pytest.skip("mounting a small file system takes root")
+    try:
+        yield scene
+    finally:
+        subprocess.run(["umount", "-l", str(nmb)], check=True)
+
+
+def test_a_full_disk_never_stops_a_training(small_disk: Scene) -> None:
+    """With no room at all the script runs, numb says so, its code is the script's; with --strict it does not start (C2, C4)."""
+    scene = small_disk
+    scene.trained(lr=0.2)
+    scene.sh("head -c 4M /dev/zero > .nmb/fill 2>/dev/null || true")
+
+    done = scene.numb("train")
+    strict = scene.numb("train --strict")
+    listed = scene.numb("list")
+    scene.sh("rm .nmb/fill")
+    freed = scene.numb("train")
+
+    assert (0, "lr 0.1\n") == (done.code, done.stdout)
+    assert "nothing of it is recorded" in done.stderr and "No space left" in done.stderr
+    assert (125, "") == (strict.code, strict.stdout)
+    assert (0, 0) == (listed.code, freed.code)
+    assert [0.2, 0.1] == [run["params"]["lr"] for run in scene.runs()]
+
+
+def test_a_disk_that_fills_during_a_run(small_disk: Scene) -> None:
+    """The script is unaffected, and what was recorded is published once there is room again (C1, C2)."""
+    scene = small_disk
+    scene.sh(
+        """sed -i 's/^print/__import__("os").system("head -c 4M \\/dev\\/zero > .nmb\\/fill 2>\\/dev\\/null")\\nprint/' train.py"""
+    )
+
+    done = scene.numb("train")
+    kept = scene.sh("ls .nmb/runs")
+    scene.sh("rm .nmb/fill")
+    recovered = scene.numb("list --json")
+
+    assert "lr 0.1\n" == done.stdout
+    assert 125 == done.code
+    assert kept in done.stderr and "Traceback" not in done.stderr
+    assert [kept] == [run["id"] for run in json.loads(recovered.stdout)]
+    assert "" == scene.sh("ls .nmb/runs")
+
+
+def test_a_read_only_folder(small_disk: Scene) -> None:
+    """Reading works without writing; a training runs and says that it is not recorded (C4)."""
+    scene = small_disk
+    run = scene.trained(lr=0.2)
+    scene.sh("rm .nmb/index.sqlite && mount -o remount,ro .nmb")
+
+    listed, shown, done = scene.numb("list --json"), scene.numb("show @"), scene.numb("train")
+    scene.sh("mount -o remount,rw .nmb")
+
+    assert [run["id"]] == [r["id"] for r in json.loads(listed.stdout)]
+    assert 0 == shown.code
+    assert (0, "lr 0.1\n") == (done.code, done.stdout)
+    assert "Read-only file system" in done.stderr
+
+
+def test_a_script_that_removes_the_folder(scene: Scene) -> None:
+    """`rm -rf .nmb` (or git clean -fdx) in the middle of a run: the run is on the branch, and the code is the script's."""
+    scene.sh("""sed -i 's/^print/__import__("shutil").rmtree(".nmb")\\nprint/' train.py""")
+    done = scene.numb("train", "--", "3")
+    (run,) = scene.runs()
+    assert (3, "failed") == (done.code, run["status"])
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_finds_nothing_in_order_and_says_so(scene: Scene) -> None:
+    """After ordinary work there is nothing to repair."""
+    scene.trained(lr=0.2)
+    scene.numb("revert @")
+    assert (0, "everything is in order\n", "") == (scene.numb("doctor").code, *_out(scene.numb("doctor")))
+
+
+def test_doctor_brings_the_branch_back(scene: Scene) -> None:
+    """A deleted branch is made again at its last known commit; a moved one is told, with the command that keeps it (I5)."""
+    scene.trained(lr=0.2)
+    scene.trained(lr=0.3)
+    tip, ids = scene.sh("git rev-parse numb"), [run["id"] for run in scene.runs()]
+    scene.sh("git branch -D numb -q")
+
+    found, fixed = scene.numb("doctor"), scene.numb("doctor --fix")
+    back = [run["id"] for run in scene.runs()]
+    scene.sh("git branch -f numb numb~1")
+    scene.numb("list")
+    moved = scene.numb("doctor")
+
+    assert (3, True) == (found.code, "branch numb is gone" in found.stdout)
+    assert (0, ids) == (fixed.code, back)
+    assert (3, True) == (moved.code, f"git branch numb-before {tip}" in moved.stdout)
+
+
+def test_doctor_removes_old_leftovers_only(scene: Scene) -> None:
+    """Temporary files are removed when they are older than a day, by --fix and not before (A6)."""
+    old, new = scene.root / ".nmb" / ".x.1-aa.tmp", scene.root / ".nmb" / ".y.1-bb.tmp"
+    for path in (old, new):
+        path.write_text("left")
+    os.utime(old, (0, 0))
+    assert 3 == scene.numb("doctor").code
+    assert old.exists()
+    assert 0 == scene.numb("doctor --fix").code
+    assert (False, True) == (old.exists(), new.exists())
+
+
+def test_a_store_of_a_later_numb_is_not_touched(scene: Scene) -> None:
+    """format 99 is refused with its version, by every command (I8)."""
+    scene.write(".nmb/format", "99\n")
+    for command in ("train", "list", "doctor --fix"):
+        done = scene.numb(command)
+        assert (1, True) == (done.code, "written by a later numb (format 99)" in done.stderr), command
+
+
+def _out(done) -> tuple[str, str]:
+    return done.stdout, done.stderr
