@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -207,25 +208,22 @@ def test_commands_before_init(empty: Scene) -> None:
 
 def terminal(scene: Scene, arguments: list[str], answer: str) -> tuple[int, str]:
     """Type a command at a terminal, answer its question, and return the exit code and all that was shown."""
-    pid, fd = pty.fork()
-    if not pid:
-        os.chdir(scene.root)
-        os.execve(sys.executable, [sys.executable, "-m", "numb", *arguments], scene.env)
+    ours, theirs = pty.openpty()
+    command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "numb", *arguments]
+    process = subprocess.Popen(command, cwd=scene.root, env=scene.env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
     shown, answered = b"", False
-    while True:
+    while select.select([ours], [], [], 100)[0]:
         try:
-            part = os.read(fd, 4096)
-        except OSError:
-            break
-        if not part:
+            part = os.read(ours, 4096)
+        except OSError:  # every end of the terminal is closed
             break
         shown += part
         if not answered and re.search(rb"\[y/N\]: |\[\d+\]: ", shown):
             answered = True
-            os.write(fd, answer.encode())
-    _, status = os.waitpid(pid, 0)
-    os.close(fd)
-    return os.waitstatus_to_exitcode(status), shown.decode().replace("\r\n", "\n")
+            os.write(ours, answer.encode())
+    os.close(ours)
+    return process.wait(20), shown.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(
