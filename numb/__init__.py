@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from numb.project import Project
 
-__all__ = ["__version__", "numb_model", "numb_param", "numb_queue", "numb_trial_result", "open"]
+# Without `open`: a script that imports * keeps its own.
+__all__ = ["__version__", "numb_model", "numb_param", "numb_queue", "numb_trial_result"]
 
 
 def open(where: str | os.PathLike[str] = ".") -> Project:

@@ -254,7 +254,7 @@ def train(
     """
     project = _project()
     if queue_file is not None:
-        _run_queue(project, queue_file, again=again, message=message)
+        _run_queue(project, queue_file, arguments, again=again, message=message)
     ended = project.train(arguments, message=message, redo=_redo(again, skip_done), strict=strict)
     _report_end(ended)
     sys.exit(ended.exit_code)
@@ -319,14 +319,23 @@ def queue_run(file: Path, again: bool, failed: bool, fail_fast: bool) -> None:
 
 
 def _run_queue(
-    project: Project, file: Path, *, again: bool, message: str = "", failed: bool = False, fail_fast: bool = False
+    project: Project,
+    file: Path,
+    arguments: Sequence[str] = (),
+    *,
+    again: bool,
+    message: str = "",
+    failed: bool = False,
+    fail_fast: bool = False,
 ) -> None:
     from numb.project import Redo
     from numb.record import brief
 
     code = 0
     redo = Redo.AGAIN if again else Redo.SKIP
-    for entry, ended in project.run_queue(file, message=message, redo=redo, failed=failed, fail_fast=fail_fast):
+    for entry, ended in project.run_queue(
+        file, arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast
+    ):
         _say("numb: " + " ".join(f"{name}={brief(value)}" for name, value in entry.params.items()))
         _report_end(ended)
         code = code or ended.exit_code

@@ -30,7 +30,7 @@ _ALLOWED = re.compile(
     r"|OMP_NUM_THREADS|MKL_NUM_THREADS|OPENBLAS_NUM_THREADS|PYTHONHASHSEED|PYTHONPATH|VIRTUAL_ENV|CONDA_DEFAULT_ENV"
     r"|RANK|LOCAL_RANK|WORLD_SIZE|SLURM_(JOB_ID|ARRAY_TASK_ID|PROCID|NTASKS|JOB_PARTITION|NODELIST)|TZ|LANG"
 )
-_SECRET_FLAG = re.compile(r"(?i)(pass(word|wd)?|token|secret|api[-_]?key|credential)")
+_SECRET_FLAG = re.compile(r"(?i)(^|[-_])(pass(word|wd)?|token|secret|api[-_]?key|credentials?)$")
 _URL_USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -404,7 +404,7 @@ def _look(flight: InFlight) -> Left:
         return Left(flight, None, _held(flight))
     if _held(flight):
         return Left(flight, run, True, state=state)
-    if run.host != host():
+    if run.host != host() and (state.get("launcher") or {}).get("boot") != alive.boot_id():
         return Left(
             flight, run, True, state=state
         )  # another machine's, on a shared disk: its life is not ours to judge

@@ -169,6 +169,11 @@ class Layout:
         return self.folder / "reverting.json"
 
     @property
+    def reverted(self) -> Path:
+        """The id under which this work tree's last `revert` saved what was there before."""
+        return self.folder / "reverted.json"
+
+    @property
     def queues(self) -> Path:
         return self.folder / "queues"
 

@@ -230,8 +230,8 @@ class Project:
     @cached_property
     def index(self) -> Index:
         """The listing, caught up with the branch."""
-        with contextlib.suppress(OSError):
-            self.layout.folder.mkdir(exist_ok=True)
+        with contextlib.suppress(NumbError, OSError):
+            self.make_store()  # so that what is made here is hidden from git
         index = Index(self.layout.listing)
         self._catch_up(index)
         return index
@@ -296,6 +296,9 @@ class Project:
 
         command = (*self.config.command(run.kind), *arguments)
         launch.check(command, self.home, os.environ)
+        strict = (
+            strict or run.kind == TRIAL or bool(inject)
+        )  # without its values or weights a script would do something else
         self.recover()
         order = {"inject": {name: record.encode(value, name) for name, value in inject.items()}}
         try:
@@ -374,8 +377,8 @@ class Project:
         flight.write_state(run, script=script)
         head = self.git.head()
         run = replace(run, base=head.commit, branch=head.branch)
+        flight.write_state(run, script=script)
         tree = self.git.write_tree(snapshot.index)
-        atomic.copy_cache(snapshot.index, self.layout.index)
         self.git.pin(run.id, tree, run.base, run.started)
         run = replace(run, left_out=self._hashed(run.left_out))
         flight.write_state(run, script=script)
@@ -408,8 +411,10 @@ class Project:
             try:
                 said = answers.decide(question, flight)
             except KeyboardInterrupt:
-                answers.refusal = Refused("interrupted at the question; nothing was trained")
-                said = {"stop": True}
+                said = {}
+                if question["ask"] == "trial" or (question["ask"] == "train" and not question["started"]):
+                    answers.refusal = Refused("interrupted at the question; nothing was trained")
+                    said = {"stop": True}
             except Exception as error:  # whatever it is, the script waits for an answer
                 if question["ask"] == "trial":  # without weights there would be nothing to evaluate
                     answers.refusal = error if isinstance(error, NumbError) else Refused(f"numb failed: {error!r}")
@@ -496,6 +501,14 @@ class Project:
                 self.git.unpin(run.id)
                 flight.discard()
             return Ended(0 if refusal is None else refusal.exit_code, error=refusal, same=answers.same)
+        if run.kind == TRIAL and answers.trialed is None:
+            with contextlib.suppress(NumbError):
+                self.git.unpin(run.id)
+                flight.discard()
+            error = Refused(
+                "the trial script ended before it built a network that numb knows; nothing was recorded", "numb_model"
+            )
+            return Ended(outcome.exit_code or error.exit_code, error=error)
         if answers.trialed:
             run = replace(run, of=answers.trialed.id)
         with contextlib.suppress(NumbError):
@@ -538,6 +551,8 @@ class Project:
             atomic.write(folder.content / "traceback.txt", told.exception.encode(errors="backslashreplace"))
         atomic.write(folder.record, record.dumps(run.to_json(), indent=1) + "\n")
         flight.write_state(run, finished=True)
+        # Kept for its stat cache, and only of runs that the branch will hold: what nothing points to, `git gc` prunes.
+        atomic.copy_cache(folder.index, self.layout.index)
         commit = self._append(run, folder.index, folder.content, reused)
         self.git.unpin(run.id)
         flight.discard()
@@ -561,8 +576,8 @@ class Project:
         earlier = self.index.by_commit(commit) if commit else None
         if commit is None or earlier is None or earlier.graph is None:
             return {}
-        blob = self.git.blob(commit, earlier.graph)
-        return {earlier.graph: blob} if blob else {}
+        names = {earlier.graph, *(f"graph-{name}.onnx" for name in earlier.models if len(earlier.models) > 1)}
+        return {name: blob for name in sorted(names) if (blob := self.git.blob(commit, name))}
 
     def recover(self) -> list[Run]:
         """Publish runs whose launcher has died, and whose script has ended. A few system calls when there are none."""
@@ -634,7 +649,10 @@ class Project:
         if answers.restart is None:
             yield answers.trialed, ended
         for run in answers.pending:
-            yield run, self._trial(run, arguments, message)
+            if ended.run is not None and ended.run.status == record.INTERRUPTED:
+                return
+            ended = self._trial(run, arguments, message)
+            yield run, ended
 
     def _probe(self, arguments: Sequence[str], message: str, *, everything: bool) -> tuple[Ended, _Answers]:
         """Start the trial script without a run; it tells its architecture.
@@ -737,7 +755,8 @@ class Project:
         found = {item.name: item.value for item in script.found} if script else {}
         newest = self.index.runs(limit=1, project=self.place)
         last = newest[0].params if newest else {}
-        known = {name: value if _is_literal(value) else last.get(name) for name, value in found.items()}
+        known = {name: value for name, value in found.items() if _is_literal(value)}
+        known |= {name: last[name] for name in found if name in last and name not in known}
         return known or dict(last)
 
     def _script(self) -> source.Script | None:
@@ -759,7 +778,14 @@ class Project:
         return params
 
     def run_queue(
-        self, file: Path, *, message: str = "", redo: Redo = Redo.SKIP, failed: bool = False, fail_fast: bool = False
+        self,
+        file: Path,
+        arguments: Sequence[str] = (),
+        *,
+        message: str = "",
+        redo: Redo = Redo.SKIP,
+        failed: bool = False,
+        fail_fast: bool = False,
     ) -> Iterator[tuple[Entry, Ended]]:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
@@ -777,7 +803,9 @@ class Project:
                 self._check_queue(queue)
                 tried.add(claim.entry.key)
                 claim.begin()
-                ended = self.train(message=message, inject=claim.entry.params, redo=redo, queue=str(queue.file))
+                ended = self.train(
+                    arguments, message=message, inject=claim.entry.params, redo=redo, queue=str(queue.file)
+                )
                 self._settle(claim, ended)
             finally:
                 claim.close()
@@ -944,7 +972,7 @@ class Project:
 
     def undo_revert(self) -> Reverted:
         """Bring back what the last `revert` replaced."""
-        saved = self.index.newest_saved()
+        saved = self.index.get(str(_read_json(self.layout.reverted).get("saved")))
         if saved is None or saved.commit is None:
             raise RunNotFound("nothing was reverted yet", "numb revert ID")
         return self._go_to(saved, saved.commit)
@@ -966,6 +994,7 @@ class Project:
                 left_out=snapshot.left_out, nested=snapshot.nested,
             )  # fmt: skip
             kept = self._save(saved, index, snapshot)
+            atomic.write(self.layout.reverted, record.dumps({"saved": saved.id}))
             atomic.write(self.layout.reverting, record.dumps({"saved": kept, "to": commit}))
             try:
                 self.git.switch(index, current, wanted)
@@ -1010,7 +1039,7 @@ class Project:
         """Write the snapshot of *run* into the new directory *target*; nothing else is touched."""
         if run.commit is None:
             raise RunNotFound(f"{run.id} has no snapshot ({run.status})", "numb list")
-        with self._scratch("export") as index, atomic.new_directory(target) as folder:
+        with self._scratch("export") as index, atomic.new_directory(Path(target).absolute()) as folder:
             self.git.export(index, self.git.snapshot_tree(run.commit), folder)
 
     # -- taking out

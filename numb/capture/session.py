@@ -526,6 +526,8 @@ class Session:
         try:
             return self.ask(question)
         except KeyboardInterrupt:
+            if question.get("started"):
+                raise  # the training has begun: this ends it as it ends any, and what there is is kept
             self.event("refused", text="interrupted at the question; nothing was trained", hint=None)
             return {"stop": True}
 

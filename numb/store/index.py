@@ -162,13 +162,6 @@ class Index:
         )
         return [RunId(row[0]) for row in rows]
 
-    def newest_saved(self) -> Run | None:
-        """The state of the work tree that the newest `revert` replaced."""
-        row = self._db.execute(
-            "select record, commit_id from runs where kind = 'saved' order by started desc, id desc limit 1"
-        ).fetchone()
-        return _run(*row) if row else None
-
     def newest(self, back: int = 0) -> RunId | None:
         """The newest run (not trial), or the one *back* before it."""
         row = self._db.execute(

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from numb.record import Run
 
 LOWER_IS_BETTER = (
     "loss", "err", "perplexity", "ppl", "bits", "bpc", "nll", "mse", "mae", "rmse", "fid", "frechet", "distance", "wer", "cer",
-    "time", "seconds", "cost", "regret",
+    "time", "seconds", "cost", "regret", "bce", "kl", "entropy",
 )  # fmt: skip
 
 
@@ -58,10 +59,10 @@ def runs(
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row.run.network, []).append(row)
-    ordered = sorted(groups.items(), key=lambda group: group[1][-1].run.id)
+        groups.setdefault(row.run.architecture or "-", []).append(row)
+    ordered = sorted(groups.values(), key=lambda members: members[-1].run.id)
     moment = time.time() if now is None else now
-    return "\n\n".join(_group(name, members, all_columns, moment, bold) for name, members in ordered)
+    return "\n\n".join(_group(members[-1].run.network, members, all_columns, moment, bold) for members in ordered)
 
 
 def _group(name: str, rows: Sequence[Row], all_columns: bool, now: float, bold: Callable[[str], str]) -> str:
@@ -111,8 +112,8 @@ def _best(name: str, values: Iterable[Any]) -> float | None:
     numbers = [number for number in map(_number, values) if number is not None]
     if not numbers:
         return None
-    words = name.lower().replace("-", "_").replace(".", "_").split("_")
-    lower = any(word.startswith(LOWER_IS_BETTER) for word in words)
+    words = re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*", name)
+    lower = any(word.lower().startswith(LOWER_IS_BETTER) for word in words)
     return min(numbers) if lower else max(numbers)
 
 
