@@ -201,6 +201,15 @@ def _weights(project: Project) -> Iterator[_Problem]:
         )
 
 
+def _objects(project: Project) -> Iterator[_Problem]:
+    """Read every object and compare its hash: a flipped bit has the right size."""
+    for digest in project.objects:
+        try:
+            project.objects.verify(digest)
+        except NumbError as error:
+            yield _Problem(str(error), "train that run again, which writes the object anew, or copy it from a backup")
+
+
 def _leftovers(project: Project) -> Iterator[_Problem]:
     """Temporary files of killed processes: nothing reads them, and after a day nothing writes them either."""
     layout = project.layout
@@ -229,4 +238,4 @@ def _remove(paths: list[Path]) -> None:
         atomic.remove_tree(path)
 
 
-_CHECKS = (_git, _folder, _lock, _branch, _unpublished, _pins, _revert, _weights, _leftovers)
+_CHECKS = (_git, _folder, _lock, _branch, _unpublished, _pins, _revert, _weights, _objects, _leftovers)

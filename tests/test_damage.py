@@ -82,6 +82,13 @@ def test_damaged_weights_are_refused_before_they_are_loaded(torch_scene: Scene) 
     assert "Traceback" not in trial.stderr + report.stderr
     assert not list(torch_scene.root.glob("*report*"))
     assert tip == torch_scene.sh("git rev-parse numb")
+    doctor = torch_scene.numb("doctor")
+    assert (3, True) == (doctor.code, f"{weights.name} is damaged" in doctor.stdout)
+
+    again = torch_scene.numb("train --again")
+
+    assert (0, 0) == (again.code, torch_scene.numb("doctor").code)
+    assert 0 == torch_scene.numb("report", run["id"]).code
 
 
 def test_without_the_folder_everything_but_the_weights_comes_back(torch_scene: Scene) -> None:
@@ -162,14 +169,17 @@ def test_a_full_disk_never_stops_a_training(small_disk: Scene) -> None:
     """With no room at all the script runs, numb says so, its code is the script's; with --strict it does not start (C2, C4)."""
     scene = small_disk
     scene.trained(lr=0.2)
+    queue = scene.write("../q.json", '[{"lr": 0.7}]')
     scene.sh("head -c 4M /dev/zero > .nmb/fill 2>/dev/null || true")
 
     done = scene.numb("train")
     strict = scene.numb("train --strict")
+    trial = scene.numb("train", "--queue", str(queue))  # without its values it would train something else
     listed = scene.numb("list")
     scene.sh("rm .nmb/fill")
     freed = scene.numb("train")
 
+    assert "No space left" in trial.stderr and (125, "") == (trial.code, trial.stdout)
     assert (0, "lr 0.1\n") == (done.code, done.stdout)
     assert "nothing of it is recorded" in done.stderr and "No space left" in done.stderr
     assert (125, "") == (strict.code, strict.stdout)

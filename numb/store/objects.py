@@ -48,20 +48,30 @@ class Objects:
     def put(self, content: Content) -> Ref:
         """Keep *content*, on the disk when this returns.
 
-        Content in memory (bytes, or a list or tuple of them) that is there already costs one hash and no writing. An
-        object whose size is wrong is replaced; one that is damaged otherwise needs `heal`. Where content changes while
-        it is being read, the name is that of the bytes that were kept.
+        Content in memory (bytes, or a list or tuple of them) that is there already costs two hashes and no writing. A
+        damaged object is replaced by the good bytes at hand. Where content changes while it is being read, the name is
+        that of the bytes that were kept.
         """
         chunks = _chunks(content)
         if isinstance(chunks, (list, tuple)):
             ref = _ref(chunks)
-            if self.has(ref.digest, ref.size):
+            if self._intact(ref):
                 return ref
         with self._draft() as draft:
             ref = _fill(draft, chunks)
-            if not self.has(ref.digest, ref.size):
+            if not self._intact(ref):
                 self._keep(draft, ref)
         return ref
+
+    def _intact(self, ref: Ref) -> bool:
+        """Whether the object is there with the bytes that its name says."""
+        if not self.has(ref.digest, ref.size):
+            return False
+        try:
+            self.verify(ref.digest)
+        except (ObjectMissing, ObjectCorrupt):
+            return False
+        return True
 
     def put_file(self, path: Path) -> Ref:
         """Keep the content of a file, in constant memory."""
