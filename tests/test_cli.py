@@ -207,18 +207,26 @@ def test_commands_before_init(empty: Scene) -> None:
 
 
 def terminal(scene: Scene, arguments: list[str], answer: str) -> tuple[int, str]:
-    """Type a command at a terminal, answer its question, and return the exit code and all that was shown."""
+    """Type a command at a terminal, answer its question, and return the exit code and all that was shown.
+
+    A Ctrl-C that falls between Python's writing the prompt and its reading the answer only sets a flag, and the read waits
+    on: so, like a person, this presses the key again when nothing happens.
+    """
     ours, theirs = pty.openpty()
     command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "numb", *arguments]
     process = subprocess.Popen(command, cwd=scene.root, env=scene.env, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown, answered = b"", False
-    while select.select([ours], [], [], 100)[0]:
+    until = time.monotonic() + 100
+    while time.monotonic() < until:
+        if not select.select([ours], [], [], 10)[0]:
+            if answered and answer == "\x03":
+                os.write(ours, answer.encode())
+            continue
         try:
-            part = os.read(ours, 4096)
+            shown += os.read(ours, 4096)
         except OSError:  # every end of the terminal is closed
             break
-        shown += part
         if not answered and re.search(rb"\[y/N\]: |\[\d+\]: ", shown):
             answered = True
             os.write(ours, answer.encode())
