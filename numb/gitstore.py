@@ -71,9 +71,10 @@ SECRETS = (
 _HASH_FILES = ("hash-object", "-w", "--no-filters", "--stdin-paths")
 # Plumbing, which no configuration of the user's for display changes.
 _PATCH = ("diff-tree", "-r", "-p", "-M", "--binary", "--no-textconv")
-_CHANGED = ("diff-tree", "-r", "-z", "--name-only", "--no-renames")
+_CHANGED = ("diff-tree", "-r", "-z", "--raw", "--no-renames")
 # A commit may come from anywhere, and git lets a tree have entries named `..` and `.git` (M16).
 _PLAIN_NAME = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*")
+_ABSENT, _GITLINK = b"000000", b"160000"  # modes
 _NOT_IN_NAMES = str.maketrans("<>", "  ")  # they end a name in a commit
 _NOT_SECRET = ("*.pub", "*.example", "*.sample", "*.template", "*.dist", "*.py")
 
@@ -816,10 +817,11 @@ class GitStore:
         shown = "--color=always" if color else "--color=never"
         return self._run(*_PATCH, shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
 
-    def changed(self, old: str, new: str) -> list[str]:
-        """The paths that differ between two trees or commits."""
-        out = self._run(*_CHANGED, old, new, "--", ".", f":(exclude){layout.FOLDER}")
-        return [os.fsdecode(path) for path in out.split(b"\0") if path]
+    def changed(self, old: str, new: str) -> dict[bytes, tuple[bytes, bytes]]:
+        """The paths that differ between two trees or commits, with their modes in both; 000000 where there is none."""
+        out = self._run(*_CHANGED, old, new, "--", ".", f":(exclude){layout.FOLDER}").split(b"\0")
+        facts, paths = out[::2], out[1::2]  # :MODE MODE BLOB BLOB STATUS, then the path
+        return {path: (fact[1:7], fact[8:14]) for fact, path in zip(facts, paths, strict=False)}
 
     def snapshot_tree(self, commit: str) -> str:
         """The tree of a run without numb's record: the project exactly as it ran."""
@@ -830,22 +832,19 @@ class GitStore:
 
     # -- writing the work tree
 
-    def collisions(self, current: str, wanted: str) -> list[bytes]:
-        """Files on the disk that are not in *current*, and that *wanted* would replace: ignored or left out today.
+    def collisions(self, changes: Mapping[bytes, tuple[bytes, bytes]]) -> list[bytes]:
+        """Files on the disk that the old tree of *changes* does not have, and that the new one would replace: ignored or
+        left out today.
 
         Raises `WouldOverwrite` when a repository of its own stands in the way.
         """
-        here, there = (self._modes(tree) for tree in (current, wanted))
+        new = {path: after for path, (before, after) in changes.items() if before == _ABSENT}
         found = {
             obstacle
-            for path in there.keys() - here.keys()
-            for obstacle in _in_the_way(os.fsencode(self.toplevel), path, there[path] == b"160000")
+            for path, mode in new.items()
+            for obstacle in _in_the_way(os.fsencode(self.toplevel), path, mode == _GITLINK)
         }
-        return sorted(found - here.keys())
-
-    def _modes(self, tree: str) -> dict[bytes, bytes]:
-        lines = self._run("ls-tree", "-r", "-z", "--full-tree", tree).split(b"\0")[:-1]
-        return {path: words[:6] for words, _, path in (line.partition(b"\t") for line in lines)}
+        return sorted(found - (changes.keys() - new.keys()))
 
     def add(self, index: Path, paths: Iterable[bytes]) -> str:
         """Record *paths* in an index whatever they are, and return its tree."""
@@ -960,7 +959,7 @@ class _Listing:
 
     @property
     def gitlinks(self) -> list[bytes]:
-        return [path for path, entry in self.entries.items() if entry.startswith(b"160000")]
+        return [path for path, entry in self.entries.items() if entry.startswith(_GITLINK)]
 
     def mode(self, path: bytes) -> bytes:
         return self.entries.get(path, b"").partition(b" ")[0]

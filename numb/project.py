@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -343,24 +343,13 @@ class Project:
 
     def _captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:
         """Take the snapshot: all that must be done before the script may start."""
-        snapshot = self.git.capture(
-            flight.folder.index,
-            self.layout.index,
-            max_bytes=int(self.config.max_file_mb * 1e6),
-            exclude=self.config.exclude,
-        )
+        snapshot = self._snapshot(flight.folder.index)
         self._tell_left_out(snapshot)
         for name, patch in snapshot.patches.items():
             path = flight.folder.content / name
             path.parent.mkdir(exist_ok=True)
             atomic.write(path, patch)
-        found = replace(
-            run,
-            left_out=snapshot.left_out,
-            nested=snapshot.nested,
-            notes=snapshot.notes,
-        )
-        return found, snapshot
+        return replace(run, left_out=snapshot.left_out, nested=snapshot.nested, notes=snapshot.notes), snapshot
 
     def _tell_left_out(self, snapshot: Snapshot) -> None:
         """Say once for each file that it is not in the snapshots."""
@@ -461,13 +450,17 @@ class Project:
         try:
             with self._scratch("changed") as index:
                 snapshot = self._snapshot(index)
-                return self.git.changed(run.commit, self.git.write_tree(snapshot.index))
+                return _named(self.git.changed(run.commit, self.git.write_tree(snapshot.index)))
         except NumbError:
             return None
 
-    def _snapshot(self, index: Path) -> Snapshot:
-        return self.git.capture(
-            index, self.layout.index, max_bytes=int(self.config.max_file_mb * 1e6), exclude=self.config.exclude
+    def _snapshot(self, index: Path, *, of: GitStore | None = None) -> Snapshot:
+        """The state of the project's work tree in *index*; or that of a repository inside it."""
+        return (of or self.git).capture(
+            index,
+            index if of else self.layout.index,
+            max_bytes=int(self.config.max_file_mb * 1e6),
+            exclude=self.config.exclude,
         )
 
     @contextlib.contextmanager
@@ -972,6 +965,7 @@ class Project:
 
     def undo_revert(self) -> Reverted:
         """Bring back what the last `revert` replaced."""
+        self.refresh()
         saved = self.index.get(str(_read_json(self.layout.reverted).get("saved")))
         if saved is None or saved.commit is None:
             raise RunNotFound("nothing was reverted yet", "numb revert ID")
@@ -983,9 +977,11 @@ class Project:
             wanted = self.git.snapshot_tree(commit)
             snapshot = self._snapshot(index)
             current = self.git.write_tree(index)
-            if collisions := self.git.collisions(current, wanted):
+            changes = self.git.changed(current, wanted)
+            if collisions := self.git.collisions(changes):
                 _refuse_left_out(snapshot, collisions)
                 current = self.git.add(index, collisions)
+                changes = self.git.changed(current, wanted)
             head = self.git.head()
             now = time.time()
             saved = Run(
@@ -1003,8 +999,7 @@ class Project:
                 raise
             self._restore_nested(target, commit)
             self.layout.reverting.unlink(missing_ok=True)
-            self.refresh()
-            return Reverted(saved.id, tuple(self.git.changed(current, wanted)))
+            return Reverted(saved.id, tuple(_named(changes)))
 
     def _save(self, saved: Run, index: Path, snapshot: Snapshot) -> str:
         """Commit the state of the work tree to the branch."""
@@ -1032,7 +1027,7 @@ class Project:
             with self._scratch("nested") as index:
                 wanted = inner.apply(index, nested.head, patch) if patch else f"{nested.head}^{{tree}}"
                 here = index.with_name("here")
-                inner.capture(here, here, max_bytes=int(self.config.max_file_mb * 1e6), exclude=self.config.exclude)
+                self._snapshot(here, of=inner)
                 inner.switch(here, inner.write_tree(here), wanted)
 
     def export(self, run: Run, target: Path) -> None:
@@ -1162,13 +1157,17 @@ def _home(folder: Path, toplevel: Path) -> Path | None:
 
 def _refuse_left_out(snapshot: Snapshot, paths: Sequence[bytes]) -> None:
     """A secret or a large file in the way is not saved, and so it must not be replaced."""
-    in_the_way = {os.fsdecode(path) for path in paths}
+    in_the_way = set(_named(paths))
     for item in snapshot.left_out:
         if item.path in in_the_way:
             raise WouldOverwrite(
                 f"nothing was changed: {item.path} is in the way, and would not be saved ({item.why})",
                 f"mv {item.path} elsewhere",
             )
+
+
+def _named(paths: Iterable[bytes]) -> list[str]:
+    return [os.fsdecode(path) for path in paths]
 
 
 def _cut_off(ended: Ended) -> bool:
