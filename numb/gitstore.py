@@ -871,12 +871,19 @@ class GitStore:
             raise _translated(failed) from failed
 
     def export(self, index: Path, tree: str, target: Path) -> None:
-        """Write the files of *tree* into the empty directory *target*, as a checkout would."""
-        self._run("read-tree", tree, index=index)
+        """Write the files of *tree* into the empty directory *target*, as a checkout would.
+
+        Where a filter is missing or fails (git-lfs of a project that is years old), the files are written as git has them.
+        """
+        self._run(*self._filters_off, "read-tree", tree, index=index)
+        arguments = ("checkout-index", "-a", "-f", f"--prefix={target}/")
         try:
-            _finish(_start(self.toplevel, "checkout-index", "-a", "-f", f"--prefix={target}/", index=index))
+            _finish(_start(self.toplevel, *arguments, index=index))
         except _Failed as failed:
-            raise _translated(failed) from failed
+            if "filter" not in failed.said or not self._filters_off:
+                raise _translated(failed) from failed
+            self._say("a filter of git's failed, so the files that need it are written as git keeps them")
+            self._run(*self._filters_off, *arguments, index=index)
 
     def apply(self, index: Path, base: str, patch: bytes) -> str:
         """The tree that *patch* makes of the commit *base*."""

@@ -1015,27 +1015,36 @@ class Project:
 
     def _restore_nested(self, run: Run, commit: str) -> None:
         """Bring repositories inside the work tree to their state of then, as far as they are there."""
+        for _, inner, wanted in self._nested(run, commit):
+            with self._scratch("here") as here:
+                self._snapshot(here, of=inner)
+                inner.switch(here, inner.write_tree(here), wanted)
+
+    def _nested(self, run: Run, commit: str) -> Iterator[tuple[str, GitStore, str]]:
+        """The repositories that *run* had inside its work tree, as far as they are here: path, repository, tree of then."""
         for nested in run.nested:
             where = self.git.toplevel / nested.path
             if nested.head is None or not (where / ".git").exists():
                 continue
             inner = GitStore.discover(where)
             if not inner.has(nested.head):
-                self.talk.say(f"{nested.path}: commit {nested.head} is not there, so it stays as it is")
+                self.talk.say(f"{nested.path}: commit {nested.head} is not there, so this folder is not as it was then")
                 continue
             patch = self.git.read(commit, nested.patch) if nested.patch else None
             with self._scratch("nested") as index:
                 wanted = inner.apply(index, nested.head, patch) if patch else f"{nested.head}^{{tree}}"
-                here = index.with_name("here")
-                self._snapshot(here, of=inner)
-                inner.switch(here, inner.write_tree(here), wanted)
+            yield nested.path, inner, wanted
 
     def export(self, run: Run, target: Path) -> None:
         """Write the snapshot of *run* into the new directory *target*; nothing else is touched."""
         if run.commit is None:
             raise RunNotFound(f"{run.id} has no snapshot ({run.status})", "numb list")
-        with self._scratch("export") as index, atomic.new_directory(Path(target).absolute()) as folder:
-            self.git.export(index, self.git.snapshot_tree(run.commit), folder)
+        with atomic.new_directory(Path(target).absolute()) as folder:
+            with self._scratch("export") as index:
+                self.git.export(index, self.git.snapshot_tree(run.commit), folder)
+            for path, inner, wanted in self._nested(run, run.commit):
+                with self._scratch("export") as index:
+                    inner.export(index, wanted, folder / path)
 
     # -- taking out
 

@@ -26,6 +26,8 @@ TRAIN, TRIAL, SAVED, ROOT, JOIN = "train", "trial", "saved", "root", "join"
 _TAGS = frozenset(("$float", "$tuple", "$dict"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
 _ID = re.compile(r"\d{8}-\d{6}-[a-z2-9]{4}")
+_NAME = re.compile(r"[\w-]{1,80}")
+_OBJECT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _MAX_BITS = 13_287  # 4000 digits: Python itself reads and writes no integer of more than 4300
 _DEEPEST = 64
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -223,6 +225,13 @@ class Nested:
     head: str | None
     patch: str | None = None
 
+    def __post_init__(self) -> None:
+        parts = self.path.split("/")
+        if not all(parts) or any(part in (".", "..") or part.lower() == ".git" for part in parts):
+            raise ValueError(f"{self.path!r} is no path below the work tree")
+        if self.head is not None and not _OBJECT.fullmatch(self.head):
+            raise ValueError(f"{self.head!r} is no commit")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -332,14 +341,22 @@ def _known(cls: type, plain: Mapping[str, Any]) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k in names})
 
 
+def _by_name(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Models and weights by name; names become parts of file names, and a record may come from anywhere."""
+    if wrong := [name for name in plain if not _NAME.fullmatch(name)]:
+        raise ValueError(f"{wrong[0]!r} is no name of a model")
+    return {name: _known(cls, item) for name, item in plain.items()}
+
+
 _READERS: dict[str, Any] = {
     "of": lambda text: RunId(text) if text is not None else None,
     "command": tuple,
     "notes": tuple,
     "params": _values,
     "results": _values,
-    "models": lambda plain: {k: _known(Model, v) for k, v in plain.items()},
-    "weights": lambda plain: {k: _known(Weights, v) for k, v in plain.items()},
+    "started": float,
+    "models": lambda plain: _by_name(Model, plain),
+    "weights": lambda plain: _by_name(Weights, plain),
     "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
     "nested": lambda plain: tuple(_known(Nested, item) for item in plain),
 }

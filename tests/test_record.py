@@ -204,3 +204,22 @@ def test_events_are_read_up_to_where_the_writer_was_killed(sets: list[dict[str, 
     for values in sets[: content[:cut].count(b"\n")]:
         whole = {k: v for k, v in whole.items() if k not in values} | values
     assert (exactly(whole), ()) == (exactly(dict(told.params)), told.notes)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"nested": [{"path": path, "head": "0" * 40}]}
+        for path in ("", "/etc", "../other", "a/../../other", "a//b", ".", "sub/.git", ".GIT/x")
+    ]
+    + [{"nested": [{"path": "sub", "head": "--output=x"}]}, {"started": "yesterday"}]
+    + [{"weights": {name: {"manifest": "m", "tensors": 1, "bytes": 1}}} for name in ("", "..", "../x", "a/b", "a\n")]
+    + [{"models": {"../x": {"architecture": "0" * 16, "rung": "graph", "type": "Net", "parameters": 1}}}],
+    ids=repr,
+)
+def test_a_record_names_nothing_outside_the_project(field: dict[str, Any]) -> None:
+    """A record may come from anywhere: what becomes a path or an argument of git's is checked when it is read (M16)."""
+    plain = Run(RunId.new(0), record.TRAIN, 0.0).to_json() | field
+
+    with pytest.raises(ValueError, match=f"field '{next(iter(field))}' cannot be read"):
+        Run.from_json(plain)

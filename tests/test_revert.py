@@ -227,6 +227,22 @@ def test_a_dirty_submodule_comes_back(scene: Scene) -> None:
     assert head == scene.sh("git -C sub rev-parse HEAD")
 
 
+def test_a_submodule_in_a_new_folder(scene: Scene) -> None:
+    """--worktree brings the files of a submodule along, with the edits of then; the submodule here is not touched."""
+    scene.sh(f"{SUBMODULE} && echo then >> sub/f && echo then > sub/new")
+    run = scene.trained()
+    scene.sh("cd sub && git checkout -qf . && rm new && git commit -q --allow-empty -m later")
+
+    with untouched(scene):
+        done = scene.numb("revert", run["id"], "--worktree", "../there")
+
+    there = scene.root.parent / "there"
+    assert 0 == done.code, done.stderr
+    assert ("one\nthen\n", "then\n") == ((there / "sub/f").read_text(), (there / "sub/new").read_text())
+    assert not (there / "sub/.git").exists()
+    assert "" == scene.sh("git -C sub status --porcelain")
+
+
 def test_a_sparse_checkout_stays_sparse(scene: Scene) -> None:
     """Files that a sparse checkout leaves out are neither written nor lost by a revert."""
     scene.sh("mkdir d && echo 1 > d/a && git add d && git commit -qm d && git sparse-checkout set --cone")
@@ -242,7 +258,7 @@ def test_a_sparse_checkout_stays_sparse(scene: Scene) -> None:
 
 
 def test_a_filter_that_is_not_installed(scene: Scene) -> None:
-    """With a required filter that fails (LFS is not there) both ways work on the bytes as they lay on the disk."""
+    """With a required filter that fails (LFS is not there) all ways work on the bytes as they lay on the disk."""
     scene.sh("echo '*.big filter=lfs' > .gitattributes && echo then > x.big")
     scene.sh(
         "git config filter.lfs.required true && git config filter.lfs.clean false && git config filter.lfs.smudge false"
@@ -253,9 +269,12 @@ def test_a_filter_that_is_not_installed(scene: Scene) -> None:
     reverted = scene.numb("revert", run["id"])
     at_run = scene.read("x.big")
     undone = scene.numb("revert --undo")
+    elsewhere = scene.numb("revert", run["id"], "--worktree", "../there")
 
-    assert (0, 0) == (reverted.code, undone.code), reverted.stderr
+    assert (0, 0, 0) == (reverted.code, undone.code, elsewhere.code), reverted.stderr + elsewhere.stderr
     assert ("then\n", "now\n") == (at_run, scene.read("x.big"))
+    assert "then\n" == (scene.root.parent / "there/x.big").read_text()
+    assert "written as git keeps them" in elsewhere.stderr
 
 
 def test_a_revert_that_is_killed_loses_nothing(scene: Scene, tmp_path: Path) -> None:
