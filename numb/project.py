@@ -422,9 +422,8 @@ class Project:
         if same is None or redo is Redo.AGAIN:
             return {}
         if question["started"]:
-            self.talk.say(
-                f"{same.id} had this architecture and these hyperparameters; the training has begun, so it goes on"
-            )
+            so = "this run is kept as well" if question["ended"] else "the training has begun, so it goes on"
+            self.talk.say(f"{same.id} had this architecture and these hyperparameters; {so}")
             return {}
         answers.same = same
         if redo is Redo.SKIP:

@@ -446,7 +446,8 @@ def test_two_networks_are_one_architecture(torch_scene: Scene) -> None:
                 return self.layer(x)
         numb_param({{"n": {n}}})
         {build}
-        print("built")
+        step(g, torch.ones(3, 2))
+        print("trained")
         """
     _, one = train(torch_scene, nets.format(n=1, build="g, d = G(), D()"))
     _, alone = train(torch_scene, nets.format(n=2, build="g = G()"))

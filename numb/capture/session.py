@@ -20,13 +20,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numb import alive, atomic, layout, record
 from numb.capture import graph, weights
+from numb.capture.beginning import at_first_gradient
 from numb.errors import NumbError, Refused
 from numb.layout import RunFolder
 from numb.store.objects import Objects
@@ -176,6 +177,9 @@ class Session:
         self.queued = False
         self._decorated: list[str] = []
         self._said = False
+        self._watching = False  # for the beginning of the training
+        self._begun = False  # the training: what would have stopped it is at most a notice now
+        self._looking = 0  # numb itself runs a network
         self._asked: tuple[Any, ...] | None = None
         self._questions = 0
         self._under = _UnderConstruction()
@@ -321,6 +325,7 @@ class Session:
         known = next((watched for watched in self.watched if watched.module is module), None)
         if known and not again:
             return
+        self._await_training()
         self._let_go()
         watched = known or Watched(self._free_name(name or type(module).__name__), module)
         watched.dummy = dummy
@@ -364,20 +369,30 @@ class Session:
     def _capture(self, watched: Watched) -> None:
         module = watched.live()
         self._numpy_seed = self._numpy_seed if self._numpy_seed is not None else _numpy_seed()
-        found = graph.capture(module, watched.dummy)
+        with self._aside():
+            found = graph.capture(module, watched.dummy)
         watched.architecture, watched.operators = found.id, found.operators
-        watched.shapes, watched.versions = _shapes(module), _versions(module)
+        watched.shapes = _shapes(module)
         self._warn_of_space(module)
         self.event(
             "model", name=watched.name, type=type(module).__name__, architecture=found.id, rung=found.rung,
             parameters=found.parameters, operators=found.operators, why=found.why, was=watched.was,
         )  # fmt: skip
 
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Gradients in here are not the script's: a forward pass may take some, and numb runs it."""
+        self._looking += 1
+        try:
+            yield
+        finally:
+            self._looking -= 1
+
     def _consider_or_fill(self, watched: Watched) -> None:
-        if self.training:
-            self._consider()
-        else:
+        if not self.training:
             self._fill(watched)
+        elif self._begun:
+            self._consider()
 
     def _warn_of_space(self, module: nn.Module) -> None:
         """Say before the training, not after it, that the weights will not fit (C3)."""
@@ -404,7 +419,7 @@ class Session:
         self._check_injected(values, frame)
         self.params.update(values)
         self.event("param", values=encoded)
-        if self.training:
+        if self._begun:
             self._consider()
 
     def _check_injected(self, registered: Mapping[str, Any], frame: FrameType) -> None:
@@ -483,19 +498,48 @@ class Session:
 
     # -- asking the launcher
 
+    def _await_training(self) -> None:
+        if self.training and not self._watching:
+            self._watching = True
+            at_first_gradient(self._begins)
+
+    def _begins(self) -> bool:
+        """The training begins: now its networks and hyperparameters are known. False if it is numb that takes gradients."""
+        if self._looking:
+            return False
+        if self.closed or self.pid != _getpid():
+            return True
+        with self._lock:  # another thread waits for the answer, too
+            if self.stopped:
+                _leave()
+            if not self._begun:
+                self._begin()
+        return True
+
+    @_guarded
+    def _begin(self) -> None:
+        try:
+            self._consider()
+        finally:
+            self._begun = True
+
     def _consider(self) -> None:
-        """Once the architecture and the hyperparameters are both known: has this been trained before?"""
-        known = [watched for watched in self.watched if watched.architecture]
-        if not known or not self.params:
+        """Has this been trained before? Asked of the whole run: all its networks, with all its hyperparameters.
+
+        What joins them after the training has begun is told, and stops nothing. While a network waits for its first
+        forward pass nothing is compared: without it the run would look like one that never had it.
+        """
+        known = [watched.architecture for watched in self.watched if watched.architecture]
+        if not known or len(known) < len(self.watched) or not self.params:
             return
-        architecture = record.joined_architecture(watched.architecture for watched in known if watched.architecture)
+        architecture = record.joined_architecture(known)
         question = (architecture, record.key(self.params))
         if question == self._asked:
             return
         self._asked = question
-        started = any(watched.has_moved() for watched in known)
-        asked = {"ask": "train", "architecture": architecture, "params_key": question[1], "started": started}
-        answer = self._decided(asked)
+        started, ended = self._begun or self.closed, self.closed
+        facts = {"params_key": question[1], "started": started, "ended": ended}
+        answer = self._decided({"ask": "train", "architecture": architecture, **facts})
         if answer.get("stop"):
             self.stopped = True
             raise Stop
@@ -585,6 +629,8 @@ class Session:
             for watched in self.watched:
                 self._last_look(watched, partial)
             if self.training and not hurry:
+                if error is None:
+                    self._compare()
                 self._graphs()
             if not self.watched and self._decorated:
                 self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
@@ -633,6 +679,11 @@ class Session:
         )  # fmt: skip
 
     @_guarded
+    def _compare(self) -> None:
+        """Of a script in which no training was seen, or of which more became known since, tell that it was done before."""
+        self._consider()
+
+    @_guarded
     def _graphs(self) -> None:
         """Export the ONNX graph, once for each architecture: when no earlier run has it."""
         known = [watched for watched in self.watched if watched.architecture and watched.module is not None]
@@ -642,7 +693,8 @@ class Session:
             if watched.dummy is None:
                 continue
             try:
-                exported = graph.to_onnx(watched.live(), watched.dummy)
+                with self._aside():
+                    exported = graph.to_onnx(watched.live(), watched.dummy)
             except graph.CaptureFailed as error:
                 self.note(f"{watched.name}: no ONNX graph ({error})")
                 continue
@@ -669,15 +721,10 @@ class Watched:
         self.operators: tuple[str, ...] = ()
         self.filled = False  # with the weights that a trial is about
         self.shapes: list[tuple[str, tuple[int, ...]]] | None = None
-        self.versions: tuple[int, ...] = ()
 
     def live(self) -> nn.Module:
         assert self.module is not None
         return self.module
-
-    def has_moved(self) -> bool:
-        """Whether a training step has changed a parameter since the network was built."""
-        return self.module is not None and _versions(self.module) != self.versions
 
 
 class _UnderConstruction(threading.local):
@@ -930,10 +977,6 @@ def _shapes(module: nn.Module) -> list[tuple[str, tuple[int, ...]]] | None:
 
     named = [*module.named_parameters(), *module.named_buffers()]
     return None if any(is_lazy(t) for _, t in named) else [(name, tuple(t.shape)) for name, t in named]
-
-
-def _versions(module: nn.Module) -> tuple[int, ...]:
-    return tuple(p._version for p in module.parameters())
 
 
 def _interpreter() -> dict[str, Any]:
