@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conftest import Scene
-from scripted import architectures, kept, own, plain, train, write
+from scripted import architectures, kept, own, plain, runs, train, write
 
 
 def test_every_form_of_the_decorator(torch_scene: Scene) -> None:
@@ -601,3 +601,37 @@ def test_a_trial_fills_each_network_by_its_name(torch_scene: Scene) -> None:
     assert {"Net", "teacher", "student"} == set(trained) == set(run["models"]) == set(run["weights"])
     assert trained == plain(own(torch_scene))
     assert {"seven": 7.0} == torch_scene.runs()[-1]["results"]
+
+
+def test_a_trial_that_changes_its_weights_is_told(torch_scene: Scene) -> None:
+    """A training, or a BatchNorm in training mode, makes other weights of those that were chosen: a note says which."""
+    build = """
+        net = numb_model(torch.ones(1, 4), name="Net")(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)))
+        {work}
+        numb_trial_result({{"a": 1}})
+        """
+    work = {
+        "net.eval()(torch.ones(3, 4)); net.train()": [],
+        "with torch.no_grad(): net(torch.randn(3, 4))": [
+            "the weights of Net changed during the trial (1.running_mean, 1.running_var, 1.num_batches_tracked), so its "
+            "results are not those of {run}: call eval() on the network before it is evaluated"
+        ],
+        "step(net.eval(), torch.ones(3, 4))": [
+            "the weights of Net changed during the trial (0.weight, 0.bias, 1.weight, 1.bias), so its results are not those "
+            "of {run}: train in the train script"
+        ],
+        "net.eval()[0].bias.data.add_(1)": [
+            "the weights of Net changed during the trial (0.bias), so its results are not those of {run}: train in the "
+            "train script"
+        ],
+    }
+    _, run = train(torch_scene, build.format(work="step(net, torch.randn(5, 4))"))
+
+    for line in work:
+        write(torch_scene, build.format(work=line), "trial.py")
+        done = torch_scene.numb("trial", run["id"])
+        assert 0 == done.code, done.stderr
+
+    trials = runs(torch_scene)[0]["trials"]
+    assert [[note.format(run=run["id"]) for note in notes] for notes in work.values()] == [t["notes"] for t in trials]
+    assert [{"a": 1}] * len(work) == [t["results"] for t in trials]

@@ -562,7 +562,8 @@ class Session:
         except (NumbError, OSError, ValueError) as error:
             # Never evaluate what is not the chosen run: the numbers would be wrong, and look right.
             self.stop(str(error), getattr(error, "hint", None))
-        watched.filled = True
+        watched.filled = answer.get("run") or "the run"
+        watched.checksums = weights.checksums(watched.live().state_dict())
         self.event("loaded", model=watched.name, run=answer.get("run"))
 
     def _decided(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -627,7 +628,7 @@ class Session:
             if error is not None:
                 self.event("exception", type=type(error).__name__, text=_traceback(error)[-100_000:])
             for watched in self.watched:
-                self._last_look(watched, partial)
+                self._last_look(watched, partial, hurry=hurry)
             if self.training and not hurry:
                 if error is None:
                     self._compare()
@@ -645,12 +646,29 @@ class Session:
                 watched.module = watched.dummy = None
                 watched.operators = ()
 
-    def _last_look(self, watched: Watched, partial: str | None) -> None:
-        if watched.module is None or not self.training:
+    def _last_look(self, watched: Watched, partial: str | None, *, hurry: bool = False) -> None:
+        if watched.module is None:
             return
-        if watched.architecture is None:
-            self._late_capture(watched)
-        self._save(watched, partial)
+        if self.training:
+            if watched.architecture is None:
+                self._late_capture(watched)
+            self._save(watched, partial)
+        elif watched.filled and not hurry:
+            self._check_filled(watched)
+
+    @_guarded
+    def _check_filled(self, watched: Watched) -> None:
+        """Tell when a trial has changed the weights that it was to evaluate: its results look like those of the run."""
+        now, then = weights.checksums(watched.live().state_dict()), watched.checksums
+        changed = [name for name in {**then, **now} if now.get(name) != then.get(name)]
+        if not changed:
+            return
+        learnt = weights.plain_keys(dict(watched.live().named_parameters())).keys() & changed
+        self.note(
+            f"the weights of {watched.name} changed during the trial ({weights.some(changed)}), "
+            f"so its results are not those of {watched.filled}: "
+            + ("train in the train script" if learnt else "call eval() on the network before it is evaluated")
+        )
 
     @_guarded
     def _late_capture(self, watched: Watched) -> None:
@@ -719,7 +737,8 @@ class Watched:
         self.dummy: Any = None
         self.architecture: str | None = None
         self.operators: tuple[str, ...] = ()
-        self.filled = False  # with the weights that a trial is about
+        self.filled: str | None = None  # the run with whose weights, for a trial
+        self.checksums: dict[str, int] = {}  # of these weights, as they are in the network
         self.shapes: list[tuple[str, tuple[int, ...]]] | None = None
 
     def live(self) -> nn.Module:
