@@ -153,6 +153,42 @@ def test_what_cannot_be_injected_stops_the_script(scene: Scene) -> None:
     assert [] == runs(scene)
 
 
+def test_a_name_that_is_nearly_one_of_the_scripts_is_found(scene: Scene) -> None:
+    """Where numb_queue stands in an imported module, a misspelt key is refused with the name that was meant."""
+    scene.write("settings.py", "import math as lrs\nfrom numb import numb_queue\nlr = 0.1\nepochs = 2\nnumb_queue()\n")
+    scene.write("train.py", "import settings\nfrom numb import numb_param\nnumb_param({'lr': settings.lr})\n")
+    scene.write("q.json", '[{"Lr": 0.5}]')
+
+    done = scene.numb("queue run q.json")
+
+    assert (125, [], "numb: settings.py:5: the script has no Lr above numb_queue()\n      try: did you mean lr?\n") == (
+        done.code,
+        runs(scene),
+        done.stderr,
+    )
+
+
+def test_values_that_another_module_replaces_are_named_where_they_are(scene: Scene) -> None:
+    """With numb_queue in one module and numb_param in another, each line that is named is one of the module named with it."""
+    param = "from numb import numb_param\nlr = settings.lr\n\n\nlr = 0.3\nnumb_param({'lr': lr})\n"
+    scene.write("settings.py", "from numb import numb_queue\nlr = 0.1\nnumb_queue()\n")
+    scene.write("train.py", f"import settings\n{param}")
+    scene.write("q.json", '[{"lr": 0.5}]')
+    elsewhere = scene.numb("queue run q.json").stderr
+
+    command(scene, "python", "-c", "import runpy; runpy.run_path('train.py')")
+    scene.write("settings.py", "from numb import numb_queue\nlr = 0.1\nimport early\nlr = 0.3\n")
+    scene.write("early.py", "import sys\nfrom numb import numb_queue\nnumb_queue(vars(sys.modules['settings']))\n")
+    scene.write("train.py", "import settings\nfrom numb import numb_param\nnumb_param({'lr': settings.lr})\n")
+    between = scene.numb("queue run q.json").stderr
+
+    said = "lr was set to 0.5 by numb, but the script registered 0.3\n      try: put numb_queue() ({})"
+    rest = " below the assignment of lr and above its first use\n"
+    assert f"numb: train.py:7: {said.format('settings.py:3')}{rest}" == elsewhere
+    assert f"numb: train.py:3: {said.format('early.py:3')}{rest}" == between
+    assert [] == runs(scene)
+
+
 @pytest.mark.parametrize(
     "caught",
     [

@@ -435,11 +435,14 @@ class Session:
                 )
         for name, value in self.injected.items():
             if name in registered and not _same(registered[name], value):
-                late = _overwritten(file, self._queue_line, [name])
-                place = late[0] if late else f"{os.path.basename(file)}:{frame.f_lineno}"
+                late = _overwritten(self._queue_file, self._queue_line, [name])
+                place = late[0][0] if late else f"{os.path.basename(file)}:{frame.f_lineno}"
+                there = (
+                    "" if file == self._queue_file else f" ({os.path.basename(self._queue_file)}:{self._queue_line})"
+                )
                 self.stop(
                     f"{place}: {name} was set to {value!r} by numb, but the script registered {registered[name]!r}",
-                    f"put numb_queue() below the assignment of {name} and above its first use",
+                    f"put numb_queue(){there} below the assignment of {name} and above its first use",
                 )
 
     @_guarded
@@ -447,15 +450,16 @@ class Session:
         """Put the values of the order into the script's module-level names."""
         target = frame.f_globals if namespace is None else namespace
         values = _ordered(self.order)
-        self.queued, self._queue_line = True, frame.f_lineno
         file = frame.f_code.co_filename
+        self.queued, self._queue_file, self._queue_line = True, file, frame.f_lineno
         if self.training and values:
             self._refuse_late(file, values)
             absent = [name for name in values if name not in target]
             if absent:
                 self.stop(
                     f"{os.path.basename(file)}:{frame.f_lineno}: the script has no {absent[0]} above numb_queue()",
-                    f"assign {absent[0]} at module level above numb_queue(), or take it out of the queue",
+                    _meant(absent[0], target)
+                    or f"assign {absent[0]} at module level above numb_queue(), or take it out of the queue",
                 )
         given = {name: value for name, value in values.items() if name in target}
         for name, value in _ordered(self.order).items():  # decoded anew: a list is the script's own, to change
@@ -468,13 +472,13 @@ class Session:
     def _refuse_late(self, file: str, values: Mapping[str, Any]) -> None:
         late = _overwritten(file, self._queue_line, list(values))
         if late:
-            name = late[0].rpartition(" ")[2]
+            place, name = late[0]
             self.stop(
-                f"{late[0].rpartition(' ')[0]}: {name} is assigned below numb_queue(), which would overwrite the queue's value",
+                f"{place}: {name} is assigned below numb_queue(), which would overwrite the queue's value",
                 "put numb_queue() below the assignments of the hyperparameters and above their first use",
             )
 
-    _queue_line = 0
+    _queue_file, _queue_line = "", 0
     _numpy_seed: int | None = None
 
     @_guarded
@@ -881,15 +885,28 @@ def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record.encode(value, name) for name, value in values.items()}
 
 
-def _overwritten(file: str, line: int, names: list[str]) -> list[str]:
-    """`train.py:7 lr` for each assignment below *line* that would replace an injected value."""
+def _overwritten(file: str, line: int, names: list[str]) -> list[tuple[str, str]]:
+    """The place (`train.py:7`) and the name of each assignment below *line* that would replace an injected value."""
     from numb.hp import source  # parses the script: only when something is injected
 
     try:
         found = source.overwritten(_path(file), line, names)
     except (NumbError, OSError):
         return []
-    return [f"{os.path.basename(file)}:{item.line} {item.name}" for item in found]
+    return [(f"{os.path.basename(file)}:{item.line}", item.name) for item in found]
+
+
+def _meant(name: str, namespace: Mapping[str, Any]) -> str | None:
+    """A question whether a name of the script's, whose value could be a hyperparameter, was meant by *name*."""
+    from numb.hp import source
+
+    known = [n for n, value in namespace.items() if not n.startswith("_") and _is_plain(value)]
+    nearest = source.nearest(name, known)
+    return nearest and f"did you mean {nearest}?"
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
 
 
 def _path(file: str) -> Any:
