@@ -144,6 +144,14 @@ class InFlight:
 
     # -- what came of it
 
+    def launched(self) -> dict[str, Any]:
+        """What `launched` saw when the run began; {} where that cannot be read any more."""
+        try:
+            found = json.loads(self.folder.order.read_bytes())["launched"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def told(self) -> Told:
         try:
             content = self.folder.events.read_bytes()
@@ -298,25 +306,32 @@ def _last_sign_of_life(folder: RunFolder, run: Run) -> float | None:
         return None
 
 
-def environment(told: Told, command: Sequence[str], variables: Sequence[str]) -> dict[str, Any]:
-    """What is known about where the run took place. Of the environment, an allow-list and *variables*."""
-    import platform  # 4 ms, while the script runs
+def launched(variables: Sequence[str]) -> dict[str, Any]:
+    """What a run is launched in, which whoever publishes it may not be. Of the environment, an allow-list and *variables*."""
+    import platform
 
-    around = {k: v for k, v in told.surroundings.items() if k not in ("event", "time", "process", "path")}
-    if "argv" in around:
-        around["argv"] = redacted(around["argv"])
     chosen = {k: v for k, v in sorted(os.environ.items()) if _ALLOWED.fullmatch(k) or k in variables}
     return {
-        "format": record.FORMAT,
-        "command": redacted(command),
         "host": host(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),
-        "script": around,
-        "packages": packages(told.surroundings.get("path") or ()),
         "environment": {k: _URL_USER.sub("***", v) for k, v in chosen.items()},
         "environment_left_out": len(os.environ) - len(chosen),
+    }
+
+
+def environment(told: Told, command: Sequence[str], launch: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known about where the run took place: what the script has told, and what `launched` saw."""
+    around = {k: v for k, v in told.surroundings.items() if k not in ("event", "time", "process", "path")}
+    if "argv" in around:
+        around["argv"] = redacted(around["argv"])
+    return {
+        "format": record.FORMAT,
+        "command": redacted(command),
+        **launch,
+        "script": around,
+        "packages": packages(told.surroundings.get("path") or ()),
     }
 
 

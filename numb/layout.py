@@ -52,7 +52,7 @@ class RunFolder:
 
     @property
     def order(self) -> Path:
-        """What the script must know: mode, values to inject, the chosen weights."""
+        """What is settled when the run begins: mode and values to inject, for the script, and what it was launched in."""
         return self.path / "order.json"
 
     @property

@@ -300,7 +300,10 @@ class Project:
             strict or run.kind == TRIAL or bool(inject)
         )  # without its values or weights a script would do something else
         self.recover()
-        order = {"inject": {name: record.encode(value, name) for name, value in inject.items()}}
+        order = {
+            "inject": {name: record.encode(value, name) for name, value in inject.items()},
+            "launched": inflight.launched(self.config.environment),
+        }
         try:
             self.make_store()
             run, flight = self._begin(run, order)
@@ -532,7 +535,7 @@ class Project:
         if not (folder.index.exists()):
             self.git.load_pin(run.id, folder.index)
         atomic.write(
-            folder.environment, record.dumps(inflight.environment(told, run.command, self.config.environment), indent=1)
+            folder.environment, record.dumps(inflight.environment(told, run.command, flight.launched()), indent=1)
         )
         if told.operators:
             architecture = {"format": record.FORMAT, "operators": {k: list(v) for k, v in told.operators.items()}}

@@ -369,6 +369,40 @@ def test_a_script_outlives_its_launcher(torch_scene: Scene) -> None:
     assert plain(own(torch_scene)) == plain(kept(torch_scene, run))
 
 
+@linux
+def test_a_recovered_run_has_the_environment_it_was_launched_in(scene: Scene) -> None:
+    """Whoever publishes a run has an environment of their own: the record has that of the run, and none of its secrets."""
+    scene.write("nmb.json", '{"version": 1, "train": {"command": "python train.py"}, "environment": ["MINE"]}')
+    scene.write("train.py", f"{HEAD}while not os.path.exists('go.ignored'):\n    pass\n")
+    worker = scene.start(
+        "train", TZ="Asia/Tokyo", MINE="https://me:secret@example.org", CUDA_VISIBLE_DEVICES="1", OTHER="x"
+    )
+    assert worker.stdout is not None and b"begun\n" == worker.stdout.readline()
+    (started,) = [told for told in events_of_the_one_run(scene) if told["event"] == "start"]
+    watch = os.pidfd_open(started["process"]["pid"])
+    worker.kill()
+    worker.wait()
+    scene.sh("touch go.ignored")
+    assert select.select([watch], [], [], 60)[0], "the script goes on for ever"
+    os.close(watch)
+    worker.communicate()
+    scene.write("nmb.json", '{"version": 1, "train": {"command": "python train.py"}}')
+
+    recovered = scene.numb("list", env={"CUDA_VISIBLE_DEVICES": "0", "RANK": "0", "LANG": "C"})
+
+    shown = json.loads(scene.numb("show @ --json").stdout)["environment"]
+    assert "its launcher had died" in recovered.stderr
+    assert {
+        "CUDA_VISIBLE_DEVICES": "1",
+        "MINE": "https://***@example.org",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": scene.env["PYTHONPATH"],
+        "TZ": "Asia/Tokyo",
+    } == {name: value for name, value in shown["environment"].items() if name != "VIRTUAL_ENV"}
+    assert (os.uname().nodename, os.cpu_count()) == (shown["host"], shown["processors"])
+    assert "click" in shown["packages"]
+
+
 def events_of_the_one_run(scene: Scene) -> list[dict[str, Any]]:
     (file,) = (scene.root / ".nmb" / "runs").glob("*/events.jsonl")
     return [json.loads(line) for line in file.read_text().splitlines()]
