@@ -36,6 +36,8 @@ class Terminal:
         _say(f"{table.plain(earlier.network)} was trained with these hyperparameters before:")
         _say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {table.plain(results)}".rstrip())
         _say(f"  code: {_changes(changed)}")
+        if earlier.without_weights:
+            _say("  its weights were not kept")
         return _asked(lambda: click.confirm("Train it again?", default=False, err=True))
 
     def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
@@ -69,7 +71,7 @@ def _attended() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _changes(changed: list[str] | None) -> str:
+def _changes(changed: Sequence[str] | None) -> str:
     if changed is None:
         return "not known whether it has changed since"
     if not changed:
@@ -230,7 +232,11 @@ def _report_end(ended: Ended) -> None:
         for note in run.notes:
             _say(f"      {note}")
     elif ended.same is not None:
-        _say(f"numb: {ended.same.id} is the same run, done before")
+        _say(f"numb: {ended.same.id} is the same run, done before; nothing was trained")
+        if ended.changed != []:
+            _say(f"      code: {_changes(ended.changed)}; --again trains it again")
+        if ended.same.without_weights:
+            _say("      its weights were not kept; --again trains it again")
 
 
 _again = click.option("--again", is_flag=True, help="Train even if the same was trained before.")
@@ -281,14 +287,15 @@ def trial(arguments: tuple[str, ...], run: str | None, everything: bool, message
         )
         _report_end(ended)
         sys.exit(ended.exit_code)
-    codes = []
+    code, succeeded, count = 0, 0, 0
     for trialed, ended in project.trial_all(arguments, message=message):
-        if trialed is not None:
-            _say(f"numb: trial of {trialed.id}")
         _report_end(ended)
-        codes.append(ended.exit_code)
-    _say(f"numb: {codes.count(0)} of {len(codes)} trials succeeded")
-    sys.exit(next((code for code in codes if code), 0))
+        code = code or ended.exit_code
+        succeeded += trialed is not None and not ended.exit_code
+        count += trialed is not None
+    if count:
+        _say(f"numb: {succeeded} of {count} trials succeeded")
+    sys.exit(code)
 
 
 @main.group()
@@ -329,14 +336,10 @@ def _run_queue(
     fail_fast: bool = False,
 ) -> None:
     from numb.project import Redo
-    from numb.record import brief
 
     code = 0
     redo = Redo.AGAIN if again else Redo.SKIP
-    for entry, ended in project.run_queue(
-        file, arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast
-    ):
-        _say("numb: " + " ".join(f"{name}={brief(value)}" for name, value in entry.params.items()))
+    for _, ended in project.run_queue(file, arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast):
         _report_end(ended)
         code = code or ended.exit_code
     counts = project.queue(file).counts()

@@ -97,6 +97,7 @@ class Ended:
     run: Run | None = None
     error: NumbError | None = None
     same: Run | None = None  # the earlier run that made this one unnecessary
+    changed: Sequence[str] | None = None  # the files in which the code differs from that one's; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class _Answers:
     restart: Run | None = None
     trialed: Run | None = None
     pending: list[Run] = field(default_factory=list)
+    count: int = 0  # of the runs that were to be trialed
 
 
 class Project:
@@ -272,7 +274,10 @@ class Project:
         answers = _Answers()
         answers.decide = lambda question, flight: self._on_training(question, flight, redo, answers)
         run = self._new(TRAIN, arguments, message=message, queue=queue)
-        return self._fly(run, arguments, answers, inject=inject or {}, strict=strict)
+        ended = self._fly(run, arguments, answers, inject=inject or {}, strict=strict)
+        if ended.same and not ended.error:
+            ended = replace(ended, changed=self.changed_since(ended.same))
+        return ended
 
     def _new(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
         command = (*self.config.command(kind), *arguments)
@@ -639,13 +644,17 @@ class Project:
         return self._trial(answers.restart, arguments, message) if answers.restart else ended
 
     def trial_all(self, arguments: Sequence[str] = (), *, message: str = "") -> Iterator[tuple[Run | None, Ended]]:
-        """Evaluate every untrialed run of the architecture that the trial script builds, one after another."""
+        """Evaluate every untrialed run of the architecture that the trial script builds, one after another.
+
+        Which one comes is said before it begins. Yields nothing when all of them have been trialed.
+        """
         ended, answers = self._probe(arguments, message, everything=True)
-        if answers.restart is None:
+        if answers.trialed or ended.error:
             yield answers.trialed, ended
-        for run in answers.pending:
+        for number, run in enumerate(answers.pending, 2 if answers.trialed else 1):
             if ended.run is not None and ended.run.status == record.INTERRUPTED:
                 return
+            self.talk.say(f"[{number}/{answers.count}] trial of {run.id}")
             ended = self._trial(run, arguments, message)
             yield run, ended
 
@@ -659,12 +668,19 @@ class Project:
 
         def decide(question: dict[str, Any], flight: InFlight) -> dict[str, Any]:
             if answers.trialed is None:
-                candidates = self._candidates(question, flight.told(), untrialed=everything)
-                chosen = candidates[0] if everything else self._chosen(candidates)
-                answers.pending = candidates if everything else []
+                candidates = self._candidates(question, flight.told())
+                if everything:
+                    waiting = self._untrialed(candidates)
+                    answers.pending, answers.count = waiting, len(waiting)
+                    if not waiting:
+                        self._tell_all_trialed(question, len(candidates))
+                        return {"stop": True}
+                chosen = answers.pending[0] if everything else self._chosen(candidates)
                 if question["queued"] and chosen.params:
                     answers.restart = chosen
                     return {"stop": True}
+                if everything:
+                    self.talk.say(f"[1/{answers.count}] trial of {chosen.id}")
                 answers.pending = answers.pending[1:]
                 answers.trialed = chosen
             return self._weights_for(question, answers.trialed, flight)
@@ -678,22 +694,27 @@ class Project:
         answers.decide = lambda question, flight: self._weights_for(question, run, flight)
         return self._fly(self._new(TRIAL, arguments, message=message), arguments, answers, inject=run.params)
 
-    def _candidates(self, question: dict[str, Any], told: Told, *, untrialed: bool) -> list[Run]:
+    def _candidates(self, question: dict[str, Any], told: Told) -> list[Run]:
         """The runs that the network in question could be filled with."""
         architecture = question["architecture"]
         trained = [run for run in self.index.runs(project=self.place) if _fits(run, question) and run.weights]
         if not trained:
             network = f"{told.models[question['name']].type}·{record.short_architecture(architecture)}"
             raise Refused(f"no run of {network} ({architecture}) was trained", self._nearest(question["operators"]))
-        if not untrialed:
-            return trained
-        done = self.index.trials(run.id for run in trained)
-        waiting = [run for run in trained if not any(trial.results for trial in done.get(run.id, ()))]
-        if not waiting:
-            raise Refused(
-                f"every run of this architecture has been trialed ({len(trained)})", "numb trial ID to trial one again"
-            )
-        return waiting
+        return trained
+
+    def _untrialed(self, runs: Sequence[Run]) -> list[Run]:
+        done = self.index.trials(run.id for run in runs)
+        return [run for run in runs if not any(trial.results for trial in done.get(run.id, ()))]
+
+    def _tell_all_trialed(self, question: Mapping[str, Any], count: int) -> None:
+        """Say that there is nothing to do for this architecture, and where there still is."""
+        self.talk.say(f"every run of this architecture has been trialed ({count}); numb trial ID to trial one again")
+        waiting = [run for run in self.index.runs(untrialed=True, project=self.place) if run.weights]
+        others = [run for run in waiting if _fits(run, question) is None]
+        if others:
+            networks = ", ".join(dict.fromkeys(run.network for run in others))
+            self.talk.say(f"untrialed runs of other networks: {len(others)} ({networks}); numb list --untrialed")
 
     def _nearest(self, operators: Sequence[str]) -> str:
         """Which known architectures are most like this one, and where they differ."""
@@ -785,18 +806,25 @@ class Project:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
         An entry that was cut off is run again; one that failed only with *failed*. Raises `ConfigError` before the first
-        run for a key that the script does not have, and for values that the script would overwrite.
+        run for a key that the script does not have, and for values that the script would overwrite. Which entry comes is
+        said before it begins.
         """
         from numb.queue import CUT_OFF, FAILED, QUEUED
 
         queue = self.queue(file)
         wanted = {QUEUED, CUT_OFF, *({FAILED} if failed else ())}
         self.recover()
+        if repeated := [str(entry.number) for entry in queue.repeated()]:
+            which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {_some(repeated)} repeat"
+            self.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
         tried: set[str] = set()
         while claim := queue.claim(wanted, tried):
             try:
                 self._check_queue(queue)
                 tried.add(claim.entry.key)
+                self.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
+                values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
+                self.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}")
                 claim.begin()
                 ended = self.train(
                     arguments, message=message, inject=claim.entry.params, redo=redo, queue=str(queue.file)
@@ -1184,6 +1212,12 @@ def _named(paths: Iterable[bytes]) -> list[str]:
 def _cut_off(ended: Ended) -> bool:
     """Whether a run was ended from outside, so that it says nothing about its hyperparameters."""
     return ended.run is not None and ended.run.status in (record.INTERRUPTED, record.KILLED, record.LOST)
+
+
+def _some(items: Sequence[str], most: int = 10) -> str:
+    """The first of *items*, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 def _is_literal(value: object) -> bool:

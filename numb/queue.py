@@ -2,7 +2,8 @@
 
 The file is the user's and only read. Beside it, below `.nmb/queues/`, stands one small state file for each entry, and a
 lock that its worker holds: so two workers never run an entry twice, and an entry whose worker died is free again.
-Entries are told apart by what they say, so that a file may be edited while its queue runs.
+Entries are told apart by what they say, so that a file may be edited while its queue runs; equal ones are one, and share
+their state.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ QUEUED, RUNNING, DONE, FAILED, CUT_OFF = "queued", "running", "done", "failed", 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One combination: its values, what identifies it, and where it stands in the file."""
+    """One combination: its values, what identifies it, and which one of the file it is, counted from 1."""
 
     params: Mapping[str, Any]
     key: str
-    where: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +85,17 @@ class Queue:
         if not isinstance(document.value, list):
             raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
         found: list[Entry] = []
-        seen: dict[str, int] = {}
-        for item in document.items():
+        for number, item in enumerate(document.items(), 1):
             if not isinstance(item.value, dict):
                 raise item.wrong('a combination such as {"lr": 0.1}')
             params = {name: record.decode(value) for name, value in item.value.items()}
-            digest = record.key(params)[:20]
-            seen[digest] = seen.get(digest, 0) + 1
-            found.append(Entry(params, digest if seen[digest] == 1 else f"{digest}-{seen[digest]}", item.where))
+            found.append(Entry(params, record.key(params)[:20], number))
         return found
+
+    def repeated(self) -> list[Entry]:
+        """The entries that are equal to an earlier one, with which they share their state."""
+        first: dict[str, Entry] = {}
+        return [entry for entry in self.entries() if first.setdefault(entry.key, entry) is not entry]
 
     def check(self, known: Collection[str], nearest: Callable[[str, Collection[str]], str | None]) -> None:
         """Raise `ConfigError` for the first key that the script does not have, with the nearest that it has."""

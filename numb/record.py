@@ -282,6 +282,13 @@ class Run:
         return key(self.params)
 
     @property
+    def without_weights(self) -> list[str]:
+        """The models of which the run should have kept the weights, and has not. One that was killed could not."""
+        if self.kind != TRAIN or self.status not in (COMPLETE, FAILED, INTERRUPTED):
+            return []
+        return [name for name in self.models if name not in self.weights]
+
+    @property
     def in_flight(self) -> bool:
         return self.status == RUNNING
 

@@ -311,6 +311,110 @@ def test_a_queue_goes_on_after_a_failure(scene: Scene) -> None:
     ]
 
 
+def said(text: str) -> list[str]:
+    """What numb and the script have said, with `ID` in the place of every id."""
+    return re.sub(r"\d{8}-\d{6}-\w{4}", "ID", text).replace("\r", "").splitlines()
+
+
+def test_a_queue_says_what_begins(scene: Scene) -> None:
+    """The heading of an entry stands above what its run says; started again, the numbers are those of the file."""
+    scene.sh("sed -i 's/^print.*/print(\"lr\", lr, file=sys.stderr)/' train.py")
+    scene.write("q.json", '[{"lr": 0.2}, {"lr": 0.3, "epochs": 1}]')
+
+    first = scene.numb("queue run q.json")
+    scene.write("q.json", '[{"lr": 0.2}, {"lr": 0.3, "epochs": 1}, {"lr": 0.4}]')
+    second = scene.numb("queue run q.json")
+
+    assert [
+        "numb: [1/2] lr=0.2", "lr 0.2", "numb: saved ID → acc 0.8",
+        "numb: [2/2] lr=0.3 epochs=1", "lr 0.3", "numb: saved ID → acc 0.7",
+        "numb: q.json: 2 done",
+    ] == said(first.stderr)  # fmt: skip
+    assert ["numb: [3/3] lr=0.4", "lr 0.4", "numb: saved ID → acc 0.6", "numb: q.json: 3 done"] == said(second.stderr)
+
+
+def test_equal_entries_of_a_queue_are_trained_once(scene: Scene) -> None:
+    """Equal combinations, however they are written, are one: it is said, trained once, and both are done."""
+    scene.write("q.json", '[{"lr": 1, "epochs": 2}, {"lr": 3}, {"epochs": 2, "lr": 1.0}]')
+
+    done = scene.numb("queue run q.json")
+
+    states = json.loads(scene.numb("queue status q.json --json").stdout)
+    ids = [run["id"] for run in scene.runs()]
+    assert (0, "lr 1\nlr 3\n") == (done.code, done.stdout)
+    assert (
+        "numb: q.json: entry 3 repeats an earlier one; equal combinations are trained once"
+        == done.stderr.splitlines()[0]
+    )
+    assert "numb: q.json: 3 done" == done.stderr.splitlines()[-1]
+    assert [("done", ids[0]), ("done", ids[1]), ("done", ids[0])] == [(s["status"], s["run"]) for s in states]
+
+
+def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
+    """What is the same in other words is not trained twice in one queue; the earlier run is named, and what has changed."""
+    torch_scene.write("q.json", '[{"lr": 0.2}, {"lr": 0.2, "width": 8}]')
+
+    first = torch_scene.numb("queue run q.json")
+    torch_scene.sh("echo '# edited' >> net.py")
+    torch_scene.write("other.ignored", '[{"lr": 0.2}]')
+    second = torch_scene.numb("queue run other.ignored")
+
+    (run,) = torch_scene.runs()
+    same = f"numb: {run['id']} is the same run, done before; nothing was trained"
+    assert (0, 0) == (first.code, second.code)
+    assert ["numb: [2/2] lr=0.2 width=8", same, "numb: q.json: 2 done"] == first.stderr.splitlines()[-3:]
+    assert [
+        "numb: [1/1] lr=0.2", same, "      code: changed since in net.py; --again trains it again",
+        "numb: other.ignored: 1 done",
+    ] == second.stderr.splitlines()  # fmt: skip
+
+
+def test_a_trial_of_all_says_what_begins_and_when_nothing_is_left(torch_scene: Scene) -> None:
+    """Headings stand above the output; with every run trialed it ends with 0 and one line, and names what else waits."""
+    for width in (8, 5):
+        torch_scene.trained(lr=0.1, width=width)
+        torch_scene.trained(lr=0.2, width=width)
+    torch_scene.sh("sed -i 's/^net.eval()/import sys; print(lr, file=sys.stderr)/' trial.py")
+    other = torch_scene.runs()[-1]
+
+    first, second = torch_scene.numb("trial --all"), torch_scene.numb("trial --all")
+    for run in torch_scene.runs():
+        assert run["results"] or 0 == torch_scene.numb("trial", run["id"]).code
+    third = torch_scene.numb("trial --all")
+
+    headings = [line for line in said(first.stderr) if "saved" not in line]
+    nothing = "numb: every run of this architecture has been trialed (2); numb trial ID to trial one again"
+    network = f"Net·{other['architecture'][:4]}"
+    assert [
+        "numb: [1/2] trial of ID", "0.1", "numb: [2/2] trial of ID", "0.2", "numb: 2 of 2 trials succeeded",
+    ] == headings  # fmt: skip
+    assert (0, [nothing, f"numb: untrialed runs of other networks: 2 ({network}); numb list --untrialed"]) == (
+        second.code,
+        second.stderr.splitlines(),
+    )
+    assert (0, [nothing]) == (third.code, third.stderr.splitlines())
+
+
+def test_a_trial_of_all_without_hyperparameters_goes_on_at_once(torch_scene: Scene) -> None:
+    """A trial script that takes no values from numb is not started twice for the first run, and has its heading too."""
+    first, second = torch_scene.trained(lr=0.1), torch_scene.trained(lr=0.2)
+    torch_scene.sh("sed -i 's/^numb_queue()/print(\"once\")/' trial.py")
+
+    done = torch_scene.numb("trial --all")
+
+    headings = [line for line in done.stderr.splitlines() if "trial of" in line]
+    assert [f"numb: [{n}/2] trial of {run['id']}" for n, run in enumerate((first, second), 1)] == headings
+    assert (0, "once\nonce\n") == (done.code, done.stdout)
+
+
+def test_a_trial_of_all_of_an_unknown_architecture_counts_nothing(torch_scene: Scene) -> None:
+    """With no run of the architecture it ends as `numb trial` does: the refusal, 125, and no count of trials."""
+    torch_scene.trained(width=5)
+    done = torch_scene.numb("trial --all")
+    assert 125 == done.code
+    assert "no run of Net·" in done.stderr and "succeeded" not in done.stderr
+
+
 def test_two_queues_on_one_file_run_each_entry_once(scene: Scene) -> None:
     """Two workers share the entries of a file: none is run twice, none is left out."""
     scene.write("q.json", json.dumps([{"lr": n} for n in range(8)]))
