@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ from numb.errors import NumbError, ProblemsFound, Usage
 from numb.version import __version__
 
 if TYPE_CHECKING:
-    from numb.project import Ended, Project
+    from numb.project import Ended, Project, Row
     from numb.record import Run
 
 _T = TypeVar("_T")
@@ -38,26 +38,33 @@ class Terminal:
         _say(f"  code: {_changes(changed)}")
         if earlier.without_weights:
             _say("  its weights were not kept")
-        return _asked(lambda: click.confirm("Train it again?", default=False, err=True))
+        return bool(_asked(lambda: click.confirm("Train it again?", default=False, err=True)))
 
-    def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
+    def choose(self, rows: Sequence[Row]) -> Run | None:
         from numb.view import table
 
         if not _attended():
             return None
-        _say(table.choices([(run, results.get(run.id, {})) for run in runs]))
-        number: int = _asked(
-            lambda: click.prompt("Trial which run?", type=click.IntRange(1, len(runs)), default=len(runs), err=True)
-        )
-        return runs[number - 1]
+
+        def chosen(answer: str) -> Run:
+            try:
+                return table.chosen(answer, [row.run for row in rows])
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+
+        _say(table.choices(rows, width=_width(sys.stderr)))
+        question = "Trial which run? (a number, or an id)"
+        return _asked(lambda: click.prompt(question, default=str(len(rows)), value_proc=chosen, err=True))
 
 
-def _asked(question: Callable[[], _T]) -> _T:
-    """The answer; Ctrl-C and Ctrl-D are `KeyboardInterrupt`, which click would turn into its own."""
+def _asked(question: Callable[[], _T]) -> _T | None:
+    """The answer, or None at Ctrl-D; Ctrl-C is a `KeyboardInterrupt`. click makes the same of both."""
     try:
         return question()
-    except click.Abort:
+    except click.Abort as abort:
         _say("")
+        if isinstance(abort.__context__, EOFError):
+            return None
         raise KeyboardInterrupt from None
 
 
@@ -103,6 +110,14 @@ def _say(text: str) -> None:
 def _show(text: str) -> None:
     if text:
         click.echo(_printable(text, sys.stdout))
+
+
+def _width(stream: Any) -> int | None:
+    """How many characters a line of *stream* has, if it is a terminal that knows."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _bold(text: str) -> str:
@@ -387,7 +402,7 @@ def list_(
     elif as_csv:
         _show(table.as_csv(rows))
     else:
-        _show(table.runs(rows, all_columns=all_columns, bold=_bold))
+        _show(table.runs(rows, all_columns=all_columns, bold=_bold, width=_width(sys.stdout)))
         if not rows:
             _say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
         elif number is None and (hidden := project.index.count() - len(rows)) > 0 and not (statuses or untrialed):

@@ -15,6 +15,7 @@
     ├── StorageFailed              125 the disk is full, read-only or failing
     ├── GitFailed                  125 git said no, and numb does not know why
     ├── Refused                    125 numb ended a script before it did its work
+    │   └── Interrupted            130 Ctrl-C was the answer to a question
     ├── CannotStart                126 the user's command cannot be started
     ├── CommandNotFound            127 the user's command, or git, is not there
     └── ProblemsFound              3   a check found something wrong
@@ -89,6 +90,10 @@ class GitFailed(NumbError):
 
 class Refused(NumbError):
     exit_code = 125
+
+
+class Interrupted(Refused):
+    exit_code = 130
 
 
 class CannotStart(NumbError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from numb.errors import (
     CannotStart,
     CommandNotFound,
     ConfigError,
+    Interrupted,
     NotInitialised,
     NumbError,
     ObjectCorrupt,
@@ -72,8 +74,8 @@ class Talk(Protocol):
     def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
         """Ask whether to train again; *changed* are the files that differ since. None: nobody is there to answer."""
 
-    def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
-        """Ask which of *runs* to trial. None: nobody is there to answer."""
+    def choose(self, rows: Sequence[Row]) -> Run | None:
+        """Ask which of these runs to trial. None: nobody is there to answer."""
 
 
 class Silent:
@@ -85,7 +87,7 @@ class Silent:
     def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
         return None
 
-    def choose(self, runs: Sequence[Run], results: Mapping[str, Mapping[str, Any]]) -> Run | None:
+    def choose(self, rows: Sequence[Row]) -> Run | None:
         return None
 
 
@@ -410,7 +412,8 @@ class Project:
             except KeyboardInterrupt:
                 said = {}
                 if question["ask"] == "trial" or (question["ask"] == "train" and not question["started"]):
-                    answers.refusal = Refused("interrupted at the question; nothing was trained")
+                    done = "trialed" if question["ask"] == "trial" else "trained"
+                    answers.refusal = Interrupted(f"interrupted at the question; nothing was {done}")
                     said = {"stop": True}
             except Exception as error:  # whatever it is, the script waits for an answer
                 if question["ask"] == "trial":  # without weights there would be nothing to evaluate
@@ -495,7 +498,7 @@ class Project:
     def _finish(self, run: Run, flight: InFlight, answers: _Answers, outcome: Outcome, oom: bool) -> Ended:
         """Turn the folder of a run whose script has ended into a commit, or drop it when it never was a run."""
         told = flight.told()
-        refusal = answers.refusal or (Refused(*told.refused) if told.refused else None)
+        refusal = answers.refusal or _refusal(told, outcome)
         if refusal or answers.stopped:
             with contextlib.suppress(NumbError):  # what is left behind, doctor removes
                 self.git.unpin(run.id)
@@ -732,7 +735,7 @@ class Project:
 
     def _chosen(self, candidates: Sequence[Run]) -> Run:
         trials = self.index.trials(run.id for run in candidates)
-        chosen = self.talk.choose(candidates, {run.id: _results(run, trials.get(run.id, ())) for run in candidates})
+        chosen = self.talk.choose([_row(run, trials) for run in candidates])
         if chosen is None:
             raise Refused("which run shall be trialed?", f"numb trial {candidates[-1].id}, or numb trial --all")
         return chosen
@@ -915,7 +918,7 @@ class Project:
         self.recover()
         found = self.index.runs(limit=limit, statuses=statuses, untrialed=untrialed, architecture=architecture)
         trials = self.index.trials(run.id for run in found)
-        rows = [Row(run, _results(run, trials.get(run.id, ())), tuple(trials.get(run.id, ()))) for run in found]
+        rows = [_row(run, trials) for run in found]
         known = {row.run.id for row in rows}
         flying = [row for row in self._in_flight() if row.run.id not in known and row.run.kind == TRAIN]
         if statuses:
@@ -939,8 +942,7 @@ class Project:
 
     def row(self, run: Run) -> Row:
         """A run with its trials."""
-        trials = tuple(self.index.trials([run.id]).get(run.id, ()))
-        return Row(run, _results(run, trials), trials)
+        return _row(run, self.index.trials([run.id]))
 
     def log(self, run: Run) -> bytes:
         """What the script printed, byte for byte."""
@@ -1214,6 +1216,13 @@ def _cut_off(ended: Ended) -> bool:
     return ended.run is not None and ended.run.status in (record.INTERRUPTED, record.KILLED, record.LOST)
 
 
+def _refusal(told: Told, outcome: Outcome) -> Refused | None:
+    """What the script itself was ended for; a Ctrl-C may have come between an answer and its arrival."""
+    if told.refused is None:
+        return None
+    return (Interrupted if signal.SIGINT in outcome.passed_on else Refused)(*told.refused)
+
+
 def _some(items: Sequence[str], most: int = 10) -> str:
     """The first of *items*, and how many more there are."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
@@ -1232,10 +1241,11 @@ def _fits(run: Run, question: Mapping[str, Any]) -> str | None:
     return question["name"] if question["name"] in same else next(iter(same), None)
 
 
-def _results(run: Run, trials: Sequence[Run]) -> dict[str, Any]:
-    """A run's own results, and over them those of its newest trial that has some."""
-    newest = next((trial.results for trial in reversed(trials) if trial.results), {})
-    return {**run.results, **newest}
+def _row(run: Run, trials: Mapping[str, Sequence[Run]]) -> Row:
+    """A run with its own results, and over them those of its newest trial that has some."""
+    own = tuple(trials.get(run.id, ()))
+    newest = next((trial.results for trial in reversed(own) if trial.results), {})
+    return Row(run, {**run.results, **newest}, own)
 
 
 def _without(these: Sequence[str], those: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -10,8 +11,10 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -206,36 +209,37 @@ def test_commands_before_init(empty: Scene) -> None:
     assert [".git"] == [p.name for p in empty.root.iterdir()]
 
 
-def terminal(scene: Scene, arguments: list[str], answer: str) -> tuple[int, str]:
-    """Type a command at a terminal, answer its question, and return the exit code and all that was shown.
+def terminal(scene: Scene, arguments: list[str], *answers: str, columns: int = 0) -> tuple[int, str]:
+    """Type a command at a terminal, answer its questions, and return the exit code and all that was shown.
 
     A Ctrl-C that falls between Python's writing the prompt and its reading the answer only sets a flag, and the read waits
     on: so, like a person, this presses the key again when nothing happens.
     """
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
     command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "numb", *arguments]
     process = subprocess.Popen(command, cwd=scene.root, env=scene.env, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    shown, answered = b"", False
+    shown, answered = b"", 0
     until = time.monotonic() + 100
     while time.monotonic() < until:
         if not select.select([ours], [], [], 10)[0]:
-            if answered and answer == "\x03":
-                os.write(ours, answer.encode())
+            if answered and answers[answered - 1] == "\x03":
+                os.write(ours, b"\x03")
             continue
         try:
             shown += os.read(ours, 4096)
         except OSError:  # every end of the terminal is closed
             break
-        if not answered and re.search(rb"\[y/N\]: |\[\d+\]: ", shown):
-            answered = True
-            os.write(ours, answer.encode())
+        if answered < len(answers) and len(re.findall(rb"\[y/N\]: |\[\d+\]: ", shown)) > answered:
+            answered += 1
+            os.write(ours, answers[answered - 1].encode())
     os.close(ours)
     return process.wait(20), shown.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "trained"), [("n\n", 125, 1), ("y\n", 0, 2), ("\x03", 125, 1), ("\x04", 125, 1)]
+    ("answer", "code", "trained"), [("n\n", 125, 1), ("y\n", 0, 2), ("\x03", 130, 1), ("\x04", 125, 1)]
 )
 def test_the_question_before_redoing(torch_scene: Scene, answer: str, code: int, trained: int) -> None:
     """The prompt names the earlier run and whether the code differs; n, Ctrl-C and Ctrl-D train nothing; y trains."""
@@ -247,6 +251,7 @@ def test_the_question_before_redoing(torch_scene: Scene, answer: str, code: int,
     assert (code, trained) == (exit_code, len(torch_scene.runs()))
     assert first["id"] in shown and "code: changed since in net.py" in shown
     assert "Traceback" not in shown
+    assert (trained == 1) == ("nothing was trained" in shown)
 
 
 def test_the_choice_of_a_trial(torch_scene: Scene) -> None:
@@ -258,6 +263,63 @@ def test_the_choice_of_a_trial(torch_scene: Scene) -> None:
     assert 0 == code, shown
     assert re.search(rf"1 +{runs[0]['id']} +0\.1", shown) and re.search(rf"2 +{runs[1]['id']} +0\.2", shown)
     assert [True, False] == [bool(run["results"]) for run in torch_scene.runs()]
+
+
+def test_the_table_to_choose_from_tells_what_the_list_tells(torch_scene: Scene) -> None:
+    """Status where one is not complete, results, ages, messages and what differs; an id is an answer too, others are not."""
+    first = torch_scene.trained("-m", "to begin with", lr=0.1)
+    torch_scene.sh("sed -i 's/^print.*/assert lr != 0.2/' train.py")
+    torch_scene.write("q.json", '[{"lr": 0.2}]')
+    assert 1 == torch_scene.numb("queue run q.json").code
+    second = torch_scene.trained(lr=0.3)
+    assert 0 == torch_scene.numb("trial", second["id"]).code
+
+    code, shown = terminal(torch_scene, ["trial"], "4\n", f"{first['id'][:4]}\n", f"{first['id'][-4:]}\n")
+
+    title, header, *rows = shown.splitlines()[:5]
+    assert title.endswith("3 runs, all with width=8")
+    assert ["id", "lr", "total", "lr", "status", "age", "message"] == header.split()
+    assert ["1", first["id"], "0.1", "complete"] == rows[0].split()[:4] and rows[0].endswith(" to begin with")
+    assert re.fullmatch(r" +2 +\S+ +0\.2 +failed: AssertionError +\d+ s", rows[1])
+    assert re.fullmatch(r" +3 +\S+ +0\.3 +[\d.-]+\* +0\.3\* +complete +\d+ s", rows[2])
+    assert "Error: 4 is neither a number from 1 to 3 nor the beginning of one of these ids\n" in shown
+    assert f"Error: the ids of 3 of these runs begin with {first['id'][:4]}\n" in shown
+    assert 0 == code, shown
+    assert [2, 0, 1] == [len(run["trials"]) + (run["id"] == first["id"]) for run in torch_scene.runs()]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("\x03", 130), ("\x04", 125)])
+def test_no_choice_is_no_trial(torch_scene: Scene, answer: str, code: int) -> None:
+    """Ctrl-C and Ctrl-D at the choice of a trial: nothing is trialed or recorded, and 130 is Ctrl-C's."""
+    run = torch_scene.trained()
+    exit_code, shown = terminal(torch_scene, ["trial"], answer)
+    words = "nothing was trialed" if code == 130 else f"numb trial {run['id']}, or numb trial --all"
+    assert (code, True) == (exit_code, words in shown), shown
+    assert [] == torch_scene.runs()[0]["trials"]
+
+
+def test_a_narrow_terminal_wraps_nothing(scene: Scene) -> None:
+    """What matters least is cut or left out, and the title says so; ids and results stay; a pipe gets everything."""
+    scene.write("train.py", RESULTS)
+    scene.trained("-m", "a message of more than forty characters, which is much", lr=0.1)
+    scene.sh("echo 'raise ValueError(\"a reason of more than forty characters, which is a lot\")' >> train.py")
+    scene.numb("train", "-m", "short")
+    (first, second) = scene.runs()
+
+    _, wide = terminal(scene, ["list", "--all-columns"], columns=200)
+    _, narrow = terminal(scene, ["list", "--all-columns"], columns=80)
+    _, narrowest = terminal(scene, ["list", "--all-columns"], columns=40)
+    unknown = terminal(scene, ["list", "--all-columns"])[1]
+
+    whole = ["id", "lr", "name", "fixed", "acc", "loss", "status", "age", "message"]
+    assert whole == wide.splitlines()[1].split() == unknown.splitlines()[1].split()
+    assert whole[:-1] == narrow.splitlines()[1].split()
+    assert narrow.splitlines()[0].endswith("; too narrow for message")
+    assert re.search("failed: V.*… ", narrow)
+    assert ["id", "acc", "status"] == narrowest.splitlines()[1].split()
+    for text, columns in ((wide, 200), (narrow, 80), (narrowest, 40)):
+        assert max(len(line) for line in text.splitlines()[1:]) <= columns
+        assert first["id"] in text and second["id"] in text
 
 
 def test_without_a_terminal_nothing_waits(torch_scene: Scene) -> None:

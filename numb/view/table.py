@@ -13,6 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numb import record
@@ -51,39 +52,117 @@ def grid(rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[
 
 
 def runs(
-    rows: Sequence[Row], *, all_columns: bool = False, now: float | None = None, bold: Callable[[str], str] = str
+    rows: Sequence[Row],
+    *,
+    all_columns: bool = False,
+    now: float | None = None,
+    bold: Callable[[str], str] = str,
+    width: int | None = None,
 ) -> str:
     """The listing: grouped by architecture, newest last, with the hyperparameters that differ as columns.
 
     The best value of each result is marked with `*`: the lowest for a loss, an error or a distance, else the highest.
+    Where *width* is too narrow for a table, what matters least is cut or left out, and the title says what.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.run.architecture or "-", []).append(row)
     ordered = sorted(groups.values(), key=lambda members: members[-1].run.id)
     moment = time.time() if now is None else now
-    return "\n\n".join(_group(members[-1].run.network, members, all_columns, moment, bold) for members in ordered)
+    return "\n\n".join(_group(members, moment, all_columns, bold, width) for members in ordered)
 
 
-def _group(name: str, rows: Sequence[Row], all_columns: bool, now: float, bold: Callable[[str], str]) -> str:
+def choices(rows: Sequence[Row], *, now: float | None = None, width: int | None = None) -> str:
+    """The runs of one listing with a number before each, to choose from: see `chosen`."""
+    return _group(rows, time.time() if now is None else now, width=width, numbered=True)
+
+
+def chosen(text: str, runs: Sequence[Run]) -> Run:
+    """The run that *text* names: by its number in `choices`, its id, a beginning of that, or its last four letters.
+
+    Raises `ValueError`, which says what was expected.
+    """
+    word = text.strip()
+    if word.isdecimal() and len(word) < 10 and 1 <= int(word) <= len(runs):
+        return runs[int(word) - 1]
+    named = [run for run in runs if word and (run.id.startswith(word) or run.id[-5:] == f"-{word}")]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise ValueError(f"the ids of {len(named)} of these runs begin with {word}")
+    raise ValueError(f"{plain(word)} is neither a number from 1 to {len(runs)} nor the beginning of one of these ids")
+
+
+def _group(
+    rows: Sequence[Row],
+    now: float,
+    all_columns: bool = False,
+    bold: Callable[[str], str] = str,
+    width: int | None = None,
+    numbered: bool = False,
+) -> str:
     params = _names(row.run.params for row in rows)
     equal = [] if all_columns or len(rows) == 1 else [n for n in params if _same(rows, n)]
-    differing = [n for n in params if n not in equal]
-    results = _names(row.results for row in rows)
-    best = {n: _best(n, [row.results.get(n) for row in rows]) for n in results}
-    messages = any(row.run.message for row in rows)
-    headers = ["id", *differing, *results, "status", "age", *(["message"] if messages else [])]
-    lines = []
-    for row in rows:
-        shown = [_marked(row.results, n, best[n], len(rows) > 1) for n in results]
-        values = [record.brief(row.run.params[n]) if n in row.run.params else "" for n in differing]
-        note = [record.brief(row.run.message, 40)] if messages else []
-        lines.append([row.run.id, *values, *shown, status(row), age(row.run.started, now), *note])
-    numeric = range(1, 1 + len(differing) + len(results))
-    title = bold(plain(name)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
+    columns = _columns(rows, [n for n in params if n not in equal], now, numbered)
+    text, hidden = _fitted(columns, width)
+    title = bold(plain(rows[-1].run.network)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
     if equal:
         title += ", all with " + " ".join(f"{plain(n)}={record.brief(rows[0].run.params[n])}" for n in equal)
-    return title + "\n" + _indented(grid(lines, [plain(h) for h in headers], numeric))
+    if hidden:
+        title += f"; too narrow for {', '.join(hidden)}"
+    return title + "\n" + text
+
+
+@dataclass(slots=True, eq=False)
+class _Column:
+    """A column of runs, and the steps that make it narrower: when (the lowest first), and to how many characters (0: none)."""
+
+    head: str
+    cells: list[str]
+    steps: Sequence[tuple[int, int]] = ()
+    right: bool = False
+
+
+def _columns(rows: Sequence[Row], differing: Sequence[str], now: float, numbered: bool) -> list[_Column]:
+    results = _names(row.results for row in rows)
+    columns = [_Column("", [str(n) for n in range(1, len(rows) + 1)], right=True)] if numbered else []
+    columns.append(_Column("id", [row.run.id for row in rows]))
+    for n in differing:
+        cells = [record.brief(row.run.params[n]) if n in row.run.params else "" for row in rows]
+        columns.append(_Column(plain(n), cells, [(4, 0)], right=True))
+    for n in results:
+        best = _best(n, [row.results.get(n) for row in rows])
+        cells = [_marked(row.results, n, best, len(rows) > 1) for row in rows]
+        columns.append(_Column(plain(n), cells, [(5, 0)], right=True))
+    states = [status(row) for row in rows]
+    if not numbered or any(state != record.COMPLETE for state in states):
+        words = max(len(re.split("[:,(]", state)[0]) for state in states)
+        columns.append(_Column("status", states, [(2, words + 1), (6, 0)]))
+    columns.append(_Column("age", [age(row.run.started, now) for row in rows], [(3, 0)]))
+    if any(row.run.message for row in rows):
+        columns.append(_Column("message", [record.brief(row.run.message, 40) for row in rows], [(0, 12), (1, 0)]))
+    return columns
+
+
+def _fitted(columns: list[_Column], width: int | None) -> tuple[str, list[str]]:
+    """The table, and the names of the columns that were left out of it to make it as narrow as *width*."""
+    hidden: list[str] = []
+    steps = sorted(
+        ((order, least, column) for column in reversed(columns) for order, least in column.steps), key=lambda s: s[0]
+    )
+    while True:
+        right = [i for i, column in enumerate(columns) if column.right]
+        lines = list(zip(*(column.cells for column in columns), strict=True))
+        text = _indented(grid(lines, [column.head for column in columns], right))
+        if width is None or not steps or (over := max(map(len, text.splitlines())) - width) <= 0:
+            return text, hidden
+        _, least, column = steps.pop(0)
+        if least:
+            room = max(least, max(map(len, column.cells)) - over)
+            column.cells = [record.brief(cell, room) for cell in column.cells]
+        else:
+            columns.remove(column)
+            hidden.insert(0, column.head)
 
 
 def _indented(text: str) -> str:
@@ -140,21 +219,6 @@ def age(started: float, now: float) -> str:
         if seconds >= 2 * length or (unit == "min" and seconds >= length):
             return f"{int(seconds // length)} {unit}"
     return f"{int(seconds)} s"
-
-
-def choices(rows: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
-    """A numbered table of runs to choose from."""
-    params = _names(run.params for run, _ in rows)
-    results = _names(found for _, found in rows)
-    lines = [
-        [
-            str(number), run.id,
-            *(record.brief(run.params[n]) if n in run.params else "" for n in params),
-            *(record.brief(found[n]) if n in found else "" for n in results),
-        ]
-        for number, (run, found) in enumerate(rows, 1)
-    ]  # fmt: skip
-    return grid(lines, ["", "id", *map(plain, params), *map(plain, results)], range(2, 2 + len(params) + len(results)))
 
 
 def as_json(rows: Sequence[Row]) -> str:
