@@ -37,7 +37,7 @@ class Terminal:
         _say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {table.plain(results)}".rstrip())
         _say(f"  code: {_changes(changed)}")
         if earlier.without_weights:
-            _say("  its weights were not kept")
+            _say("  not all of its weights were kept")
         return bool(_asked(lambda: click.confirm("Train it again?", default=False, err=True)))
 
     def choose(self, rows: Sequence[Row]) -> Run | None:
@@ -243,15 +243,17 @@ def _report_end(ended: Ended) -> None:
         run = ended.run
         results = " ".join(f"{name} {brief(value)}" for name, value in run.results.items())
         status = "" if run.status == COMPLETE else f" ({run.status})"
+        if absent := run.without_weights:
+            status += ", but not " + (f"the weights of {', '.join(absent)}" if run.weights else "its weights")
         _say(f"numb: saved {run.id}{status}" + (f" → {results}" if results else ""))
-        for note in run.notes:
+        for note in run.notes or (("why is not recorded: is the disk full?",) if absent else ()):
             _say(f"      {note}")
     elif ended.same is not None:
         _say(f"numb: {ended.same.id} is the same run, done before; nothing was trained")
         if ended.changed != []:
             _say(f"      code: {_changes(ended.changed)}; --again trains it again")
         if ended.same.without_weights:
-            _say("      its weights were not kept; --again trains it again")
+            _say("      not all of its weights were kept; --again trains it again")
 
 
 _again = click.option("--again", is_flag=True, help="Train even if the same was trained before.")

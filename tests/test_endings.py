@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -491,8 +492,15 @@ def test_weights_that_do_not_fit_on_the_disk(torch_scene: Scene, request: pytest
     assert warning.startswith("numb: the weights take 8 MB, and ") and warning.endswith(
         "Make room before the training ends."
     )
-    assert "numb: _save failed (StorageFailed: cannot write " in fault and "No space left on device" in fault
+    reason = rf"cannot write {re.escape(str(store))}/objects/.*: No space left on device"
+    assert re.fullmatch(
+        rf"numb: the weights were not kept \({reason}\); the script goes on. See: numb show {full['id']}", fault
+    )
     assert ("complete", {}, ["Linear"]) == (full["status"], full["weights"], list(full["models"]))
-    assert any("No space left on device" in note for note in full["notes"])
+    assert re.fullmatch(f"numb: the weights were not kept: {reason}", full["notes"][-1])
+    assert f"numb: saved {full['id']}, but not its weights" in done.stderr.splitlines()
+    assert f"      {full['notes'][-1]}" == done.stderr.splitlines()[-1]
+    listed = torch_scene.numb("list").stdout
+    assert 1 == len(re.findall(rf"{full['id']} .* complete, no weights +\d", listed)) == listed.count("no weights")
     assert ["Linear"] == list(small["weights"])
     assert Path(store, "objects").exists()

@@ -376,15 +376,34 @@ def test_no_fault_of_numb_changes_a_training(torch_scene: Scene) -> None:
         done = torch_scene.numb("train --again", env={"NUMB_BREAK_HOOK": hook})
 
         run = runs(torch_scene)[-1]
-        fault = f"{hook}: RuntimeError: {hook} was broken on purpose"
+        failed = "the weights were not kept" if hook == "_save" else f"{hook} failed"
+        fault = f"{failed.removesuffix(' failed')}: RuntimeError: {hook} was broken on purpose"
         assert (0, out, weights) == (done.code, done.stdout.strip(), plain(own(torch_scene)))
         assert (
-            f"numb: {hook} failed (RuntimeError: {hook} was broken on purpose); the script goes on. See: numb show {run['id']}"
+            f"numb: {failed} (RuntimeError: {hook} was broken on purpose); the script goes on. See: numb show {run['id']}"
             == done.stderr.splitlines()[0]
         )
         assert f"numb: {fault}" in run["notes"], run["notes"]
         assert (number + 1, "complete") == (len(runs(torch_scene)), run["status"])
         assert (hook not in ("watch", "built", "_save")) == bool(run["weights"])
+
+
+def test_networks_without_weights_are_named(torch_scene: Scene) -> None:
+    """Of two networks one has no state that could be kept: the end of the run, the list and show say which."""
+    script = """
+        class Mute(nn.Linear):
+            def state_dict(self, *args, **kwargs):
+                raise RuntimeError("no state")
+        kept, mute = numb_model((1, 4))(nn.Linear(4, 3)), numb_model((1, 4))(Mute(4, 2))
+        """
+
+    done, run = train(torch_scene, script)
+
+    reason = "numb: the weights were not kept: RuntimeError: no state"
+    assert (["Linear"], [reason]) == (list(run["weights"]), run["notes"])
+    assert [f"numb: saved {run['id']}, but not the weights of Mute", f"      {reason}"] == done.stderr.splitlines()[-2:]
+    assert " complete, no weights of Mute " in torch_scene.numb("list").stdout
+    assert "status          complete, no weights of Mute\n" in torch_scene.numb("show @").stdout
 
 
 @pytest.mark.parametrize("hook", ["start", "param", "inject", "result", "_surroundings"])

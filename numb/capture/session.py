@@ -227,10 +227,13 @@ class Session:
 
     def trouble(self, hook: str, error: BaseException) -> None:
         """Record an error of numb's own, and show the first one."""
-        self.event("error", hook=hook, text=_traceback(error)[-20_000:])
+        what = "the weights were not kept" if hook == "_save" else hook
+        why = str(error) if isinstance(error, NumbError) else _one_line(error)
+        self.event("error", hook=what, text=f"{_traceback(error)[-20_000:]}\n{why}")
         if not self._said:
             self._said = True
-            _tell(f"numb: {hook} failed ({_one_line(error)}); the script goes on. See: numb show {self.order['id']}")
+            failed = what if hook == "_save" else f"{hook} failed"
+            _tell(f"numb: {failed} ({why}); the script goes on. See: numb show {self.order['id']}")
 
     def note(self, text: str) -> None:
         self.event("note", text=text)

@@ -207,9 +207,12 @@ def status(row: Row) -> str:
     if row.orphaned:
         return f"orphaned (still running, pid {row.orphaned})"
     run = row.run
+    word = run.status
+    if absent := run.without_weights:
+        word += ", no weights" + (f" of {', '.join(absent)}" if run.weights else "")
     if run.reason and run.status != record.COMPLETE:
-        return f"{run.status}: {record.brief(run.reason, 40)}"
-    return run.status
+        return f"{word}: {record.brief(run.reason, 40)}"
+    return word
 
 
 def age(started: float, now: float) -> str:
