@@ -122,10 +122,33 @@ def _command(document: Located, mode: str) -> tuple[str, ...] | None:
     if not isinstance(command.value, str) or not _is_argument(command.value):
         raise command.wrong('a command such as "python train.py" or ["python", "train.py"]')
     try:
-        return tuple(shlex.split(command.value))
+        words = tuple(shlex.split(command.value))
     except ValueError as error:  # "No closing quotation", "No escaped character"
         hint = f"{error}; a list needs no quotes" + ': "command": ["python", "train.py"]'
         raise command.wrong("a command that splits into words", hint) from None
+    _refuse_shell_syntax(command, command.value.strip())
+    return words
+
+
+# What a shell would not pass on, where it stands outside quotes: `>log`, `2>&1` and `x;` too, but not `a|b` or `<pad>`.
+_QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+_OPERATOR = re.compile(r"(?<!\S)(\|[|&]?|&&?|;|<|[\d&]?>\S*|\S*(\$\(|`)\S*|\S+;(?=\s))(?!\S)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
+
+
+def _refuse_shell_syntax(place: Located, command: str) -> None:
+    """Raise `ConfigError` for the first piece of *command* that only a shell would understand."""
+    bare = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), command)
+    if found := _OPERATOR.search(bare):
+        piece = command[slice(*found.span())]
+        whole = json.dumps(["sh", "-c", command], ensure_ascii=False)
+        hint = f'"command": {whole}, or quote what the script itself shall get: {shlex.quote(piece)}'
+    elif found := _ASSIGNMENT.match(bare):
+        piece = command[slice(*found.span())]
+        hint = f'"command": {json.dumps(f"env {command}", ensure_ascii=False)}'
+    else:
+        return
+    raise ConfigError(f"{place.where}: {_quoted(piece)} is for a shell, and numb starts the command without one", hint)
 
 
 def _megabytes(section: Located | None, key: str, default: float) -> float:

@@ -173,6 +173,11 @@ BAD_CONFIG = {
     "newer": ('{"version": 99}', 1, "version 99"),
     "not found": ('{"train": {"command": "no-such-command"}}', 127, "no-such-command: command not found"),
     "cannot start": ('{"train": {"command": "./train.py"}}', 126, "is not executable"),
+    "shell": (
+        '{"train": {"command": "A=1 python x.py"}}',
+        2,
+        '1:23: "A=1" is for a shell, and numb starts the command without one\n',
+    ),
     "empty": ('{"train": {"command": ""}}', 2, 'section "train" has no command'),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         """
         {
           "version": 1,
-          "train": {"command": "python 'my train.py' --lr \\"$LR\\" && x"},
+          "train": {"command": "python 'my train.py' --lr \\"$LR\\" x"},
           "trial": {"command": ["python", "trial.py", ""]},
           "snapshot": {"max_file_mb": 0.5, "exclude": ["*.bin", "data/**"]},
           "environment": ["MY_VAR"],
@@ -54,7 +55,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
     )
 
     assert load(path) == Config(
-        train=("python", "my train.py", "--lr", "$LR", "&&", "x"),
+        train=("python", "my train.py", "--lr", "$LR", "x"),
         trial=("python", "trial.py", ""),
         max_file_mb=0.5,
         exclude=("*.bin", "data/**"),
@@ -64,6 +65,53 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         warnings=(),
         file=str(path),
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "syntax", "hint"),
+    [
+        ("CUDA=0 python train.py", "CUDA=0", '"env CUDA=0 python train.py"'),
+        ("A='b c' python train.py", "A='b c'", '"env A=\'b c\' python train.py"'),
+        ("python train.py | tee log", "|", '["sh", "-c", "python train.py | tee log"], or quote what the script itself shall get: \'|\''),
+        ("cd src && python train.py", "&&", '["sh", "-c", "cd src && python train.py"], '),
+        ("cd src; python train.py", "src;", '["sh", "-c", "cd src; python train.py"], '),
+        ("python train.py > log", ">", '["sh", '),
+        ("python train.py >log.txt", ">log.txt", '["sh", '),
+        ("python train.py 2>&1", "2>&1", '["sh", '),
+        ("python train.py &>log", "&>log", '["sh", '),
+        ("python train.py < input", "<", '["sh", '),
+        ("python train.py &", "&", '["sh", '),
+        ("python train.py --workers=$(nproc)", "--workers=$(nproc)", '["sh", '),
+        ("python train.py --workers `nproc`", "`nproc`", '["sh", '),
+        ("A=1 python a.py && python b.py", "&&", '["sh", '),
+        ("A=$(nproc) python a.py", "A=$(nproc)", '["sh", '),
+    ],
+)  # fmt: skip
+def test_what_only_a_shell_understands_is_refused(tmp_path: Path, command: str, syntax: str, hint: str) -> None:
+    """It would be passed on as words: the piece is named with the place, and the hint is what works."""
+    path = written(tmp_path, json.dumps({"train": {"command": command}}))
+    with pytest.raises(ConfigError) as raised:
+        load(path)
+    assert f"{path}:1:23: {json.dumps(syntax)} is for a shell, and numb starts the command without one" == str(
+        raised.value
+    )
+    assert raised.value.hint is not None and raised.value.hint.startswith(f'"command": {hint}')
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python train.py 'a | b' \"x > y\" \\; '&&' \\> \"$(x)\"",
+        "python train.py --filter=a|b a&b x>3 a;b url=http://h/?a=1&b=2 lr=0.1 <pad> -> a=>b",
+        "python train.py ${now:%Y} $HOME * ~ # {a,b} (x) a; ",
+        "./A=b",
+        "env A=b python train.py",
+    ],
+)
+def test_words_with_such_characters_are_passed_on(tmp_path: Path, command: str) -> None:
+    """Quoted, escaped, or within a word, they are the script's own."""
+    path = written(tmp_path, json.dumps({"train": {"command": command}}))
+    assert tuple(shlex.split(command)) == load(path).train
 
 
 def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
