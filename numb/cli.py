@@ -160,6 +160,8 @@ def complain(error: NumbError) -> None:
 class ScriptCommand(click.Command):
     """A command that starts a script: what stands after `--` is the script's."""
 
+    allow_extra_args = True  # so that `parse_args` can say where they belong
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--" in args:
             at = args.index("--")
@@ -167,10 +169,31 @@ class ScriptCommand(click.Command):
             args = args[:at]
         else:
             ctx.obj = ()
-        return super().parse_args(ctx, args)
+        ours = list(args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            import difflib
+
+            at = next((i for i, word in enumerate(ours) if word.startswith(error.option_name)), len(ours))
+            near = difflib.get_close_matches(error.option_name, error.possibilities or (), 1, 0.7)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise _misplaced(ctx, f"No such option: {error.option_name}.{meant}", ours[:at], ours[at:]) from None
+        if rest and not ctx.resilient_parsing:
+            for word in rest:
+                ours.remove(word)
+            raise _misplaced(ctx, f"Got unexpected arguments: {' '.join(rest)}.", ours, rest)
+        return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- ARGS...]"]
+
+
+def _misplaced(ctx: click.Context, message: str, ours: Sequence[str], scripts: Sequence[str]) -> click.UsageError:
+    import shlex
+
+    command = f"{ctx.command_path} {shlex.join([*ours, '--', *scripts, *ctx.obj])}"
+    return click.UsageError(f"{message} What is for the script stands after --: {command}", ctx)
 
 
 def _project() -> Project:

@@ -629,7 +629,11 @@ class Project:
         if run.in_flight:
             run = inflight.conclude(run, told, None, flight.folder)
         published = self._publish(run, told, flight)
-        self.talk.say(f"recovered {run.id} ({published.status}): its launcher had died")
+        if left.state.get("finished"):
+            why = "it had ended, but could not be put there before"
+            self.talk.say(f"put {run.id} ({published.status}) on branch {self.git.branch}: {why}")
+        else:
+            self.talk.say(f"recovered {run.id} ({published.status}): its launcher had died")
         self.refresh()
         return [published]
 
@@ -873,7 +877,7 @@ class Project:
     def find(self, text: str) -> Run:
         """The run that an id, a unique beginning of one, its last four letters, `@`, `@-1` or a tag names.
 
-        Raises `RunNotFound` with the candidates.
+        A trial, or what a revert has kept, is meant only where no run is. Raises `RunNotFound` with the candidates.
         """
         self.recover()
         if not text.isprintable() or len(text) > 200 or not text:
@@ -886,11 +890,15 @@ class Project:
             if newest is None:
                 raise RunNotFound(f"{text}: there are {self.index.count()} runs", "numb list")
             return self._get(newest)
-        matches = self.index.matching(text)
-        if text in matches or len(matches) == 1:
-            return self._get(text if text in matches else matches[0])
-        if matches:
-            raise RunNotFound(f"{text} is the beginning of several runs: {', '.join(matches)}", "add a letter")
+        named = [self._get(name) for name in self.index.matching(text, limit=-1)]
+        runs = [run for run in named if run.id == text or run.kind == TRAIN]
+        if len(runs or named) == 1:
+            return (runs or named)[0]
+        if named:
+            which = _some([run.id for run in runs or named])
+            raise RunNotFound(
+                f"{text} is the beginning of several {'runs' if runs else 'entries'}: {which}", "add a letter"
+            )
         for row in self._in_flight():
             if row.run.id.startswith(text):
                 return row.run

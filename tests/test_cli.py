@@ -18,7 +18,7 @@ import termios
 import time
 
 import pytest
-from conftest import Scene
+from conftest import PLAIN, Scene
 
 RESULTS = """
 from numb import numb_param, numb_queue, numb_trial_result
@@ -164,6 +164,44 @@ def test_ids_have_short_forms(scene: Scene) -> None:
         scene.numb("show nosuch").code,
         scene.numb("show nosuch").stderr,
     )
+
+
+def test_what_names_several_runs_lists_runs_and_counts_the_rest(torch_scene: Scene) -> None:
+    """Ten candidates and how many more there are; a trial is no candidate where a run is, and is found by its own id."""
+    run = torch_scene.trained()
+    assert 0 == torch_scene.numb("trial @").code
+    trial = torch_scene.runs()[0]["trials"][0]["id"]
+    one = torch_scene.numb("show", run["id"][:8], "--json")
+    torch_scene.write("train.py", PLAIN)
+    torch_scene.write("q.json", json.dumps([{"lr": n} for n in range(11)]))
+    assert 0 == torch_scene.numb("queue run q.json").code
+
+    several = torch_scene.numb("show", run["id"][:3])
+
+    ids = sorted(run["id"] for run in torch_scene.runs())
+    assert run["id"] == json.loads(one.stdout)["id"]
+    assert trial == json.loads(torch_scene.numb("show", trial, "--json").stdout)["id"]
+    assert (1, f"numb: {run['id'][:3]} is the beginning of several runs: {', '.join(ids[:10])} and 2 more") == (
+        several.code,
+        several.stderr.splitlines()[0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("train --lr 0.3", "No such option: --lr. What is for the script stands after --: numb train -- --lr 0.3"),
+        ("train --lr=3 -- x", "No such option: --lr. What is for the script stands after --: numb train -- --lr=3 x"),
+        ("train -m why lr=3", "Got unexpected arguments: lr=3. What is for the script stands after --: numb train -m why -- lr=3"),
+        ("trial @ 'a b'", "Got unexpected arguments: a b. What is for the script stands after --: numb trial @ -- 'a b'"),
+        ("train --agian", "No such option: --agian. Did you mean --again? What is for the script stands after --: numb train -- --agian"),
+    ],
+)  # fmt: skip
+def test_arguments_of_the_script_belong_behind_the_dashes(scene: Scene, typed: str, words: str) -> None:
+    """What numb does not know may be the script's: the error is the command to type, and nothing runs."""
+    done = scene.numb(typed)
+    assert (2, "", f"Error: {words}") == (done.code, done.stdout, done.stderr.splitlines()[-1])
+    assert [] == scene.runs()
 
 
 BAD_CONFIG = {

@@ -114,8 +114,12 @@ def test_a_lock_that_may_be_in_use_is_left(scene: Scene, case: str) -> None:
     assert (True, "lr 0.1\n", set()) == (there, done.stdout, acknowledged(done)) and done.code
     assert f"numb: {lock} is there, so git cannot move the branch; the run is safe in .nmb" in done.stderr
     assert "try: numb doctor --fix, once no git command is running" in done.stderr
-    assert 0 == fixed.code, fixed.stdout
-    assert ["complete"] == [run["status"] for run in scene.runs()]
+    (run,) = scene.runs()
+    assert (0, "complete") == (fixed.code, run["status"]), fixed.stdout
+    assert (
+        f"numb: put {run['id']} (complete) on branch numb: it had ended, but could not be put there before\n"
+        == fixed.stderr
+    )
 
 
 def test_doctor_removes_an_abandoned_lock(scene: Scene) -> None:
