@@ -1101,6 +1101,8 @@ class Project:
         target = Path(into) if into else Path.cwd() / f"report-{run.id}"
         row = self.row(run)
         with atomic.new_directory(target) as folder:
+            # A report is not part of the project: no snapshot takes it in, nor what is left of one that was killed.
+            atomic.write(folder / ".gitignore", "*\n")
             notes: list[str] = []
             for name in run.weights:
                 stem = "state_dict" if len(run.weights) == 1 else f"state_dict-{name}"
@@ -1113,8 +1115,8 @@ class Project:
             results = {name: record.encode(value, name) for name, value in row.results.items()}
             atomic.write(folder / "results.json", record.dumps(results, indent=2) + "\n")
             atomic.write(folder / "changes.patch", self.patch(run))
-            atomic.write(folder / ".gitignore", "*\n")  # a report is not part of the project: no snapshot takes it in
-            atomic.write(folder / "README.md", report.readme(row, notes))
+            names = {path.name for path in folder.iterdir()}
+            atomic.write(folder / "README.md", report.readme(row, notes, names))
         return target
 
     # -- health

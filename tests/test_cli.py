@@ -597,3 +597,51 @@ def test_report_holds_what_is_needed(torch_scene: Scene) -> None:
     )
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
     assert "" == torch_scene.sh("git status --short --untracked-files=all | grep report || true")
+
+
+TWO = """
+import torch
+from numb import numb_model
+first = numb_model((1, 4), name="first")(torch.nn.Linear(4, 3))
+second = numb_model((1, 3), name="second")(torch.nn.Linear(3, 2))
+"""
+
+
+def test_the_readme_of_a_report_is_true(torch_scene: Scene) -> None:
+    """It names files that are there, all of the umask's mode; and its command brings the code back, from where it stands."""
+    torch_scene.write("train.py", TWO)
+    torch_scene.sh("echo new > new.txt")
+    run = torch_scene.trained()
+
+    torch_scene.sh("umask 027 && python -m numb report @")
+
+    folder = torch_scene.root / f"report-{run['id']}"
+    text = (folder / "README.md").read_text()
+    files = {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()}
+    listed = set(re.findall("^- `(.*?)`: ", text, re.M))
+    assert {"graph-first.onnx", "graph-second.onnx"} <= listed <= set(files) and "graph.onnx" not in listed
+    assert {"state_dict-first.safetensors", "state_dict-second.pt"} <= set(files)
+    assert {"0o640"} == set(files.values()), files
+    (command,) = re.findall("```sh\\n(.*?)```", text, re.S)
+    torch_scene.sh(f"cd {folder} && {command}")
+    assert "new\n" == (folder / "code" / "new.txt").read_text()
+
+
+def test_a_killed_report_enters_no_snapshot(torch_scene: Scene) -> None:
+    """What is left of a report that was killed half way is hidden from git, and from the snapshots."""
+    torch_scene.trained()
+    torch_scene.write("../deadly/safetensors/__init__.py", "class SafetensorError(Exception): pass")
+    torch_scene.write(
+        "../deadly/safetensors/torch.py",
+        "import os\ndef save(*_): ...\ndef save_file(*_, **__): os.kill(os.getpid(), 9)\n",
+    )
+    path = f"{torch_scene.root.parent}/deadly:{torch_scene.env['PYTHONPATH']}"
+
+    killed = torch_scene.numb("report", "@", env={"PYTHONPATH": path})
+    again = torch_scene.numb("train --again")
+
+    assert -9 == killed.code, killed
+    (left,) = torch_scene.root.glob(".report-*.tmp")
+    assert (0, True) == (again.code, (left / "state_dict.pt").exists())
+    assert "" == torch_scene.sh("git status --short --untracked-files=all | grep report || true")
+    assert "" == torch_scene.sh("git ls-tree -r --name-only numb | grep report || true")

@@ -24,6 +24,7 @@ import io
 import json
 import math
 import os
+import stat
 import warnings
 import zlib
 from collections import OrderedDict
@@ -215,6 +216,7 @@ def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors:
             torch.save(state, file)
         with atomic.replacing(safetensors) as file:
             save_file(tensors, file, metadata={"format": "pt"})
+            file.chmod(stat.S_IMODE(pt.stat().st_mode))  # safetensors makes it 0600, whatever the umask
     except (RuntimeError, SafetensorError) as error:
         raise StorageFailed(f"cannot write {pt}: {_first_line(error)}", f"df -h {pt.parent}") from error
     return notes

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from numb import record
 from numb.view.table import Row, plain
 
 
-def readme(row: Row, notes: Sequence[str]) -> str:
-    """Markdown for a reader who has never heard of numb."""
+def readme(row: Row, notes: Sequence[str], names: Collection[str]) -> str:
+    """Markdown for a reader who has never heard of numb; *names* are the files that stand beside it."""
     run = row.run
     stems = ["state_dict"] if len(run.weights) == 1 else [f"state_dict-{name}" for name in run.weights]
     params = "".join(f"- `{plain(name)}` = `{record.brief(value, 200)}`\n" for name, value in run.params.items())
@@ -20,14 +20,16 @@ def readme(row: Row, notes: Sequence[str]) -> str:
     )
     kept = {
         "graph.onnx": "the network, without its weights",
+        **{f"graph-{name}.onnx": f"the network {name}, without its weights" for name in run.models},
         "record.json": "everything numb recorded about the run",
         "params.json": "the hyperparameters",
         "results.json": "the results",
         "output.log": "what the script printed",
+        "traceback.txt": "how it failed",
         "changes.patch": f"what the code had changed against {run.base or 'an empty tree'} (`git apply`)",
         "environment.json": "Python, packages, devices, command line",
     }
-    files = "".join(f"- `{name}`: {what}\n" for name, what in kept.items() if name != "graph.onnx" or run.graph)
+    files = "".join(f"- `{name}`: {what}\n" for name, what in kept.items() if name in names)
     return (
         f"# {run.kind} {run.id}\n\n"
         + (f"{plain(run.message)}\n\n" if run.message else "")
@@ -41,5 +43,7 @@ def readme(row: Row, notes: Sequence[str]) -> str:
         )
         + "".join(f"Note: {plain(note)}\n\n" for note in notes)
         + f"## The files\n\n{files}\n"
-        + f"The code as it ran: `git archive {run.commit}`, or `numb revert {run.id}`.\n"
+        + f"The code as it ran, in the new directory `code`: `numb revert {run.id} --worktree code`; or, without numb, from\n"
+        + "anywhere in the repository:\n\n```sh\n"
+        + f'mkdir code && git -C "$(git rev-parse --show-toplevel)" archive {run.commit} | tar -x -C code\n```\n'
     )
