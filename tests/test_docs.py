@@ -13,23 +13,33 @@ README = (ROOT / "README.md").read_text()
 FORMAT = (ROOT / "docs" / "format.md").read_text()
 
 
-def block(language: str) -> str:
-    return next(re.finditer(rf"```{language}\n(.*?)```", README, re.S))[1]
+def blocks(language: str) -> list[str]:
+    return [found[1] for found in re.finditer(rf"```{language}\n(.*?)```", README, re.S)]
 
 
 def test_the_readme_works_as_it_stands(empty: Scene) -> None:
-    """The configuration, the script and the commands of the README's first screen give a run in a table."""
-    empty.write("nmb.json", block("json"))
-    empty.write("train.py", block("python").replace("...", "pass"))
-    empty.write("wide.json", '[{"width": 64}]')
+    """The files and the commands of the README's first screen, typed in order, give trialed runs in a table."""
+    for text in blocks("python"):
+        if name := re.match(r"# (\w+\.py)\n", text):
+            empty.write(
+                name[1], text.replace("...", "pass").replace("accuracy_of(net)", "net.layers[0].weight.shape[0]")
+            )
     empty.sh("git add -A && git commit -qm first")
-    commands = [line[2:].partition("#")[0].strip() for line in README.splitlines() if line.startswith("$ numb ")]
-    for command in commands:
+    commands = [line[2:].partition("  #")[0].strip() for line in README.splitlines() if line.startswith("$ ")]
+    assert ["pip install .", "cd my-project"] == commands[:2]
+    for command in commands[2:]:
         done = empty.numb(command.removeprefix("numb "))
         assert 0 == done.code, f"{command}\n{done.stderr}"
+        if command == "numb init":
+            made = json.loads(empty.read("nmb.json"))
+            assert {"version": 1, "train": made["train"], "trial": made["trial"]} == json.loads(blocks("json")[0])
+        if command == "numb queue init rates.json":
+            assert [{"lr": 0.1, "width": 32}] == json.loads(empty.read("rates.json"))
+            empty.write("rates.json", blocks("json")[1])
     runs = empty.runs()
-    assert [32, 64] == [run["params"]["width"] for run in runs]
-    assert ["", "wider is better?"] == [run["message"] for run in runs]
+    assert [0.1, 0.3, 1.0] == [run["params"]["lr"] for run in runs]
+    assert [32, 32, 32] == [run["params"]["width"] for run in runs] == [run["results"]["accuracy"] for run in runs]
+    assert ["a first try", "", ""] == [run["message"] for run in runs]
     assert all(run["weights"] for run in runs)
 
 
