@@ -812,7 +812,8 @@ class Project:
     ) -> Iterator[tuple[Entry, Ended]]:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
-        An entry that was cut off is run again; one that failed only with *failed*. Raises `ConfigError` before the first
+        An entry that was cut off is run again; one that failed only with *failed*; one whose like was trained before, and not
+        by this queue, only with `Redo.AGAIN`. Raises `ConfigError` before the first
         run for a key that the script does not have, and for values that the script would overwrite. Which entry comes is
         said before it begins.
         """
@@ -825,7 +826,7 @@ class Project:
             which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {_some(repeated)} repeat"
             self.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
         tried: set[str] = set()
-        while claim := queue.claim(wanted, tried):
+        while claim := queue.claim(wanted, tried, skipped=redo is Redo.AGAIN):
             try:
                 self._check_queue(queue)
                 tried.add(claim.entry.key)
@@ -852,7 +853,10 @@ class Project:
         if _cut_off(ended) or (ended.error and ended.run is None):
             claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
         else:
-            claim.settle(FAILED if ended.exit_code else DONE, kept.id if kept else None, ended.exit_code)
+            status = FAILED if ended.exit_code else DONE
+            claim.settle(
+                status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None
+            )
 
     def _check_queue(self, queue: Queue) -> None:
         from numb.hp import source

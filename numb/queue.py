@@ -38,6 +38,7 @@ class State:
     status: str
     run: str | None = None
     exit_code: int | None = None
+    skipped: bool = False  # done, because the same was trained before
 
 
 class Claim:
@@ -49,16 +50,23 @@ class Claim:
     def begin(self) -> None:
         self._write(RUNNING, None, None)
 
-    def settle(self, status: str, run: str | None, exit_code: int) -> None:
+    def settle(self, status: str, run: str | None, exit_code: int, *, skipped: bool = False) -> None:
         """Write down what came of the entry."""
-        self._write(status, run, exit_code)
+        self._write(status, run, exit_code, skipped)
 
     def close(self) -> None:
         self._lock.release()
 
-    def _write(self, status: str, run: str | None, exit_code: int | None) -> None:
+    def _write(self, status: str, run: str | None, exit_code: int | None, skipped: bool = False) -> None:
         params = {name: record.encode(value, name) for name, value in self.entry.params.items()}
-        state = {"format": 1, "params": params, "status": status, "run": run, "exit_code": exit_code}
+        state = {
+            "format": 1,
+            "params": params,
+            "status": status,
+            "run": run,
+            "exit_code": exit_code,
+            "skipped": skipped,
+        }
         atomic.write(self._file, record.dumps(state))
 
 
@@ -117,19 +125,24 @@ class Queue:
             found[state.status] = found.get(state.status, 0) + 1
         return found
 
-    def claim(self, wanted: Collection[str], tried: Collection[str] = ()) -> Claim | None:
+    def claim(self, wanted: Collection[str], tried: Collection[str] = (), *, skipped: bool = False) -> Claim | None:
         """Take the first entry whose status is one of *wanted* and whose key is not in *tried*, or None.
 
-        The file is read anew, so that what was added since is seen.
+        With *skipped* those are wanted too that are done only because the same was trained before. The file is read anew,
+        so that what was added since is seen.
         """
+
+        def is_wanted(state: State) -> bool:
+            return state.status in wanted or (skipped and state.skipped)
+
         for entry in self.entries():
-            if entry.key in tried or self._state(entry).status not in wanted:
+            if entry.key in tried or not is_wanted(self._state(entry)):
                 continue
             atomic.make_directory(self._folder)
             lock = atomic.Lock(self._lock_path(entry))
             if not lock.try_acquire():
                 continue
-            if self._recorded(entry).status in wanted:  # it may have been finished between the look and the lock
+            if is_wanted(self._recorded(entry)):  # it may have been finished between the look and the lock
                 return Claim(entry, self._state_path(entry), lock)
             lock.release()
         return None
@@ -149,7 +162,8 @@ class Queue:
             status = plain["status"]
         except (OSError, ValueError, KeyError, TypeError):
             return State(entry, QUEUED)
-        return State(entry, CUT_OFF if status == RUNNING else status, plain.get("run"), plain.get("exit_code"))
+        run, exit_code, skipped = (plain.get(name) for name in ("run", "exit_code", "skipped"))
+        return State(entry, CUT_OFF if status == RUNNING else status, run, exit_code, bool(skipped))
 
     def _state_path(self, entry: Entry) -> Path:
         return self._folder / f"{entry.key}.json"

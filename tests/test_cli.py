@@ -463,8 +463,9 @@ def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
     torch_scene.sh("echo '# edited' >> net.py")
     torch_scene.write("other.ignored", '[{"lr": 0.2}]')
     second = torch_scene.numb("queue run other.ignored")
-
     (run,) = torch_scene.runs()
+    third, fourth = (torch_scene.numb("queue run --again other.ignored") for _ in range(2))
+
     same = f"numb: {run['id']} is the same run, done before; nothing was trained"
     assert (0, 0) == (first.code, second.code)
     assert ["numb: [2/2] lr=0.2 width=8", same, "numb: q.json: 2 done"] == first.stderr.splitlines()[-3:]
@@ -472,6 +473,9 @@ def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
         "numb: [1/1] lr=0.2", same, "      code: changed since in net.py; --again trains it again",
         "numb: other.ignored: 1 done",
     ] == second.stderr.splitlines()  # fmt: skip
+    assert ["numb: [1/1] lr=0.2", "numb: saved ID", "numb: other.ignored: 1 done"] == said(third.stderr)
+    assert ["numb: other.ignored: 1 done"] == said(fourth.stderr)
+    assert 2 == len(torch_scene.runs())
 
 
 def test_a_trial_of_all_says_what_begins_and_when_nothing_is_left(torch_scene: Scene) -> None:
