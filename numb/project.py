@@ -278,7 +278,11 @@ class Project:
         run = self._new(TRAIN, arguments, message=message, queue=queue)
         ended = self._fly(run, arguments, answers, inject=inject or {}, strict=strict)
         if ended.same and not ended.error:
-            ended = replace(ended, changed=self.changed_since(ended.same))
+            changed = self.changed_since(ended.same)
+            own = (
+                os.path.relpath(queue, self.git.toplevel) if queue else None
+            )  # what lists the runs is no code of theirs
+            ended = replace(ended, changed=changed and [path for path in changed if path != own])
         return ended
 
     def _new(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:

@@ -461,20 +461,20 @@ def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
 
     first = torch_scene.numb("queue run q.json")
     torch_scene.sh("echo '# edited' >> net.py")
-    torch_scene.write("other.ignored", '[{"lr": 0.2}]')
-    second = torch_scene.numb("queue run other.ignored")
+    torch_scene.write("other.json", '[{"lr": 0.2}]')
+    second = torch_scene.numb("queue run other.json")
     (run,) = torch_scene.runs()
-    third, fourth = (torch_scene.numb("queue run --again other.ignored") for _ in range(2))
+    third, fourth = (torch_scene.numb("queue run --again other.json") for _ in range(2))
 
     same = f"numb: {run['id']} is the same run, done before; nothing was trained"
     assert (0, 0) == (first.code, second.code)
     assert ["numb: [2/2] lr=0.2 width=8", same, "numb: q.json: 2 done"] == first.stderr.splitlines()[-3:]
     assert [
         "numb: [1/1] lr=0.2", same, "      code: changed since in net.py; --again trains it again",
-        "numb: other.ignored: 1 done",
+        "numb: other.json: 1 done",
     ] == second.stderr.splitlines()  # fmt: skip
-    assert ["numb: [1/1] lr=0.2", "numb: saved ID", "numb: other.ignored: 1 done"] == said(third.stderr)
-    assert ["numb: other.ignored: 1 done"] == said(fourth.stderr)
+    assert ["numb: [1/1] lr=0.2", "numb: saved ID", "numb: other.json: 1 done"] == said(third.stderr)
+    assert ["numb: other.json: 1 done"] == said(fourth.stderr)
     assert 2 == len(torch_scene.runs())
 
 

@@ -389,19 +389,25 @@ def test_no_fault_of_numb_changes_a_training(torch_scene: Scene) -> None:
 
 
 def test_networks_without_weights_are_named(torch_scene: Scene) -> None:
-    """Of two networks one has no state that could be kept: the end of the run, the list and show say which."""
+    """Of two networks one has no state that could be kept: the end of the run, the list, show and the next run say so."""
     script = """
         class Mute(nn.Linear):
             def state_dict(self, *args, **kwargs):
                 raise RuntimeError("no state")
+        numb_param({"lr": 1})
         kept, mute = numb_model((1, 4))(nn.Linear(4, 3)), numb_model((1, 4))(Mute(4, 2))
         """
 
     done, run = train(torch_scene, script)
+    again = torch_scene.numb("train --skip-done")
 
     reason = "numb: the weights were not kept: RuntimeError: no state"
     assert (["Linear"], [reason]) == (list(run["weights"]), run["notes"])
     assert [f"numb: saved {run['id']}, but not the weights of Mute", f"      {reason}"] == done.stderr.splitlines()[-2:]
+    assert [
+        f"numb: {run['id']} is the same run, done before; nothing was trained",
+        "      not all of its weights were kept; --again trains it again",
+    ] == again.stderr.splitlines()
     assert " complete, no weights of Mute " in torch_scene.numb("list").stdout
     assert "status          complete, no weights of Mute\n" in torch_scene.numb("show @").stdout
 
