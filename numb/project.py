@@ -279,10 +279,9 @@ class Project:
         ended = self._fly(run, arguments, answers, inject=inject or {}, strict=strict)
         if ended.same and not ended.error:
             changed = self.changed_since(ended.same)
-            own = (
-                os.path.relpath(queue, self.git.toplevel) if queue else None
-            )  # what lists the runs is no code of theirs
-            ended = replace(ended, changed=changed and [path for path in changed if path != own])
+            if changed and queue:  # what lists the runs is no code of theirs
+                changed = [path for path in changed if path != os.path.relpath(queue, self.git.toplevel)]
+            ended = replace(ended, changed=changed)
         return ended
 
     def _new(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
@@ -817,9 +816,8 @@ class Project:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
         An entry that was cut off is run again; one that failed only with *failed*; one whose like was trained before, and not
-        by this queue, only with `Redo.AGAIN`. Raises `ConfigError` before the first
-        run for a key that the script does not have, and for values that the script would overwrite. Which entry comes is
-        said before it begins.
+        by this queue, only with `Redo.AGAIN`. Which one comes is said before it begins. Raises `ConfigError` before the first
+        run for a key that the script does not have, and for values that the script would overwrite.
         """
         from numb.queue import CUT_OFF, FAILED, QUEUED
 
@@ -836,7 +834,7 @@ class Project:
                 tried.add(claim.entry.key)
                 self.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
                 values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
-                self.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}")
+                self.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
                 claim.begin()
                 ended = self.train(
                     arguments, message=message, inject=claim.entry.params, redo=redo, queue=str(queue.file)
