@@ -236,7 +236,7 @@ class Project:
         """The listing, caught up with the branch."""
         with contextlib.suppress(NumbError, OSError):
             self.make_store()  # so that what is made here is hidden from git
-        index = Index(self.layout.listing)
+        index = Index(self.layout.listing, self._catch_up)
         self._catch_up(index)
         return index
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,103 @@ def test_a_damaged_index_is_made_again(scene: Scene, damage: Callable[[Path], No
     assert 2 == len(scene.runs())
 
 
+def first_page_only(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:4096])
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def noise_behind_the_first_page(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:4096] + b"\x5a" * (path.stat().st_size - 4096))
+
+
+def said(*statements: str) -> Callable[[Path], None]:
+    """Damage that is sound SQLite: a table is gone, or a row says what numb never wrote."""
+
+    def damage(path: Path) -> None:
+        with sqlite3.connect(path, isolation_level=None) as db:
+            for statement in statements:
+                db.execute(statement)
+        db.close()
+
+    damage.__name__ = statements[0]
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        first_page_only,
+        half,
+        noise_behind_the_first_page,
+        said("drop table runs"),
+        said("drop table damaged"),
+        said("drop table meta"),
+        said("alter table runs rename column record to notes"),
+        said("update runs set record = '{\"id\": 1}'"),
+        said("update runs set record = 'null'"),
+        said("update runs set record = x'fffe00'"),
+        said(f"update runs set record = '{'[' * 100_000}'"),
+        said("update runs set record = cast(x'ff' as text)"),
+        said("update runs set commit_id = '--help'"),
+        said("update runs set commit_id = x'00'"),
+        said("update meta set value = x'00'"),
+        said("update meta set value = '--all'"),
+        said("insert or replace into meta values ('previous', 'x' || char(0))"),
+        said("insert or replace into damaged values (7, x'ff')"),
+    ],
+    ids=lambda d: d.__name__[:60],
+)
+def test_an_index_that_is_damaged_deep_inside_is_made_again(scene: Scene, damage: Callable[[Path], None]) -> None:
+    """A file that opens, and whose pages, tables or rows are wrong, is filled again in the middle of a command (I2, M23)."""
+    scene.trained(lr=0.2)
+    scene.trained(lr=0.3)
+    index = scene.root / ".nmb" / "index.sqlite"
+    before = [scene.numb(words) for words in ("list --json", "show @ --json")]
+
+    for number, words in enumerate(("list --json", "show @ --json")):
+        damage(index)
+        assert before[number] == scene.numb(words)
+    damage(index)
+    trained, doctor = scene.numb("train"), scene.numb("doctor")
+
+    assert (0, "lr 0.1\n", 0) == (trained.code, trained.stdout, doctor.code), trained.stderr + doctor.stdout
+    assert [0.2, 0.3, 0.1] == [each["params"]["lr"] for each in scene.runs()]
+
+
+def test_an_index_that_is_damaged_and_cannot_be_replaced(small_disk: Scene) -> None:
+    """Where the damaged file can be neither read nor moved, the listing is made in memory."""
+    scene = small_disk
+    scene.trained(lr=0.2)
+    before = scene.numb("list --json")
+    noise_behind_the_first_page(scene.root / ".nmb" / "index.sqlite")
+    scene.sh("mount -o remount,ro .nmb")
+
+    after = scene.numb("list --json")
+
+    scene.sh("mount -o remount,rw .nmb")
+    assert before == after
+
+
+def test_a_read_only_index_of_a_branch_that_went_another_way(small_disk: Scene) -> None:
+    """What the read-only index knows is not true any more: the listing is that of the branch, and so is the next one."""
+    scene = small_disk
+    run = scene.trained(lr=0.2)
+    scene.trained(lr=0.3)
+    scene.sh("git branch -f numb numb~1")
+    scene.sh("touch .nmb/index.sqlite && mount -o remount,ro .nmb")
+
+    done = [scene.numb("list --json") for _ in range(2)]
+
+    scene.sh("mount -o remount,rw .nmb")
+    assert [0, 0] == [each.code for each in done], done
+    assert [[run["id"]]] * 2 == [[r["id"] for r in json.loads(each.stdout)] for each in done]
+    scene.trained(lr=0.4)
+    assert [0.2, 0.4] == [each["params"]["lr"] for each in scene.runs()]
+
+
 @pytest.mark.parametrize("damage", [garbage, zero, truncate, empty, gone], ids=lambda d: d.__name__)
 def test_a_damaged_snapshot_index_is_made_again(scene: Scene, damage: Callable[[Path], None]) -> None:
     """numb's own git index is a cache: the next snapshot is right without it."""
@@ -107,11 +205,27 @@ def test_without_the_folder_everything_but_the_weights_comes_back(torch_scene: S
     assert "*\n" == torch_scene.read(".nmb/.gitignore")
 
 
-def test_a_damaged_record_does_not_hide_the_others(scene: Scene) -> None:
+RECORD = '{"format": 1, "id": "20260101-000000-aaaa", "kind": "train", "status": "complete", "started": 1'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{broken",
+        RECORD + ', "models": [3]}',
+        RECORD + ', "architecture": {}}',
+        RECORD + ', "project": "\\udc80"}',
+        RECORD + ', "started": "nan"}',
+        RECORD + f', "started": 1{"0" * 400}}}',
+        RECORD + ', "kind": null}',
+    ],
+    ids=lambda text: text.removeprefix(RECORD)[:24],
+)
+def test_a_damaged_record_does_not_hide_the_others(scene: Scene, text: str) -> None:
     """A commit on the branch whose record cannot be read is named; every other run is listed (I1, I5)."""
     scene.trained(lr=0.2)
     scene.sh(
-        "blob=$(echo '{broken' | git hash-object -w --stdin);"
+        f"blob=$(echo '{text}' | git hash-object -w --stdin);"
         "run=$(printf '100644 blob %s\\trecord.json\\n' $blob | git mktree);"
         "nmb=$(printf '040000 tree %s\\trun\\n' $run | git mktree);"
         "tree=$(printf '040000 tree %s\\t.nmb\\n' $nmb | git mktree);"

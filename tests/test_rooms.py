@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "launch": ({"errors", "output", "processes"}, set()),
     "gitstore": ({"atomic", "errors", "layout", "record"}, {"git"}),
     "store.objects": ({"atomic", "errors"}, set()),
-    "store.index": ({"atomic", "record"}, set()),
+    "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture"}, set()),
     "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "record", "store.objects"}, {"torch", "onnx", "safetensors", "numpy"}),
     "hp.*": ({"errors", "hp"}, set()),

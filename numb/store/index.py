@@ -1,21 +1,27 @@
 """The listing index: a SQLite cache of what stands on the branch. The only room that says SQL.
 
-It can be deleted at any time. A missing, old, damaged or foreign file is set aside and filled again from the branch; where
-the folder cannot be written, the index lives in memory.
+It can be deleted at any time. A missing, old or foreign file is set aside and filled again from the branch, and so is one
+whose damage shows only when it is asked. Where it cannot be written, it goes on in memory.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from numb import atomic, record
+from numb.errors import StorageFailed
 from numb.record import Run, RunId
+
+_T = TypeVar("_T")
 
 VERSION = 2
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 _SCHEMA = """
 create table meta (name text primary key, value text);
@@ -29,13 +35,26 @@ create index by_origin on runs (of);
 create index by_time on runs (started, id);
 create table damaged (commit_id text primary key, reason text not null) without rowid;
 """
+_TABLES = ("meta", "runs", "damaged")
+
+# What SQLite says when the file may be sound and only cannot be had: everything else is damage.
+_OUT_OF_REACH = ("locked", "unable to open", "readonly", "disk is full", "disk I/O")
+# What asking a damaged file raises: SQLite's own errors, and what rows of nonsense make of the code that reads them.
+_DAMAGE = (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class Index:
-    """The runs of one branch, as of the commit that `tip` names."""
+    """The runs of one branch, as of the commit that `tip` names.
 
-    def __init__(self, path: Path) -> None:
+    *fill* brings an index up to the branch. It is called when what was kept turns out to be damaged, so that whoever asked
+    gets the answer all the same.
+    """
+
+    def __init__(self, path: Path, fill: Callable[[Index], object] = lambda index: None) -> None:
         self.path = path
+        self._fill = fill
+        self._places: list[Path | None] = [None, path]  # where to go on when what is open now is of no use, last first
+        self._doubtful = False  # whether to read each record as a listing does before it becomes a row
         self._db = self._open()
 
     def close(self) -> None:
@@ -46,26 +65,80 @@ class Index:
         for attempt in (self.path, self.path, None):
             try:
                 return _connect(attempt)
-            except sqlite3.OperationalError as error:
-                if "locked" in str(error) or "unable to open" in str(error) or "readonly" in str(error):
+            except (sqlite3.DatabaseError, ValueError) as error:
+                if _is_out_of_reach(error):
                     break
-                self._set_aside()
-            except (sqlite3.DatabaseError, ValueError):
                 self._set_aside()
         return _connect(None)
 
     def _set_aside(self) -> None:
         try:
             atomic.set_aside(self.path, self.path.with_suffix(".damaged"))
-        except OSError:
+        except StorageFailed:
             pass  # it cannot be moved, so it is not used either: the next attempt ends in memory
+
+    def _ask(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
+        """The answer; from an index made anew where this one turns out to be damaged."""
+        try:
+            return question(self._db)
+        except _DAMAGE as error:
+            self._start_over(error)
+        return self._ask(question)
+
+    def _start_over(self, error: Exception) -> None:
+        """Fill an empty index: a new file once, then one in memory. Where that has failed too, the error is a bug of ours."""
+        if not self._places:
+            raise error
+        place = self._places.pop()
+        self._doubtful = True  # it may have been a record on the branch that is to blame
+        self._db.close()
+        if place is None or _is_out_of_reach(error):
+            self._places.clear()
+            self._db = _connect(None)
+        else:
+            self._set_aside()
+            self._db = self._open()
+        self._fill(self)
+
+    def _change(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        """Change all of it or nothing; in memory from now on where the file cannot be written."""
+        try:
+            with self._db:
+                change(self._db)
+        except sqlite3.Error as error:
+            if not self._places or not _is_out_of_reach(error):
+                raise
+            self._leave_disk()
+            with self._db:
+                change(self._db)
+
+    def _leave_disk(self) -> None:
+        memory = _connect(None)
+        with memory:
+            for table in _TABLES:
+                for row in self._db.execute(f"select * from {table}"):
+                    memory.execute(f"insert into {table} values ({','.join('?' * len(row))})", row)
+        self._db.close()
+        self._db = memory
+        self._places.clear()
 
     # -- catching up
 
     @property
     def tip(self) -> str | None:
-        row = self._db.execute("select value from meta where name = 'tip'").fetchone()
-        return row[0] if row else None
+        return self._commit_of("tip")
+
+    @property
+    def previous_tip(self) -> str | None:
+        """The tip that the branch was moved away from, if it ever was."""
+        return self._commit_of("previous")
+
+    def _commit_of(self, name: str) -> str | None:
+        def question(db: sqlite3.Connection) -> str | None:
+            row = db.execute("select value from meta where name = ?", (name,)).fetchone()
+            return _commit(row[0]) if row and row[0] is not None else None
+
+        return self._ask(question)
 
     def extend(self, entries: Iterable[tuple[str, bytes | None]], tip: str) -> None:
         """Add the entries of the branch (commit and record, oldest first) up to *tip*, all of them or none."""
@@ -73,36 +146,33 @@ class Index:
         damaged: list[tuple[str, str]] = []
         for commit, text in entries:
             try:
-                runs += [_row(commit, text)] if text is not None else []
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                runs += [_row(commit, text, self._doubtful)] if text is not None else []
+            except (*_DAMAGE, OverflowError) as error:
                 damaged.append((commit, str(error)))
+
+        def change(db: sqlite3.Connection) -> None:
+            db.executemany("insert or replace into runs values (?,?,?,?,?,?,?,?,?,?,?,?,?)", runs)
+            db.executemany("insert or replace into damaged values (?,?)", damaged)
+            db.execute("insert or replace into meta values ('tip', ?)", (tip,))
+
         try:
-            self._write(runs, damaged, tip)
-        except sqlite3.OperationalError:  # read-only, full or locked: answer from memory this time
-            kept = list(self._db.execute("select * from runs"))
-            self._db.close()
-            self._db = _connect(None)
-            self._write([*kept, *runs], damaged, tip)
-
-    def _write(self, runs: Sequence[tuple[object, ...]], damaged: Sequence[tuple[str, str]], tip: str) -> None:
-        with self._db:
-            self._db.executemany("insert or replace into runs values (?,?,?,?,?,?,?,?,?,?,?,?,?)", runs)
-            self._db.executemany("insert or replace into damaged values (?,?)", damaged)
-            self._db.execute("insert or replace into meta values ('tip', ?)", (tip,))
-
-    @property
-    def previous_tip(self) -> str | None:
-        """The tip that the branch was moved away from, if it ever was."""
-        row = self._db.execute("select value from meta where name = 'previous'").fetchone()
-        return row[0] if row else None
+            self._change(change)
+        except sqlite3.Error as error:
+            self._start_over(error)  # which adds these entries too
 
     def clear(self) -> None:
         """Forget everything but the tip, because the branch went another way."""
         before = self.tip
-        with self._db:
-            for table in ("runs", "meta", "damaged"):
-                self._db.execute(f"delete from {table}")
-            self._db.execute("insert into meta values ('previous', ?)", (before,))
+
+        def change(db: sqlite3.Connection) -> None:
+            for table in _TABLES:
+                db.execute(f"delete from {table}")
+            db.execute("insert into meta values ('previous', ?)", (before,))
+
+        try:
+            self._change(change)
+        except sqlite3.Error as error:
+            self._start_over(error)
 
     # -- asking
 
@@ -128,76 +198,70 @@ class Index:
                 where.append(f"{column} = ?")
                 values.append(wanted)
         sql = f"select record, commit_id from runs where {' and '.join(where)} order by started desc, id desc limit ?"
-        rows = self._db.execute(sql, (*values, -1 if limit is None else limit)).fetchall()
-        return [_run(*row) for row in reversed(rows)]
+        newest_first = self._runs(sql, (*values, -1 if limit is None else limit))
+        return newest_first[::-1]
 
     def count(self) -> int:
-        return int(self._db.execute("select count(*) from runs where kind = 'train'").fetchone()[0])
+        count = "select count(*) from runs where kind = 'train'"
+        return self._ask(lambda db: int(db.execute(count).fetchone()[0]))
 
     def trials(self, of: Iterable[RunId]) -> dict[str, list[Run]]:
         """The trials of each run, oldest first."""
         found: dict[str, list[Run]] = {}
         for run_id in of:
-            rows = self._db.execute(
-                "select record, commit_id from runs where of = ? order by started, id", (run_id,)
-            ).fetchall()
-            if rows:
-                found[run_id] = [_run(*row) for row in rows]
+            if trials := self._runs("select record, commit_id from runs where of = ? order by started, id", (run_id,)):
+                found[run_id] = trials
         return found
 
     def get(self, run_id: str) -> Run | None:
-        row = self._db.execute("select record, commit_id from runs where id = ?", (run_id,)).fetchone()
-        return _run(*row) if row else None
+        return self._first("select record, commit_id from runs where id = ?", (run_id,))
 
     def by_commit(self, commit: str) -> Run | None:
-        row = self._db.execute("select record, commit_id from runs where commit_id = ?", (commit,)).fetchone()
-        return _run(*row) if row else None
+        return self._first("select record, commit_id from runs where commit_id = ?", (commit,))
 
     def matching(self, text: str, limit: int = 10) -> list[RunId]:
         """Ids that begin with *text*, or that end with these four letters."""
         prefix = text.translate(_LIKE) + "%"
-        rows = self._db.execute(
-            r"select id from runs where id like ? escape '\' or id like ? escape '\' order by id limit ?",
-            (prefix, "%-" + text.translate(_LIKE) if len(text) == 4 else prefix, limit),
-        )
-        return [RunId(row[0]) for row in rows]
+        sql = r"select id from runs where id like ? escape '\' or id like ? escape '\' order by id limit ?"
+        values = (prefix, "%-" + text.translate(_LIKE) if len(text) == 4 else prefix, limit)
+        return self._ask(lambda db: [RunId(row[0]) for row in db.execute(sql, values)])
 
     def newest(self, back: int = 0) -> RunId | None:
         """The newest run (not trial), or the one *back* before it."""
-        row = self._db.execute(
-            "select id from runs where kind = 'train' order by started desc, id desc limit 1 offset ?", (back,)
-        ).fetchone()
-        return RunId(row[0]) if row else None
+        sql = "select id from runs where kind = 'train' order by started desc, id desc limit 1 offset ?"
+        return self._ask(lambda db: next((RunId(row[0]) for row in db.execute(sql, (back,))), None))
 
     def same(self, architecture: str, params_key: str, project: str) -> Run | None:
         """The newest complete run of this architecture with these hyperparameters."""
-        row = self._db.execute(
+        return self._first(
             "select record, commit_id from runs where architecture = ? and params_key = ? and project = ?"
             " and kind = 'train' and status = 'complete' order by started desc, id desc limit 1",
             (architecture, params_key, project),
-        ).fetchone()
-        return _run(*row) if row else None
+        )
 
     def architectures(self, project: str) -> list[Run]:
         """The newest run of each architecture that has weights."""
-        rows = self._db.execute(
+        return self._runs(
             "select record, commit_id from runs where id in (select id from (select id, max(started) from runs"
             " where kind = 'train' and trained and project = ? group by architecture)) order by started, id",
             (project,),
         )
-        return [_run(*row) for row in rows]
 
     def with_graph(self, architecture: str) -> str | None:
         """A commit that holds the graph of this architecture."""
-        row = self._db.execute(
-            "select commit_id from runs where architecture = ? and has_graph order by started desc, id desc limit 1",
-            (architecture,),
-        ).fetchone()
-        return row[0] if row else None
+        sql = "select commit_id from runs where architecture = ? and has_graph order by started desc, id desc limit 1"
+        return self._ask(lambda db: next((_commit(row[0]) for row in db.execute(sql, (architecture,))), None))
 
     def damaged(self) -> list[tuple[str, str]]:
         """Commits whose record cannot be read, and why."""
-        return list(self._db.execute("select commit_id, reason from damaged order by commit_id"))
+        sql = "select commit_id, reason from damaged order by commit_id"
+        return self._ask(lambda db: [(_commit(commit), str(reason)) for commit, reason in db.execute(sql)])
+
+    def _runs(self, sql: str, values: Sequence[object]) -> list[Run]:
+        return self._ask(lambda db: [_run(*row) for row in db.execute(sql, values)])
+
+    def _first(self, sql: str, values: Sequence[object]) -> Run | None:
+        return next(iter(self._runs(sql, values)), None)
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
@@ -214,33 +278,62 @@ def _connect(path: Path | None) -> sqlite3.Connection:
                 db.execute(f"pragma user_version = {VERSION}")
         elif version != VERSION:
             raise ValueError(f"an index of version {version}")
-        db.execute("select * from runs limit 1").fetchone()
+        for table in _TABLES:
+            db.execute(f"select * from {table} limit 1").fetchone()
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _row(commit: str, text: bytes) -> tuple[object, ...]:
+def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
     plain = json.loads(text.decode(errors="replace"))
     if not isinstance(plain, dict) or plain.get("format") != record.FORMAT:
         raise ValueError("a record of a format that this numb does not know")
+    if doubtful:
+        Run.from_json(plain)  # as expensive as all the rest together
+    started = float(plain["started"])
+    if started != started:
+        raise ValueError("a record that began at no time")
     return (
         RunId(plain["id"]),
-        str(plain["kind"]),
-        plain.get("of"),
-        str(plain.get("project", ".")),
-        str(plain["status"]),
-        plain.get("architecture"),
-        str(plain.get("params_key", "")),
+        _text(plain["kind"]),
+        _text_or_nothing(plain.get("of")),
+        _text(plain.get("project", ".")),
+        _text(plain["status"]),
+        _text_or_nothing(plain.get("architecture")),
+        _text(plain.get("params_key", "")),
         int(bool(plain.get("results"))),
         int(bool(plain.get("weights"))),
         int(bool(plain.get("graph"))),
         commit,
         text.decode(errors="replace"),
-        float(plain["started"]),
+        started,
     )
 
 
+def _text(value: object) -> str:
+    """What a column of text can hold."""
+    if not isinstance(value, str):
+        raise ValueError(f"a record with {str(value)[:40]} for a word")
+    value.encode()
+    return value
+
+
+def _text_or_nothing(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
 def _run(text: str, commit: str) -> Run:
-    return Run.from_json(json.loads(text), commit)
+    return Run.from_json(json.loads(text), _commit(commit))
+
+
+def _commit(found: object) -> str:
+    """A commit's id, which goes to git from here; `ValueError` for anything else."""
+    if not isinstance(found, str) or not _COMMIT.fullmatch(found):
+        raise ValueError(f"not a commit: {found!r}")
+    return found
+
+
+def _is_out_of_reach(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and any(words in str(error) for words in _OUT_OF_REACH)
