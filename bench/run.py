@@ -150,7 +150,7 @@ def listing() -> Iterator[Figure]:
         def build() -> None:
             index = Index(path)
             tip = git.tip().commit or ""
-            index.extend(((entry.commit, entry.record) for entry in git.entries(tip)), tip)
+            index.extend(git.entries(tip), tip)
             index.close()
 
         yield Figure("index of 10,000 runs", seconds(build, 5, lambda: path.unlink(missing_ok=True)), 1.0, "1 s")

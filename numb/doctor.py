@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from numb import atomic, config, inflight, record
 from numb.errors import NumbError
 from numb.gitstore import OLDEST_GIT
-from numb.layout import FOLDER, PINS, Layout
+from numb.layout import FOLDER, PINS, RECORD_FOLDER, Layout
 from numb.record import Run, RunId
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def examine(project: Project, *, fix: bool) -> list[Finding]:
             for problem in check(project):
                 findings.append(_settled(problem, fix))
         except NumbError as error:
-            findings.append(Finding(str(error), error.hint or ""))
+            hint = error.hint or ""
+            findings.append(Finding(str(error), "git fsck" if hint.startswith("numb doctor") else hint))
     return findings
 
 
@@ -111,7 +112,7 @@ def _branch(project: Project) -> Iterator[_Problem]:
             f"branch {git.branch} does not begin with numb's first commit", "git log --first-parent " + git.branch
         )
     lost = project.index.previous_tip
-    if lost and git.has(lost) and not git.is_ancestor(lost, tip.commit):
+    if lost and git.has(lost) and git.is_ancestor(lost, tip.commit) is False:
         yield _Problem(
             f"branch {git.branch} was moved away from {lost}: runs up to there are not on it any more",
             f"git branch {git.branch}-before {lost}",
@@ -121,11 +122,28 @@ def _branch(project: Project) -> Iterator[_Problem]:
             f"branch {git.branch} is checked out in {tip.checked_out}: runs cannot be put on it", "git switch -"
         )
     for line in git.fsck(tip.commit)[:5]:
-        yield _Problem(f"git objects are missing or damaged: {line}", "git fetch, or git fsck for the details")
-    for commit, reason in project.index.damaged():
+        yield _Problem(f"git objects of the runs are missing or damaged: {line}", _bring_back(project))
+
+
+def _listing(project: Project) -> Iterator[_Problem]:
+    """What stands on the branch, read commit by commit, against what the kept listing says."""
+    there = project.from_branch()
+    unread = {name[:40] for name in there.unread(-1)}
+    for commit, reason in there.damaged():
+        remedy = _bring_back(project) if commit in unread else f"git show {commit}:{RECORD_FOLDER}/record.json"
+        yield _Problem(f"the run in commit {commit} cannot be read: {reason}", remedy)
+    if not there.rows() <= project.index.rows():
         yield _Problem(
-            f"the record in commit {commit} cannot be read: {reason}", f"git show {commit}:.nmb/run/record.json"
+            f"{project.layout.listing} does not say what stands on the branch", "it is made again", project.read_again
         )
+
+
+def _bring_back(project: Project) -> str:
+    """What to type where git has lost objects. A plain fetch would not ask for what the refs say is there."""
+    branch = project.git.branch
+    for remote in project.git.remotes_with_branch():
+        return f"git fetch --refetch {remote} {branch}; git fsck says what is missing"
+    return f"git fetch --refetch PATH {branch}, where PATH is a clone that still has it; git fsck says what is missing"
 
 
 def _unpublished(project: Project) -> Iterator[_Problem]:
@@ -238,4 +256,4 @@ def _remove(paths: list[Path]) -> None:
         atomic.remove_tree(path)
 
 
-_CHECKS = (_git, _folder, _lock, _branch, _unpublished, _pins, _revert, _weights, _objects, _leftovers)
+_CHECKS = (_git, _folder, _lock, _branch, _listing, _unpublished, _pins, _revert, _weights, _objects, _leftovers)

@@ -35,13 +35,14 @@ from numb.errors import (
     StorageFailed,
     WouldOverwrite,
 )
-from numb.record import LeftOut, Nested
+from numb.record import SAVED, TRAIN, TRIAL, LeftOut, Nested
 
 if TYPE_CHECKING:
     import git
 
 OLDEST_GIT = (2, 36)  # the first with core.fsync=committed
 _KIND = "Numb-Kind"  # the trailer that every commit of numb's has
+_RUNS = (TRAIN, TRIAL, SAVED)  # the kinds whose commits hold a record
 
 _OPTIONS = (
     "--no-replace-objects",
@@ -100,11 +101,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One commit of the branch, oldest first when they are listed, and the text of its record if it has one."""
+    """One run on the branch, or a hole in it: the text of its record, or what git cannot read."""
 
     commit: str
-    time: int
     record: bytes | None
+    unread: str | None = None  # git's name of what is missing or damaged: the record, or the commit itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,9 @@ class Tip:
 class _Failed(Exception):
     """A git command ended with an error: which, its exit code and what it said."""
 
-    def __init__(self, command: str, code: int, said: str) -> None:
+    def __init__(self, command: str, code: int, said: str, out: bytes = b"") -> None:
         super().__init__(said)
-        self.command, self.code, self.said = command, code, said
+        self.command, self.code, self.said, self.out = command, code, said, out
 
 
 @functools.cache
@@ -180,7 +181,7 @@ def _finish(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float
             process.communicate()
         raise
     if process.returncode:
-        raise _Failed(_command(process), process.returncode, err.decode(errors="replace").strip())
+        raise _Failed(_command(process), process.returncode, err.decode(errors="replace").strip(), out)
     return out
 
 
@@ -310,7 +311,10 @@ class GitStore:
         """The newest commit of the branch of the runs."""
         fields = ("refname", "objectname", "worktreepath", f"trailers:key={_KIND},valueonly,separator=%2C")
         form = "%00".join(f"%({name})" for name in fields)
-        shown = self._run("for-each-ref", f"--format={form}%00", self.ref).decode(errors="replace").split("\0")
+        listed = self._try("for-each-ref", f"--format={form}%00", self.ref)
+        if listed is None:  # the commit is missing or damaged: where the branch points to can still be said
+            return Tip(self._text("rev-parse", "--verify", self.ref), None)
+        shown = listed.decode(errors="replace").split("\0")
         for name, commit, checked_out, kind in zip(*(shown[n::4] for n in range(4)), strict=False):
             if name.strip() == self.ref:  # and not a branch below it
                 return Tip(commit, checked_out or None, bool(kind))
@@ -322,9 +326,11 @@ class GitStore:
 
     def _is_ours(self, commit: str) -> bool:
         """Whether numb made *commit* or the first one before it, which a shallow clone does not have."""
-        roots = self._text("rev-list", "--first-parent", "--max-parents=0", commit).split()
         shown = ("rev-list", "--no-walk", "--no-commit-header", f"--format=%(trailers:key={_KIND},valueonly)")
-        return bool(self._text(*shown, commit, *roots[-1:]))
+        if self._text(*shown, commit):
+            return True
+        roots = self._text("rev-list", "--first-parent", "--max-parents=0", commit).split()
+        return bool(self._text(*shown, *roots[-1:]))
 
     def blocking_branches(self) -> list[str]:
         """Branches below `numb/`, or above it, that make the branch impossible."""
@@ -352,8 +358,18 @@ class GitStore:
         """The same branch as the remotes had it when they were last fetched."""
         return self._text("for-each-ref", "--format=%(objectname)", f"refs/remotes/*/{self.branch}").split()
 
-    def is_ancestor(self, old: str, new: str) -> bool:
-        return self._try("merge-base", "--is-ancestor", old, new) is not None
+    def remotes_with_branch(self) -> list[str]:
+        """The names of the remotes that had the same branch when they were last fetched."""
+        known = self._text("for-each-ref", "--format=%(refname)", f"refs/remotes/*/{self.branch}").splitlines()
+        return [name.removeprefix("refs/remotes/").removesuffix(f"/{self.branch}") for name in known]
+
+    def is_ancestor(self, old: str, new: str) -> bool | None:
+        """Whether *new* came after *old*; None where that cannot be told, because a commit is missing."""
+        try:
+            _finish(_start(self.toplevel, "merge-base", "--is-ancestor", old, new))
+        except _Failed as failed:
+            return None if failed.said or failed.code != 1 else False  # it answers "no" as well where it could not look
+        return True
 
     def has(self, commit: str) -> bool:
         return self._try("cat-file", "-e", f"{commit}^{{commit}}") is not None
@@ -742,38 +758,102 @@ class GitStore:
     # -- reading runs
 
     def entries(self, tip: str, since: str | None = None) -> Iterator[Entry]:
-        """The commits of the branch up to *tip* that are not reachable from *since*, oldest first, with their records.
+        """The runs of the branch up to *tip* that are not reachable from *since*, oldest first; at the end what is broken.
 
-        Follows first parents, and both parents of a join. Two processes, however many runs.
+        Follows first parents, and both parents of a join. Two processes, however many runs, where nothing is broken.
         """
-        commits: dict[str, int] = {}
+        kinds: dict[str, str] = {}
+        holes: list[str] = []
         waiting = [tip]
         while waiting:
-            exclude = [f"^{since}"] if since else []
-            shown = ("rev-list", "--first-parent", "--no-commit-header", "--format=%H %ct %P%x09%s")
-            walked = self._run(*shown, waiting.pop(), *exclude, "--")
-            for line in walked.decode(errors="replace").splitlines():
-                words, _, subject = line.partition("\t")
-                commit, seconds, *parents = words.split()
-                if commit in commits:
+            listed, hole = self._walk(waiting.pop(), since)
+            for line in listed:
+                words, kind, subject = line.split("\t", 2)
+                commit, *parents = words.split()
+                if commit in kinds or commit == since:
                     break
-                commits[commit] = int(seconds)
+                kinds[commit] = kind
                 if subject.startswith("join ") and len(parents) > 1:
                     waiting.append(parents[1])
-        names = list(reversed(commits))
-        records = self._blobs(f"{commit}:{layout.RECORD_FOLDER}/record.json" for commit in names)
-        for commit, text in zip(names, records, strict=True):
-            yield Entry(commit, commits[commit], text)
+            else:
+                holes += [hole] if hole else []
+        records = {commit: f"{commit}:{layout.RECORD_FOLDER}/record.json" for commit in reversed(kinds)}
+        absent = []
+        for commit, text in zip(records, self._blobs(records.values()), strict=True):
+            if text is None:
+                absent.append(commit)
+            else:
+                yield Entry(commit, text)
+        for commit in self._of_runs(absent, kinds):
+            yield Entry(commit, None, records[commit])
+        for commit in holes:
+            yield Entry(commit, None, commit)
+
+    def _walk(self, start: str, since: str | None) -> tuple[list[str], str | None]:
+        """The chain of first parents from *start*, a line each, and the commit at which it breaks off, if it does."""
+        shown = ("rev-list", "--first-parent", "--no-commit-header")
+        line = f"--format=%H %P%x09%(trailers:key={_KIND},valueonly,separator=%x2C)%x09%s"
+        try:
+            listed = _finish(_start(self.toplevel, *shown, line, start, *([f"^{since}"] if since else []), "--"))
+            return listed.decode(errors="replace").splitlines(), None
+        except _Failed:
+            pass
+        # One commit is missing or damaged. Git tells what comes after it, one by one, when nothing is to be left out, and
+        # ends before the first whose parent it cannot read.
+        try:
+            listed, broken = _finish(_start(self.toplevel, *shown, line, start, "--")), False
+        except _Failed as failed:
+            listed, broken = failed.out, True
+        lines = listed.decode(errors="replace").splitlines()
+        if not broken:
+            return lines, None
+        last = _first_parent(lines[-1]) if lines else start
+        alone = self._try(*shown, line, "--no-walk", last, "--") if last else None
+        if alone is None:
+            return lines, last
+        lines += alone.decode(errors="replace").splitlines()
+        return lines, _first_parent(lines[-1])
+
+    def _of_runs(self, commits: Sequence[str], kinds: Mapping[str, str]) -> list[str]:
+        """Which of these commits without a record that can be read should have one."""
+        strange = [commit for commit in commits if not kinds[commit]]  # not numb's, or somebody has changed its message
+        folders = self._contents(f"{commit}:{layout.RECORD_FOLDER}" for commit in strange)
+        found = {commit for commit, folder in zip(strange, folders, strict=True) if folder}
+        return [commit for commit in commits if kinds[commit] in _RUNS or commit in found]
+
+    def any_readable(self, names: Sequence[str]) -> bool:
+        """Whether anything of what could not be read can be read by now."""
+        return any(self._contents(names))
 
     def _blobs(self, names: Iterable[str]) -> Iterator[bytes | None]:
-        """The blobs of these names, None for what is missing; git looks for the next ones while one is read."""
+        """The blobs of these names, None for what is missing or damaged."""
+        for found in self._contents(names):
+            yield found[1] if found and found[0] == b"blob" else None
+
+    def _contents(self, names: Iterable[str]) -> Iterator[tuple[bytes, bytes] | None]:
+        """Type and content of the objects of these names, None for what is missing or damaged."""
+        waiting = list(names)
+        together: tuple[str, ...] = ("--buffer",)  # git looks for the next ones while one is read
+        while waiting:
+            answered = 0
+            for found in self._answers(waiting, *together):
+                answered += 1
+                yield found
+            del waiting[:answered]
+            if waiting and not together:
+                yield None  # git has died of this one
+                del waiting[0]
+            together = ()
+
+    def _answers(self, names: Sequence[str], *options: str) -> Iterator[tuple[bytes, bytes] | None]:
+        """What one git says about these names, in their order; less than that when it dies of one."""
         import tempfile  # 5 ms, and `numb list` has mostly nothing to catch up
 
         with tempfile.TemporaryFile() as asked:
             asked.write("".join(f"{name}\n" for name in names).encode())
             asked.seek(0)
             process = subprocess.Popen(
-                [_git(), *_OPTIONS, "cat-file", "--batch", "--buffer"],
+                [_git(), *_OPTIONS, "cat-file", "--batch", *options],
                 cwd=self.toplevel,
                 env=_environment(),
                 stdin=asked,
@@ -786,8 +866,11 @@ class GitStore:
                 if len(words) != 3 or not words[2].strip().isdigit():
                     yield None
                     continue
-                content = out.read(int(words[2]) + 1)[:-1]
-                yield content if words[1] == b"blob" else None
+                size = int(words[2])
+                content = out.read(size + 1)
+                if len(content) <= size:
+                    return
+                yield words[1], content[:-1]
 
     def record_files(self, commit: str) -> dict[str, bytes]:
         """The files of a run's record by name. Only plain files: links and submodules are never followed."""
@@ -1021,6 +1104,11 @@ def _in_the_way(root: bytes, path: bytes, is_repository: bool) -> Iterator[bytes
             yield from (os.path.relpath(os.path.join(folder, name), root) for name in (*names, *links))
     elif os.path.lexists(place):
         yield path
+
+
+def _first_parent(line: str) -> str | None:
+    """Of a line `commit parent parent…`, a tab, and more."""
+    return next(iter(line.partition("\t")[0].split()[1:]), None)
 
 
 def _joined(paths: Iterable[bytes]) -> bytes:

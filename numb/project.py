@@ -243,13 +243,26 @@ class Project:
     def _catch_up(self, index: Index) -> None:
         tip = self.git.tip().commit
         known = index.tip
+        if tip and (unread := index.unread()) and self.git.any_readable(unread):
+            index.extend(self.git.entries(tip), tip, again=True)  # what was missing or damaged has come back
+            return
         if tip is None or tip == known:
             return
-        if known and not self.git.is_ancestor(known, tip):
+        if known and self.git.is_ancestor(known, tip) is False:
             index.clear()
             known = None
-        entries = self.git.entries(tip, known)
-        index.extend(((entry.commit, entry.record) for entry in entries), tip)
+        index.extend(self.git.entries(tip, known), tip)
+
+    def from_branch(self) -> Index:
+        """The listing as the branch has it now, whatever the kept one says."""
+        index = Index(None, self._catch_up)
+        self._catch_up(index)
+        return index
+
+    def read_again(self) -> None:
+        """Bring the kept listing to what the branch says; what it knows beyond a hole in the branch stays."""
+        if tip := self.git.tip().commit:
+            self.index.extend(self.git.entries(tip), tip, again=True)
 
     def refresh(self) -> None:
         """Look at the branch again: something was added since."""

@@ -240,6 +240,117 @@ def test_a_damaged_record_does_not_hide_the_others(scene: Scene, text: str) -> N
     assert 3 == doctor.code
 
 
+def loose(scene: Scene, name: str) -> Path:
+    """The file in which git keeps an object."""
+    identity = scene.sh(f"git rev-parse {name}")
+    return scene.root / ".git/objects" / identity[:2] / identity[2:]
+
+
+@pytest.mark.parametrize("damage", [gone, garbage, truncate, empty, flip], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", ["numb~1:.nmb/run/record.json", "numb~1:.nmb/run"])
+def test_a_run_without_its_record_is_not_forgotten(scene: Scene, name: str, damage: Callable[[Path], None]) -> None:
+    """Where git cannot read a record, its commit is named and every other run is listed; when it is back, so is the run (I5)."""
+    lost, kept = scene.trained(lr=0.2), scene.trained(lr=0.3)
+    path = loose(scene, name)
+    content = path.read_bytes()
+    path.chmod(0o644)
+    damage(path)
+
+    known, doctor = scene.numb("list --json"), scene.numb("doctor")
+    scene.sh("rm .nmb/index.sqlite")
+    listed, again = scene.numb("list --json"), scene.numb("list --json")
+    trained = scene.numb("train")
+    path.write_bytes(content)
+    back = scene.numb("list --json")
+
+    assert ([lost, kept], "") == (json.loads(known.stdout), known.stderr)
+    assert (3, True) == (doctor.code, lost["commit"] in doctor.stdout), doctor.stdout
+    assert [kept] == json.loads(listed.stdout)
+    assert f"numb: damaged record in {lost['commit'][:12]}: it is missing or damaged\n" == listed.stderr
+    assert listed == again
+    assert 0 == trained.code, trained.stderr
+    assert ([0.2, 0.3, 0.1], "") == ([run["params"]["lr"] for run in json.loads(back.stdout)], back.stderr)
+    assert (0, "everything is in order\n") == (scene.numb("doctor").code, scene.numb("doctor").stdout)
+
+
+def test_a_record_whose_commit_was_renamed_is_not_forgotten(scene: Scene) -> None:
+    """A commit without numb's trailers that has a record's folder is a run too; one without either is nobody's."""
+    scene.trained(lr=0.2)
+    tree = scene.sh("git rev-parse numb^{tree}")
+    scene.sh(f"git update-ref refs/heads/numb $(git commit-tree {tree} -p numb~1 -m 'my best run')")
+    scene.sh("git update-ref refs/heads/numb $(git commit-tree $(git mktree </dev/null) -p numb -m 'a note')")
+    loose(scene, "numb~1:.nmb/run/record.json").unlink()
+
+    done = scene.numb("list")
+
+    commit = scene.sh("git rev-parse numb~1")
+    assert (
+        f"numb: no runs yet: numb train\nnumb: damaged record in {commit[:12]}: it is missing or damaged\n"
+        == done.stderr
+    )
+
+
+@pytest.mark.parametrize("damage", [gone, garbage], ids=lambda d: d.__name__)
+def test_a_hole_in_the_branch(scene: Scene, damage: Callable[[Path], None]) -> None:
+    """With a commit missing in the middle of the branch, the rest is listed, a run is kept, and doctor says how to mend it."""
+    runs = [scene.trained(lr=lr) for lr in (0.2, 0.3, 0.4, 0.5)]
+    scene.sh("git clone -q --no-hardlinks --mirror . ../elsewhere")
+    hole = loose(scene, "numb~2")
+    hole.chmod(0o644)
+    damage(hole)
+    said = f"numb: damaged record in {runs[1]['commit'][:12]}: the commit is missing or damaged, and runs before it may"
+
+    trained = scene.numb("train")  # the listing knows all that was there, and the branch has gone on
+    known = scene.numb("list --json")
+    scene.sh("rm .nmb/index.sqlite")
+    listed, shown, doctor = (scene.numb(words) for words in ("list --json", "show @ --json", "doctor"))
+
+    assert (0, "lr 0.1\n") == (trained.code, trained.stdout), trained.stderr
+    assert [0.2, 0.3, 0.4, 0.5, 0.1] == [run["params"]["lr"] for run in json.loads(known.stdout)]
+    assert [0.4, 0.5, 0.1] == [run["params"]["lr"] for run in json.loads(listed.stdout)]
+    assert (1, True) == (len(listed.stderr.splitlines()), listed.stderr.startswith(said)), listed.stderr
+    assert (0, 0.1) == (shown.code, json.loads(shown.stdout)["params"]["lr"])
+    assert (3, True) == (doctor.code, f"the run in commit {runs[1]['commit']} cannot be read" in doctor.stdout)
+    assert "numb doctor" not in doctor.stdout and "git fetch --refetch PATH numb" in doctor.stdout
+
+    hole.unlink(missing_ok=True)
+    scene.sh("git fetch -q --refetch ../elsewhere numb")
+
+    assert [0.2, 0.3, 0.4, 0.5, 0.1] == [run["params"]["lr"] for run in scene.runs()]
+    assert (0, "everything is in order\n") == (scene.numb("doctor").code, scene.numb("doctor").stdout)
+
+
+def test_a_branch_whose_tip_is_missing(scene: Scene) -> None:
+    """What the listing knows is shown; a new run waits in .nmb until the commit is back, and then goes on from there."""
+    scene.trained(lr=0.2)
+    scene.trained(lr=0.3)
+    tip = loose(scene, "numb")
+    content = tip.read_bytes()
+    scene.sh("git remote add origin ../elsewhere && git update-ref refs/remotes/origin/numb numb~1")
+    tip.unlink()
+
+    listed, trained, doctor = (scene.numb(words) for words in ("list --json", "train", "doctor"))
+    tip.write_bytes(content)
+    back = scene.numb("list --json")
+
+    assert [0.2, 0.3] == [run["params"]["lr"] for run in json.loads(listed.stdout)]
+    assert (125, "lr 0.1\n") == (trained.code, trained.stdout)
+    assert "is kept in" in trained.stderr and "Traceback" not in trained.stderr + doctor.stderr
+    assert (3, True) == (doctor.code, "git fetch --refetch origin numb" in doctor.stdout), doctor.stdout
+    assert [0.2, 0.3, 0.1] == [run["params"]["lr"] for run in json.loads(back.stdout)]
+
+
+def test_a_listing_that_says_something_else_is_found(scene: Scene) -> None:
+    """doctor reads the branch itself; a row of the listing that is wrong and well formed is told, and made again by --fix."""
+    run = scene.trained(lr=0.2)
+    said("update runs set record = replace(record, '0.2', '0.9')")(scene.root / ".nmb" / "index.sqlite")
+
+    found, fixed = scene.numb("doctor"), scene.numb("doctor --fix")
+
+    assert (3, True) == (found.code, "index.sqlite does not say what stands on the branch" in found.stdout)
+    assert (0, [run]) == (fixed.code, scene.runs())
+
+
 @pytest.mark.parametrize("damage", [garbage, truncate, empty, gone], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", ["run.json", "events.jsonl", "order.json"])
 def test_a_damaged_run_folder_stops_nothing(scene: Scene, name: str, damage: Callable[[Path], None]) -> None:

@@ -11,7 +11,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from numb import atomic, record
 from numb.errors import StorageFailed
@@ -19,7 +19,7 @@ from numb.record import Run, RunId
 
 _T = TypeVar("_T")
 
-VERSION = 2
+VERSION = 3
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -33,7 +33,7 @@ create table runs (
 create index by_architecture on runs (architecture, params_key);
 create index by_origin on runs (of);
 create index by_time on runs (started, id);
-create table damaged (commit_id text primary key, reason text not null) without rowid;
+create table damaged (commit_id text primary key, reason text not null, unread text) without rowid;
 """
 _TABLES = ("meta", "runs", "damaged")
 
@@ -43,14 +43,25 @@ _OUT_OF_REACH = ("locked", "unable to open", "readonly", "disk is full", "disk I
 _DAMAGE = (sqlite3.Error, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
+class Entry(Protocol):
+    """One commit of the branch: its record, or what of it cannot be read."""
+
+    @property
+    def commit(self) -> str: ...
+    @property
+    def record(self) -> bytes | None: ...
+    @property
+    def unread(self) -> str | None: ...
+
+
 class Index:
-    """The runs of one branch, as of the commit that `tip` names.
+    """The runs of one branch, as of the commit that `tip` names; in memory only where there is no path.
 
     *fill* brings an index up to the branch. It is called when what was kept turns out to be damaged, so that whoever asked
     gets the answer all the same.
     """
 
-    def __init__(self, path: Path, fill: Callable[[Index], object] = lambda index: None) -> None:
+    def __init__(self, path: Path | None, fill: Callable[[Index], object] = lambda index: None) -> None:
         self.path = path
         self._fill = fill
         self._places: list[Path | None] = [None, path]  # where to go on when what is open now is of no use, last first
@@ -72,6 +83,8 @@ class Index:
         return _connect(None)
 
     def _set_aside(self) -> None:
+        if self.path is None:
+            return
         try:
             atomic.set_aside(self.path, self.path.with_suffix(".damaged"))
         except StorageFailed:
@@ -140,19 +153,27 @@ class Index:
 
         return self._ask(question)
 
-    def extend(self, entries: Iterable[tuple[str, bytes | None]], tip: str) -> None:
-        """Add the entries of the branch (commit and record, oldest first) up to *tip*, all of them or none."""
+    def extend(self, entries: Iterable[Entry], tip: str, *, again: bool = False) -> None:
+        """Add the entries of the branch, oldest first, up to *tip*, all of them or none.
+
+        With *again* they are all that can be reached, and nothing else is damaged any more.
+        """
         runs: list[tuple[object, ...]] = []
-        damaged: list[tuple[str, str]] = []
-        for commit, text in entries:
+        damaged: list[tuple[str, str, str | None]] = []
+        for entry in entries:
+            if entry.record is None:
+                damaged.append((entry.commit, _why(entry), entry.unread))
+                continue
             try:
-                runs += [_row(commit, text, self._doubtful)] if text is not None else []
+                runs.append(_row(entry.commit, entry.record, self._doubtful))
             except (*_DAMAGE, OverflowError) as error:
-                damaged.append((commit, str(error)))
+                damaged.append((entry.commit, str(error), None))
 
         def change(db: sqlite3.Connection) -> None:
             db.executemany("insert or replace into runs values (?,?,?,?,?,?,?,?,?,?,?,?,?)", runs)
-            db.executemany("insert or replace into damaged values (?,?)", damaged)
+            if again:
+                db.execute("delete from damaged")
+            db.executemany("insert or replace into damaged values (?,?,?)", damaged)
             db.execute("insert or replace into meta values ('tip', ?)", (tip,))
 
         try:
@@ -253,9 +274,18 @@ class Index:
         return self._ask(lambda db: next((_commit(row[0]) for row in db.execute(sql, (architecture,))), None))
 
     def damaged(self) -> list[tuple[str, str]]:
-        """Commits whose record cannot be read, and why."""
+        """Commits that cannot be read, or whose record cannot, and why."""
         sql = "select commit_id, reason from damaged order by commit_id"
         return self._ask(lambda db: [(_commit(commit), str(reason)) for commit, reason in db.execute(sql)])
+
+    def rows(self) -> set[tuple[object, ...]]:
+        """Everything that is known, to be compared."""
+        return self._ask(lambda db: set(db.execute("select * from runs")))
+
+    def unread(self, limit: int = 20) -> list[str]:
+        """What git could not read, by git's names: some of it, for there is no end to what can be missing."""
+        sql = "select unread from damaged where unread is not null limit ?"
+        return self._ask(lambda db: [_unread(row[0]) for row in db.execute(sql, (limit,))])
 
     def _runs(self, sql: str, values: Sequence[object]) -> list[Run]:
         return self._ask(lambda db: [_run(*row) for row in db.execute(sql, values)])
@@ -312,6 +342,12 @@ def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
     )
 
 
+def _why(entry: Entry) -> str:
+    if entry.unread == entry.commit:
+        return "the commit is missing or damaged, and runs before it may not be listed"
+    return "it is missing or damaged"
+
+
 def _text(value: object) -> str:
     """What a column of text can hold."""
     if not isinstance(value, str):
@@ -332,6 +368,13 @@ def _commit(found: object) -> str:
     """A commit's id, which goes to git from here; `ValueError` for anything else."""
     if not isinstance(found, str) or not _COMMIT.fullmatch(found):
         raise ValueError(f"not a commit: {found!r}")
+    return found
+
+
+def _unread(found: object) -> str:
+    """A name for git to look up; `ValueError` for anything else."""
+    if not isinstance(found, str) or not found.isprintable() or not _COMMIT.match(found):
+        raise ValueError(f"not a name in git: {found!r}")
     return found
 
 
