@@ -392,9 +392,11 @@ class GitStore:
         """
         try:
             return self._capture(index, seed, max_bytes, exclude)
-        except (_Failed, GitFailed):
+        except (_Failed, GitFailed, StorageFailed):
             # A damaged seed, or a file that came and went: once more from HEAD.
-            index.unlink(missing_ok=True)
+            _remove_lock(index)
+            for known in (index, seed):
+                atomic.remove_tree(known)
             try:
                 return self._capture(index, index, max_bytes, exclude)
             except _Failed as failed:
@@ -605,6 +607,7 @@ class GitStore:
 
     def load_pin(self, run_id: str, index: Path) -> None:
         """Make *index* hold the pinned snapshot of a run."""
+        _remove_lock(index)
         self._run(*self._filters_off, "read-tree", layout.pin_ref(run_id), index=index)
 
     def pins(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ from numb.errors import (
     CannotStart,
     CommandNotFound,
     ConfigError,
+    GitFailed,
     Interrupted,
     NotInitialised,
     NumbError,
@@ -369,13 +370,17 @@ class Project:
 
     def _captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:
         """Take the snapshot: all that must be done before the script may start."""
-        snapshot = self._snapshot(flight.folder.index)
+        snapshot = self._capture(flight.folder.index)
         self._tell_left_out(snapshot)
+        return self._described(run, flight, snapshot), snapshot
+
+    def _described(self, run: Run, flight: InFlight, snapshot: Snapshot) -> Run:
+        """Put what the snapshot cannot hold into the record."""
         for name, patch in snapshot.patches.items():
             path = flight.folder.content / name
             path.parent.mkdir(exist_ok=True)
             atomic.write(path, patch)
-        return replace(run, left_out=snapshot.left_out, nested=snapshot.nested, notes=snapshot.notes), snapshot
+        return replace(run, left_out=snapshot.left_out, nested=snapshot.nested, notes=snapshot.notes)
 
     def _tell_left_out(self, snapshot: Snapshot) -> None:
         """Say once for each file that it is not in the snapshots."""
@@ -393,7 +398,12 @@ class Project:
         head = self.git.head()
         run = replace(run, base=head.commit, branch=head.branch)
         flight.write_state(run, script=script)
-        tree = self.git.write_tree(snapshot.index)
+        try:
+            tree = self.git.write_tree(snapshot.index)
+        except GitFailed:  # too late by some milliseconds, which beats having no snapshot
+            snapshot = self._capture_anew(snapshot.index)
+            run = self._described(run, flight, snapshot)
+            tree = self.git.write_tree(snapshot.index)
         self.git.pin(run.id, tree, run.base, run.started)
         run = replace(run, left_out=self._hashed(run.left_out))
         flight.write_state(run, script=script)
@@ -475,12 +485,34 @@ class Project:
             return None
         try:
             with self._scratch("changed") as index:
-                snapshot = self._snapshot(index)
-                return _named(self.git.changed(run.commit, self.git.write_tree(snapshot.index)))
+                _, tree = self._snapshot(index)
+                return _named(self.git.changed(run.commit, tree))
         except NumbError:
             return None
 
-    def _snapshot(self, index: Path, *, of: GitStore | None = None) -> Snapshot:
+    def _snapshot(self, index: Path) -> tuple[Snapshot, str]:
+        """The work tree as it is, in an index, and its tree."""
+        snapshot = self._capture(index)
+        try:
+            return snapshot, self.git.write_tree(index)
+        except GitFailed:
+            return self._capture_anew(index), self.git.write_tree(index)
+
+    def _capture_anew(self, index: Path) -> Snapshot:
+        """Take the snapshot without the index of the last one.
+
+        That may name what `git gc` has deleted since, or be damaged where git does not look: git trusts it for every file that
+        has not changed, and only who makes a tree of it finds out.
+        """
+        self._forget_index()
+        atomic.remove_tree(index)
+        return self._capture(index)
+
+    def _forget_index(self) -> None:
+        with contextlib.suppress(StorageFailed):
+            atomic.remove_tree(self.layout.index)
+
+    def _capture(self, index: Path, *, of: GitStore | None = None) -> Snapshot:
         """The state of the project's work tree in *index*; or that of a repository inside it."""
         return (of or self.git).capture(
             index,
@@ -578,7 +610,7 @@ class Project:
         return replace(run, commit=commit)
 
     def _append(self, run: Run, index: Path, content: Path, reused: Mapping[str, str] | None = None) -> str:
-        tree = self.git.write_record(index, content, reused)
+        tree = self._tree(run, index, content, reused)
         message = f"{record.subject(run)}\n\n" + (f"{run.message}\n\n" if run.message else "") + _trailers(run)
         lock = atomic.Lock(self.layout.publishing)
         lock.try_acquire(2.0)  # not for safety, the refs are swapped: so that writers do not race for nothing
@@ -586,6 +618,17 @@ class Project:
             return self.git.append(tree, message, time.time(), run.base, lambda: self.index.tip)
         finally:
             lock.release()
+
+    def _tree(self, run: Run, index: Path, content: Path, reused: Mapping[str, str] | None) -> str:
+        """The tree of a run's commit, of its pinned snapshot where the index is damaged."""
+        try:
+            return self.git.write_record(index, content, reused)
+        except GitFailed:
+            if not self.git.pins().get(run.id):
+                raise
+            self._forget_index()
+            self.git.load_pin(run.id, index)
+            return self.git.write_record(index, content, reused)
 
     def _reused_graphs(self, run: Run) -> dict[str, str]:
         """The graph of an architecture that was exported before, as blobs that are in the repository already."""
@@ -1034,8 +1077,7 @@ class Project:
         self.recover()
         with self._scratch("revert") as index:
             wanted = self.git.snapshot_tree(commit)
-            snapshot = self._snapshot(index)
-            current = self.git.write_tree(index)
+            snapshot, current = self._snapshot(index)
             changes = self.git.changed(current, wanted)
             if collisions := self.git.collisions(changes):
                 _refuse_left_out(snapshot, collisions)
@@ -1076,7 +1118,7 @@ class Project:
         """Bring repositories inside the work tree to their state of then, as far as they are there."""
         for _, inner, wanted in self._nested(run, commit):
             with self._scratch("here") as here:
-                self._snapshot(here, of=inner)
+                self._capture(here, of=inner)
                 inner.switch(here, inner.write_tree(here), wanted)
 
     def _nested(self, run: Run, commit: str) -> Iterator[tuple[str, GitStore, str]]:

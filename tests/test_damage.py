@@ -156,7 +156,7 @@ def test_a_read_only_index_of_a_branch_that_went_another_way(small_disk: Scene) 
     assert [0.2, 0.4] == [each["params"]["lr"] for each in scene.runs()]
 
 
-@pytest.mark.parametrize("damage", [garbage, zero, truncate, empty, gone], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("damage", [garbage, zero, truncate, empty, folder, gone], ids=lambda d: d.__name__)
 def test_a_damaged_snapshot_index_is_made_again(scene: Scene, damage: Callable[[Path], None]) -> None:
     """numb's own git index is a cache: the next snapshot is right without it."""
     scene.trained(lr=0.2)
@@ -164,6 +164,60 @@ def test_a_damaged_snapshot_index_is_made_again(scene: Scene, damage: Callable[[
     scene.sh("echo new > new.txt")
     assert 0 == scene.numb("train").code
     assert "new" == scene.sh("git show numb:new.txt")
+
+
+def pruned(scene: Scene) -> None:
+    """The branch goes, and with it what the kept index names: files that stand nowhere else."""
+    scene.sh("git branch -qD numb && git reflog expire --expire=now --all && git gc -q --prune=now")
+
+
+def flipped(scene: Scene) -> None:
+    """A bit of the id of a file's content flips in the kept index, which git does not notice."""
+    index = scene.root / ".nmb" / "index"
+    content = index.read_bytes()
+    blob = bytes.fromhex(scene.sh("git hash-object data.txt"))
+    assert 1 == content.count(blob)
+    index.write_bytes(content.replace(blob, bytes([blob[0] ^ 1, *blob[1:]])))
+
+
+@pytest.mark.parametrize("change", ["echo '# edited' >> train.py", ":"], ids=["edited", "unchanged"])
+@pytest.mark.parametrize("poison", [pruned, flipped], ids=lambda p: p.__name__)
+def test_a_poisoned_snapshot_index_is_made_again(scene: Scene, poison: Callable[[Scene], None], change: str) -> None:
+    """A kept index that names what is not there costs nobody anything but time: the run is kept, whole, without a word."""
+    scene.sh("echo data > data.txt && mkdir deep && echo deep > deep/more.txt")
+    scene.trained(lr=0.2)
+    scene.trained(lr=0.3)  # from here on git's own list of trees in the index is whole
+    poison(scene)
+    scene.sh(change)
+
+    done = scene.numb("train")
+    run = scene.runs()[-1]
+    again = scene.numb("train --again")
+
+    assert (0, "lr 0.1\n", f"numb: saved {run['id']} → acc 0.9\n") == (done.code, done.stdout, done.stderr)
+    assert [] == run["notes"]
+    assert ("data", "deep") == (scene.sh("git show numb~1:data.txt"), scene.sh("git show numb~1:deep/more.txt"))
+    assert scene.read("train.py").strip() == scene.sh("git show numb~1:train.py")
+    assert 0 == again.code and "" == scene.sh("ls .nmb/runs")
+    scene.sh("git fsck --strict --no-dangling")
+    assert 0 == scene.numb("doctor").code
+
+
+@pytest.mark.parametrize("change", ["echo '# edited' >> train.py", ":"], ids=["edited", "unchanged"])
+def test_a_revert_with_a_poisoned_snapshot_index(scene: Scene, change: str) -> None:
+    """What was there before is saved whole, and comes back."""
+    scene.sh("echo data > data.txt")
+    run = scene.trained(lr=0.2)
+    scene.trained(lr=0.3)
+    flipped(scene)
+    scene.sh(change)
+    text = scene.read("train.py")
+
+    done = [scene.numb("revert", run["id"]), scene.numb("revert --undo")]
+
+    assert [0, 0] == [each.code for each in done], done
+    assert ("data", text.strip()) == (scene.sh("git show numb~1:data.txt"), scene.sh("git show numb~1:train.py"))
+    assert text == scene.read("train.py")
 
 
 def test_damaged_weights_are_refused_before_they_are_loaded(torch_scene: Scene) -> None:
@@ -352,7 +406,7 @@ def test_a_listing_that_says_something_else_is_found(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("damage", [garbage, truncate, empty, gone], ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", ["run.json", "events.jsonl", "order.json"])
+@pytest.mark.parametrize("name", ["run.json", "events.jsonl", "order.json", "index"])
 def test_a_damaged_run_folder_stops_nothing(scene: Scene, name: str, damage: Callable[[Path], None]) -> None:
     """What a crash left behind may be damaged: every command works, and doctor names the folder (I1, I3)."""
     scene.trained(lr=0.2)
@@ -373,6 +427,8 @@ def test_a_damaged_run_folder_stops_nothing(scene: Scene, name: str, damage: Cal
     assert {"complete"} <= {run["status"] for run in scene.runs()} <= {"complete", "lost"}
     if name == "run.json":
         assert left.name in doctor.stdout
+    else:
+        assert [left.name] == [run["id"] for run in scene.runs() if run["status"] == "lost" and run["commit"]]
 
 
 @pytest.fixture
