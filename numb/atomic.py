@@ -5,6 +5,8 @@
     replacing       a file that a library insists on writing itself
     copy_cache      a file that can be made again
     set_aside       a file that is in the way
+    move            a file, to another file system if need be
+    link            a symbolic link
     Draft           a file whose name is known only when it is complete
     Appender        lines at the end of a file, one system call for each
     make_directory  a directory that is still there after a power cut
@@ -101,6 +103,38 @@ def set_aside(path: Name, aside: Name) -> None:
     """Rename a file out of the way, over whatever was put there before."""
     with _failing("rename", Path(path)):
         _replace(path, aside)
+
+
+def move(path: Name, target: Name) -> None:
+    """Give the file *path* the name *target*, over whatever has it; on the disk when this returns."""
+    path, target = Path(path), Path(target)
+    with _failing("move", path):
+        try:
+            _replace(path, target)
+            _sync_directory(target.parent)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        with path.open("rb") as file, Draft(target, mode=_fstat(file.fileno()).st_mode & 0o777) as draft:
+            while piece := file.read(1 << 20):
+                draft.write(piece)
+            draft.keep(target)
+        _unlink(path)
+
+
+def link(path: Name, target: Name) -> None:
+    """Make *path* a symbolic link to *target*, over whatever file or link has that name."""
+    path = Path(path)
+    temporary = _temporary(path)
+    with _failing("make", path):
+        os.symlink(target, temporary)
+        try:
+            _replace(temporary, path)
+        except BaseException:
+            _discard(temporary)
+            raise
+        _sync_directory(path.parent)
 
 
 class Draft:

@@ -81,6 +81,15 @@ def _folder(project: Project) -> Iterator[_Problem]:
         yield _Problem(f"git tracks {tracked} files of {FOLDER}/", f"git rm -r --cached {FOLDER}")
 
 
+def _linked(project: Project) -> Iterator[_Problem]:
+    if count := project.objects_at_risk():
+        yield _Problem(
+            f"{project.layout.objects} has {count} objects that `git worktree remove` would delete with this work tree",
+            "they are moved to where all work trees have theirs",
+            project.share_objects,
+        )
+
+
 def _lock(project: Project) -> Iterator[_Problem]:
     if project.git.lock.exists():
         yield _Problem(
@@ -256,4 +265,17 @@ def _remove(paths: list[Path]) -> None:
         atomic.remove_tree(path)
 
 
-_CHECKS = (_git, _folder, _lock, _branch, _listing, _unpublished, _pins, _revert, _weights, _objects, _leftovers)
+_CHECKS = (
+    _git,
+    _folder,
+    _linked,
+    _lock,
+    _branch,
+    _listing,
+    _unpublished,
+    _pins,
+    _revert,
+    _weights,
+    _objects,
+    _leftovers,
+)

@@ -354,6 +354,23 @@ class GitStore:
         lines = self._run("worktree", "list", "--porcelain", "-z").split(b"\0")
         return [Path(os.fsdecode(line[9:])) for line in lines if line.startswith(b"worktree ")]
 
+    @property
+    def is_linked(self) -> bool:
+        """Whether this work tree was made by `git worktree add`, and may go by `git worktree remove`."""
+        return self.git_dir.resolve() != self.common_dir
+
+    def main_work_tree(self) -> Path | None:
+        """The work tree that the repository began with; None where it has none, or git does not know where it is."""
+        if not self.is_linked:
+            return self.toplevel
+        main: Path | None
+        if configured := self._config.get("core.worktree"):  # of a submodule
+            main = (self.common_dir / configured).resolve()
+        else:
+            bare = "core.bare" in self._config and self._is_on("core.bare")
+            main = None if bare or self.common_dir.name != ".git" else self.common_dir.parent
+        return main if main and main.is_dir() else None
+
     def remote_branches(self) -> list[str]:
         """The same branch as the remotes had it when they were last fetched."""
         return self._text("for-each-ref", "--format=%(objectname)", f"refs/remotes/*/{self.branch}").split()

@@ -137,6 +137,7 @@ class Layout:
 
     @property
     def objects(self) -> Path:
+        """In a linked work tree a symbolic link to a folder that is there for as long as the repository."""
         return self.folder / "objects"
 
     @property
@@ -181,6 +182,11 @@ class Layout:
     def hashes(self) -> Path:
         """Hashes of files that stay out of snapshots, by size and time, so that they are read once."""
         return self.folder / "left-out.json"
+
+
+def objects_in_git(common_dir: Path) -> Path:
+    """Where linked work trees keep their objects when there is no main one."""
+    return common_dir / "numb" / "objects"
 
 
 def branch_ref(branch: str) -> str:

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from numb import alive, atomic, config, inflight, record
+from numb import alive, atomic, config, inflight, layout, record
 from numb.config import Config
 from numb.errors import (
     BranchInUse,
@@ -164,7 +164,7 @@ class Project:
         if home is None:
             raise NotInitialised(f"there is no {CONFIG} in {folder} or above it", "numb init")
         project = cls(git, home, config.load(home / CONFIG), talk)
-        project._check_store()
+        _check_store(project.layout)
         return project
 
     @classmethod
@@ -182,7 +182,7 @@ class Project:
         settings = known or replace(Config(), branch=branch or DEFAULT_BRANCH)
         project = cls(git, home, settings, talk)
         project._check_branch()
-        project._check_store()
+        _check_store(project.layout)
         project.make_store()
         project.git.found(time.time())
         if known is None:
@@ -199,27 +199,44 @@ class Project:
         if self.git.tip().commit and not self.git.branch_is_ours():
             raise BranchInUse(f"there is a branch {branch} that numb did not make", "numb init --branch lab")
 
-    def _check_store(self) -> None:
-        if self.layout.folder.is_symlink():
-            raise NotInitialised(
-                f"{self.layout.folder} is a symbolic link, which numb does not follow", f"rm {self.layout.folder}"
-            )
-        try:
-            found = self.layout.format.read_text().strip()
-        except OSError:
-            return  # not made yet, or removed (`git clean -fdx`): made again when something is written
-        if not found.isdigit() or int(found) > STORE_FORMAT:
-            raise StoreTooNew(
-                f"{self.layout.folder} was written by a later numb (format {found[:20]})", "pip install --upgrade numb"
-            )
-
     def make_store(self) -> None:
         """Make `.nmb/` with the files that hide it and say its format, unless they are there."""
-        if self.layout.format.exists() and self.layout.ignore.exists():
-            return
-        atomic.make_directory(self.layout.folder)
-        atomic.write(self.layout.ignore, "*\n")
-        atomic.write(self.layout.format, f"{STORE_FORMAT}\n")
+        _make_store(self.layout)
+        if self.git.is_linked and not self.layout.objects.is_dir():
+            with contextlib.suppress(NumbError):  # then they stay in this work tree, and doctor says so
+                atomic.link(self.layout.objects, self._shared_objects())
+
+    def _shared_objects(self) -> Path:
+        """The folder that keeps the objects of all work trees, made if need be; `git worktree remove` does not reach it."""
+        main = self.git.main_work_tree()
+        if main is None:
+            shared = layout.objects_in_git(self.git.common_dir)
+        else:
+            store = Layout(main)
+            _check_store(store)
+            _make_store(store)
+            shared = store.objects
+        atomic.make_directory(shared)
+        if not os.access(shared, os.W_OK | os.X_OK):
+            raise StorageFailed(f"cannot write to {shared}", f"ls -ld {shared} shows who may write there")
+        return shared
+
+    def objects_at_risk(self) -> int:
+        """How many objects `git worktree remove` would delete with this work tree."""
+        at_risk = self.git.is_linked and not self.layout.objects.is_symlink()
+        return sum(1 for _ in self.objects) if at_risk else 0
+
+    def share_objects(self) -> None:
+        """Move the objects of a linked work tree to those of all. Raises `BranchInUse` while a run may write to them."""
+        from numb.store.objects import Objects
+
+        if any(left.running for left in inflight.all_left(self.layout)):
+            raise BranchInUse("a run is in flight here", "numb list")
+        shared = self._shared_objects()
+        with self._scratch("link") as place:
+            atomic.link(place, shared)  # where there can be no links, the objects would be out of sight
+        Objects(shared).take(self.objects)
+        atomic.link(self.layout.objects, shared)
 
     @cached_property
     def objects(self) -> Objects:
@@ -1253,6 +1270,27 @@ class _Background(Generic[T]):
         if self._thread is not None:
             self._thread.join()
         return self._result
+
+
+def _make_store(store: Layout) -> None:
+    if store.format.exists() and store.ignore.exists():
+        return
+    atomic.make_directory(store.folder)
+    atomic.write(store.ignore, "*\n")
+    atomic.write(store.format, f"{STORE_FORMAT}\n")
+
+
+def _check_store(store: Layout) -> None:
+    if store.folder.is_symlink():
+        raise NotInitialised(f"{store.folder} is a symbolic link, which numb does not follow", f"rm {store.folder}")
+    try:
+        found = store.format.read_text().strip()
+    except OSError:
+        return  # not made yet, or removed (`git clean -fdx`): made again when something is written
+    if not found.isdigit() or int(found) > STORE_FORMAT:
+        raise StoreTooNew(
+            f"{store.folder} was written by a later numb (format {found[:20]})", "pip install --upgrade numb"
+        )
 
 
 def _home(folder: Path, toplevel: Path) -> Path | None:

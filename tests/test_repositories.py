@@ -80,6 +80,122 @@ def test_two_worktrees_do_not_collide(scene: Scene) -> None:
     assert "# two" in two.sh(f"git show {other['commit']}:train.py")
 
 
+def linked(scene: Scene, name: str = "two") -> Scene:
+    """A linked work tree beside the project."""
+    scene.sh(f"git worktree add -q ../{name} -b {name}")
+    return Scene(scene.root.parent / name, Path(scene.env["HOME"]))
+
+
+def objects(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_weights_outlive_a_linked_worktree(torch_scene: Scene) -> None:
+    """What was trained in a linked worktree is reported and trialed from the main one after `git worktree remove`."""
+    torch_scene.sh("rm -rf .nmb")  # nobody has used numb in the main one
+    two = linked(torch_scene)
+    with untouched(torch_scene):
+        run = two.trained()
+    kept = objects(torch_scene.root / ".nmb/objects")
+
+    torch_scene.sh("git worktree remove ../two")
+    report = torch_scene.numb("report", run["id"])
+    trial = torch_scene.numb("trial", run["id"])
+    doctor = torch_scene.numb("doctor")
+
+    assert kept and not two.root.exists()
+    assert (0, 0, 0) == (report.code, trial.code, doctor.code), report.stderr + trial.stderr + doctor.stdout
+    assert "*\n" == torch_scene.read(".nmb/.gitignore")
+    assert kept == objects(torch_scene.root / ".nmb/objects")
+
+
+def test_worktrees_share_their_objects(torch_scene: Scene) -> None:
+    """The same weights take their room once, each worktree loads what another has trained, and deinit takes nobody's."""
+    torch_scene.trained()
+    kept = objects(torch_scene.root / ".nmb/objects")
+    two = linked(torch_scene)
+
+    trial = two.numb("trial @")
+    again = two.numb("train --again")
+    doctor = two.numb("doctor")
+    torch_scene.sh("rm -rf .nmb")  # the link leads nowhere until the next command
+    after = two.numb("train --again")
+
+    assert (0, 0, 0, 0) == (trial.code, again.code, doctor.code, after.code), trial.stderr + after.stderr
+    assert kept == objects(torch_scene.root / ".nmb/objects")
+    assert torch_scene.root / ".nmb/objects" == (two.root / ".nmb/objects").resolve()
+    assert 0 == two.numb("report @").code
+    shutil.rmtree(two.root / ".nmb")
+    assert kept == objects(torch_scene.root / ".nmb/objects")
+
+
+HUBS = {
+    "bare": ("git clone -q --bare . ../hub.git", "numb/objects"),
+    "bare in .git": ("git clone -q --bare . ../hub/.git", "numb/objects"),
+    "separate git dir": ("git clone -q --separate-git-dir ../apart.git . ../hub", "numb/objects"),
+}
+
+
+@pytest.mark.parametrize("name", HUBS)
+def test_worktrees_without_a_main_one(torch_scene: Scene, name: str) -> None:
+    """Where git knows no main worktree, the objects of the linked ones are in the git directory that they share."""
+    make, place = HUBS[name]
+    torch_scene.sh(make)
+    hub = torch_scene.root.parent / ("hub.git" if name == "bare" else "hub")
+    torch_scene.sh(f"git -C {hub} worktree add -q ../one -b one && git -C {hub} worktree add -q ../two -b two")
+    one, two = (Scene(hub.parent / each, Path(torch_scene.env["HOME"])) for each in ("one", "two"))
+
+    one.sh("numb init")
+    run = one.trained()
+    common = Path(one.sh("git rev-parse --path-format=absolute --git-common-dir"))
+    one.sh(f"git -C {hub} worktree remove --force ../one", check=False)
+    report = two.numb("report", run["id"])
+
+    assert not one.root.exists() and objects(common / place)
+    assert 0 == report.code, report.stderr
+    assert 0 == two.numb("doctor").code
+    assert not (hub / ".nmb").exists()
+
+
+def test_a_linked_worktree_of_a_submodule(empty: Scene) -> None:
+    """Its main worktree is the submodule's."""
+    empty.sh("git init -q ../inner && git -C ../inner commit -q --allow-empty -m i")
+    empty.sh("git -c protocol.file.allow=always submodule --quiet add ../inner inner && git commit -qm sub")
+    inner = furnished(Scene(empty.root / "inner", Path(empty.env["HOME"])))
+    inner.sh("git worktree add -q ../../two -b two")
+    two = Scene(empty.root.parent / "two", Path(empty.env["HOME"]))
+
+    two.trained()
+
+    assert inner.root / ".nmb/objects" == (two.root / ".nmb/objects").resolve()
+    assert ["two"] == [run["branch"] for run in inner.runs()]
+
+
+def test_objects_that_are_still_in_a_linked_worktree(torch_scene: Scene) -> None:
+    """What an earlier numb left there is used as before; doctor tells, and --fix moves it, damaged objects as well."""
+    two = linked(torch_scene)
+    run = two.trained()
+    shared, own = torch_scene.root / ".nmb/objects", two.root / ".nmb/objects"
+    own.unlink()
+    shared.rename(own)
+    (own / "00").mkdir()
+    (own / "00" / ("0" * 64)).write_bytes(b"damaged")
+    before = objects(own)
+
+    report = two.numb("report", run["id"])
+    trained = two.numb("train --again")
+    still, found, fixed = objects(own), two.numb("doctor"), two.numb("doctor --fix")
+    after = two.numb("doctor")
+
+    assert (0, 0) == (report.code, trained.code), report.stderr + trained.stderr
+    assert still == before
+    assert (3, True) == (found.code, f"{own} has {len(before)} objects that `git worktree remove`" in found.stdout)
+    assert f"fixed: {own} has" in fixed.stdout
+    assert (shared, before) == (own.resolve(), objects(shared))
+    assert (3, 1) == (after.code, after.stdout.count("problem:")), after.stdout  # the damaged one
+    assert 0 == torch_scene.numb("trial", run["id"]).code
+
+
 def test_a_subfolder_of_a_repository(empty: Scene) -> None:
     """numb init in sub/ makes a project there; commands from it and from deeper find it, and the snapshot is everything."""
     empty.write("sub/train.py", PLAIN)

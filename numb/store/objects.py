@@ -91,6 +91,16 @@ class Objects:
             self._keep(draft, ref)
         return ref
 
+    def take(self, other: Objects) -> None:
+        """Move the objects of *other* here, damaged ones too, and remove its folder."""
+        for digest in other:
+            try:
+                self.verify(digest)
+            except (ObjectMissing, ObjectCorrupt):
+                self._folder(digest[:2])
+                atomic.move(other.path(digest), self.path(digest))
+        atomic.remove_tree(other.root)
+
     def path(self, digest: str) -> Path:
         """Where the object is, or would be; `ObjectCorrupt` if *digest* is not 64 hexadecimal digits."""
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
