@@ -196,10 +196,10 @@ def _misplaced(ctx: click.Context, message: str, ours: Sequence[str], scripts: S
     return click.UsageError(f"{message} What is for the script stands after --: {command}", ctx)
 
 
-def _project() -> Project:
+def _project(*, reading: bool = False) -> Project:
     from numb.project import Project
 
-    project = Project.open(".", Terminal())
+    project = Project.open(".", Terminal(), reading=reading)
     for warning in project.config.warnings:
         _say(f"numb: {warning}")
     return project
@@ -419,7 +419,7 @@ def list_(
     for status in statuses:
         if status not in STATUSES:
             raise Usage(f"{status} is not a status", f"one of {', '.join(STATUSES)}")
-    project = _project()
+    project = _project(reading=True)
     limit = number or None if number is not None or as_json or as_csv else 40
     rows = project.runs(limit=limit, statuses=statuses, untrialed=untrialed)
     if as_json:
@@ -447,7 +447,7 @@ def show(run: str, log: bool, patch: bool, as_json: bool) -> None:
 
     from numb.view import detail, table
 
-    project = _project()
+    project = _project(reading=True)
     found = project.find(run)
     if patch:
         click.echo(project.patch(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ), nl=False)
@@ -480,7 +480,7 @@ def revert(run: str | None, undo: bool, worktree: Path | None) -> None:
     """Make the work tree the snapshot of a run; what was there is committed first. HEAD and the index stay."""
     if (run is None) == (not undo) or (undo and worktree):
         raise Usage("say which run", "numb revert ID, numb revert --undo, or numb revert ID --worktree DIR")
-    project = _project()
+    project = _project(reading=True)
     if worktree is not None:
         project.export(project.find(run or ""), worktree)
         click.echo(worktree)
@@ -499,7 +499,7 @@ def revert(run: str | None, undo: bool, worktree: Path | None) -> None:
 )
 def report(run: str, into: Path | None) -> None:
     """Copy a run's weights, graph, hyperparameters, results, log and patch into a new directory."""
-    project = _project()
+    project = _project(reading=True)
     click.echo(project.report(project.find(run), into))
 
 
@@ -510,7 +510,8 @@ def doctor(fix: bool, as_json: bool) -> None:
     """Check that everything numb relies on holds; explain what does not, and what to do about it."""
     from numb.view import table
 
-    findings = _project().doctor(fix=fix)
+    findings = _project(reading=True).doctor(fix=fix)
     _show(table.findings_json(findings) if as_json else table.findings(findings))
     if not all(finding.fixed for finding in findings):
-        raise ProblemsFound(f"{sum(not f.fixed for f in findings)} problems", None if fix else "numb doctor --fix")
+        left = sum(not finding.fixed for finding in findings)
+        raise ProblemsFound(f"{left} problem{'s' if left > 1 else ''}", None if fix else "numb doctor --fix")

@@ -46,6 +46,7 @@ class Config:
     log_max_mb: float = 64  # of a run's output, this much is kept
     warnings: tuple[str, ...] = ()  # one line for each key that numb does not know
     file: str = "nmb.json"
+    broken: str | None = None  # why the file could not be understood, and these are the defaults
 
     def command(self, mode: str) -> tuple[str, ...]:
         """Return the command of *mode*, which has a first word. Raises `ConfigError` where there is none to run."""
@@ -77,6 +78,44 @@ def load(path: Path) -> Config:
         warnings=tuple(_warnings(document)),
         file=document.source.file,
     )
+
+
+def salvaged(path: Path, error: ConfigError) -> Config:
+    """The defaults, for a file that `load` raised *error* for, with what can still be made out in it.
+
+    That is what decides where runs are found, and which files of the user's stay out of a snapshot. Patterns that cannot be
+    made out keep every untracked file out.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES).decode(errors="replace")
+    except OSError:
+        text = ""
+    branches = {_unquoted(match[1]) for match in _BRANCH.finditer(text)} - {""}
+    branch = branches.pop() if len(branches) == 1 else Config().branch
+    patterns = [_unquoted(item) for match in _EXCLUDE.finditer(text) for item in _STRING.findall(match[1])]
+    unclear = text.count('"exclude"') != len(_EXCLUDE.findall(text)) or "" in patterns
+    return Config(
+        exclude=("*",) if unclear else tuple(patterns),
+        branch=branch,
+        warnings=(f"{error}; going on with the defaults, and branch {branch}",),
+        file=str(path),
+        broken=str(error),
+    )
+
+
+_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_BRANCH = re.compile(rf'"branch"\s*:\s*({_STRING.pattern})')
+_EXCLUDE = re.compile(rf'"exclude"\s*:\s*\[((?:\s*{_STRING.pattern}\s*,?)*)\s*\]')
+
+
+def _unquoted(text: str) -> str:
+    """The string that a piece of JSON stands for; empty when it is none that the operating system takes."""
+    try:
+        found = str(json.loads(text))
+    except ValueError:
+        return ""
+    return found if _is_argument(found) else ""
 
 
 def template(train: str = "train.py", trial: str = "trial.py", branch: str = "numb") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class _Problem:
     text: str
-    remedy: str
+    remedy: str  # what to type, or what --fix does
     repair: Callable[[], object] | None = None
 
 
@@ -59,7 +60,7 @@ def _settled(problem: _Problem, fix: bool) -> Finding:
             problem.repair()
         except NumbError as error:
             return Finding(f"{problem.text}; it could not be repaired: {error}", error.hint or problem.remedy)
-        return Finding(problem.text, problem.remedy, fixed=True)
+        return Finding(problem.text, "", fixed=True)
     return Finding(problem.text, problem.remedy)
 
 
@@ -76,16 +77,37 @@ def _git(project: Project) -> Iterator[_Problem]:
 def _folder(project: Project) -> Iterator[_Problem]:
     layout = project.layout
     if not (layout.ignore.exists() and layout.format.exists()):
-        yield _Problem(f"{layout.folder} is not complete", "it is made again", project.make_store)
+        yield _Problem(f"{layout.folder} is not complete", "--fix makes what is missing", project.make_store)
+    if (found := project.damaged_format()) is not None:
+        yield _Problem(
+            f"{layout.format} is damaged: {found[:20]!r} is not a number", "--fix writes it anew", project.write_format
+        )
+    for folder in (layout.folder, layout.runs, layout.objects):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            yield _Problem(f"{folder} cannot be written to: no run is recorded", _make_writable(folder))
     if tracked := project.git.tracked_below(FOLDER):
-        yield _Problem(f"git tracks {tracked} files of {FOLDER}/", f"git rm -r --cached {FOLDER}")
+        yield _Problem(f"git tracks {_count(tracked, 'file')} of {FOLDER}/", f"git rm -r --cached {FOLDER}")
+
+
+def _make_writable(folder: Path) -> str:
+    name = shlex.quote(str(folder))
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"mount -o remount,rw the file system that findmnt --target {name} shows"
+    if os.lstat(folder).st_uid == os.geteuid():
+        return f"chmod -R u+rwX {name}"
+    return f'sudo chown -R "$USER" {name}'
+
+
+def _settings(project: Project) -> Iterator[_Problem]:
+    if project.config.broken:
+        yield _Problem(project.config.broken, f"mend {project.config.file}; nothing is trained before")
 
 
 def _linked(project: Project) -> Iterator[_Problem]:
     if count := project.objects_at_risk():
         yield _Problem(
-            f"{project.layout.objects} has {count} objects that `git worktree remove` would delete with this work tree",
-            "they are moved to where all work trees have theirs",
+            f"{project.layout.objects} has {_count(count, 'object')} that `git worktree remove` would delete",
+            "--fix moves them to where all work trees have theirs",
             project.share_objects,
         )
 
@@ -94,7 +116,7 @@ def _lock(project: Project) -> Iterator[_Problem]:
     if project.git.lock.exists():
         yield _Problem(
             f"{project.git.lock} was left by a git that was killed: nothing can be put on the branch",
-            "it is removed when no process has it open",
+            "--fix removes it when no process has it open",
             lambda: _remove_lock(project),
         )
 
@@ -112,7 +134,7 @@ def _branch(project: Project) -> Iterator[_Problem]:
         found = last if last and git.has(last) else None
         yield _Problem(
             f"branch {git.branch} is gone" + (f"; its last known commit is {found}" if found else ""),
-            "it is made again" + (" at that commit" if found else ", empty: numb init"),
+            "--fix makes it again, " + ("at that commit" if found else "without a run"),
             lambda: git.restore(found, time.time()),
         )
         return
@@ -143,7 +165,9 @@ def _listing(project: Project) -> Iterator[_Problem]:
         yield _Problem(f"the run in commit {commit} cannot be read: {reason}", remedy)
     if not there.rows() <= project.index.rows():
         yield _Problem(
-            f"{project.layout.listing} does not say what stands on the branch", "it is made again", project.read_again
+            f"{project.layout.listing} does not say what stands on the branch",
+            "--fix reads it again",
+            project.read_again,
         )
 
 
@@ -162,14 +186,14 @@ def _unpublished(project: Project) -> Iterator[_Problem]:
         path = left.flight.folder.path
         if left.run is None and not (left.flight.folder.state.exists() or left.flight.folder.events.exists()):
             if _older(path, _A_MOMENT):  # or it may be beginning right now
-                yield _Problem(f"{path} was made and never used", "it is removed", partial(_remove, [path]))
+                yield _Problem(f"{path} was made and never used", "--fix removes it", partial(_remove, [path]))
         elif left.run is None:
             yield _Problem(
                 f"{path} is a run whose state cannot be read", "its snapshot is kept by a pin; look into the folder"
             )
         else:
             yield _Problem(
-                f"{left.run.id} is not on the branch yet", "it is put there", partial(project.publish_left, left)
+                f"{left.run.id} is not on the branch yet", "--fix puts it there", partial(project.publish_left, left)
             )
 
 
@@ -180,17 +204,17 @@ def _pins(project: Project) -> Iterator[_Problem]:
         if run_id in flying:
             continue
         if not commit:
-            yield _Problem(f"{PINS}{run_id} points to nothing", "it is removed", partial(project.git.unpin, run_id))
+            yield _Problem(f"{PINS}{run_id} points to nothing", "--fix removes it", partial(project.git.unpin, run_id))
         elif project.index.get(run_id) is not None:
             yield _Problem(
                 f"{run_id} is on the branch and still pinned",
-                "the pin is removed",
+                "--fix removes the pin",
                 partial(project.git.unpin, run_id),
             )
         else:
             yield _Problem(
                 f"{run_id} has a snapshot, and nothing else is left of it",
-                "it is put on the branch as lost",
+                "--fix puts it on the branch as lost",
                 partial(_publish_pin, project, run_id, commit),
             )
 
@@ -218,10 +242,7 @@ def _revert(project: Project) -> Iterator[_Problem]:
 
 
 def _weights(project: Project) -> Iterator[_Problem]:
-    missing = {
-        row.run.id: absent for row in project.runs() if row.run.commit and (absent := project.missing_weights(row.run))
-    }
-    if missing:
+    if missing := project.missing_objects([row.run for row in project.runs()]):
         names = ", ".join(list(missing)[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         yield _Problem(
             f"the weights of {names} are missing or damaged in .nmb/objects", "copy .nmb/objects from a backup"
@@ -249,8 +270,14 @@ def _leftovers(project: Project) -> Iterator[_Problem]:
     old = [path for place in places for path in place if _older(path, _A_DAY)]
     if old:
         yield _Problem(
-            f"{len(old)} leftovers of killed commands, {old[0]} first", "they are removed", lambda: _remove(old)
+            f"{_count(len(old), 'leftover')} of killed commands, {old[0]} first",
+            "--fix removes them",
+            lambda: _remove(old),
         )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _older(path: Path, seconds: float) -> bool:
@@ -267,6 +294,7 @@ def _remove(paths: list[Path]) -> None:
 
 _CHECKS = (
     _git,
+    _settings,
     _folder,
     _linked,
     _lock,

@@ -870,7 +870,7 @@ class GitStore:
         import tempfile  # 5 ms, and `numb list` has mostly nothing to catch up
 
         with tempfile.TemporaryFile() as asked:
-            asked.write("".join(f"{name}\n" for name in names).encode())
+            asked.write("".join(name.replace("\n", "?") + "\n" for name in names).encode(errors="replace"))
             asked.seek(0)
             process = subprocess.Popen(
                 [_git(), *_OPTIONS, "cat-file", "--batch", *options],
@@ -908,7 +908,11 @@ class GitStore:
 
     def read(self, commit: str, name: str) -> bytes | None:
         """One file of a run's record, or None."""
-        return next(self._blobs([f"{commit}:{layout.RECORD_FOLDER}/{name}"]))
+        return next(self.read_all([(commit, name)]))
+
+    def read_all(self, files: Iterable[tuple[str, str]]) -> Iterator[bytes | None]:
+        """Files of records, each by its commit and its name, None for what is missing or damaged. One process for all."""
+        return self._blobs(f"{commit}:{layout.RECORD_FOLDER}/{name}" for commit, name in files)
 
     def blob(self, commit: str, name: str) -> str | None:
         """The id of one file of a run's record, so that another run can have the same file without writing it."""

@@ -156,16 +156,30 @@ class Project:
     # -- opening
 
     @classmethod
-    def open(cls, where: str | os.PathLike[str] = ".", talk: Talk | None = None) -> Project:
-        """Open the project that *where* lies in: the nearest `nmb.json`, up to the top of the work tree."""
+    def open(cls, where: str | os.PathLike[str] = ".", talk: Talk | None = None, *, reading: bool = False) -> Project:
+        """Open the project that *where* lies in: the nearest `nmb.json`, up to the top of the work tree.
+
+        Raises `ConfigError` for one that cannot be understood; for *reading* what is on the branch the defaults will do, as
+        long as numb's branch can be found.
+        """
         folder = Path(where).absolute()
         git = GitStore.discover(folder)
         home = _home(folder, git.toplevel)
         if home is None:
             raise NotInitialised(f"there is no {CONFIG} in {folder} or above it", "numb init")
-        project = cls(git, home, config.load(home / CONFIG), talk)
+        try:
+            project = cls(git, home, config.load(home / CONFIG), talk)
+        except ConfigError as error:
+            project = cls(git, home, config.salvaged(home / CONFIG, error), talk)
+            if not reading or not project._has_branch():
+                raise
         _check_store(project.layout)
+        if (found := project.damaged_format()) is not None:
+            project.talk.say(f"{project.layout.format} is damaged ({found[:20]!r}): numb doctor --fix")
         return project
+
+    def _has_branch(self) -> bool:
+        return self.git.valid_branch() and self.git.tip().commit is not None and self.git.branch_is_ours()
 
     @classmethod
     def init(cls, where: str | os.PathLike[str] = ".", branch: str | None = None, talk: Talk | None = None) -> Project:
@@ -220,6 +234,14 @@ class Project:
         if not os.access(shared, os.W_OK | os.X_OK):
             raise StorageFailed(f"cannot write to {shared}", f"ls -ld {shared} shows who may write there")
         return shared
+
+    def damaged_format(self) -> str | None:
+        """What the file says that should say the format of `.nmb/`, when that is not a number."""
+        found = _format_of(self.layout)
+        return None if found is None or _is_number(found) else found
+
+    def write_format(self) -> None:
+        atomic.write(self.layout.format, f"{STORE_FORMAT}\n")
 
     def objects_at_risk(self) -> int:
         """How many objects `git worktree remove` would delete with this work tree."""
@@ -1055,14 +1077,23 @@ class Project:
 
     def missing_weights(self, run: Run) -> list[str]:
         """Objects that the run's weights need and that are not here."""
-        if run.commit is None:
-            return []
-        absent = []
-        for name in run.weights:
-            for digest, size in self._manifest(run, name)["objects"].items():
-                if not self.objects.has(digest, size):
-                    absent.append(digest)
-        return absent
+        return self.missing_objects([run]).get(run.id, [])
+
+    def missing_objects(self, runs: Sequence[Run]) -> dict[str, list[str]]:
+        """By run, what its weights need and what is not here: objects, and manifests that git cannot read."""
+        wanted = [(run, run.commit, kept.manifest) for run in runs if run.commit for kept in run.weights.values()]
+        manifests = self.git.read_all([(commit, manifest) for _, commit, manifest in wanted])
+        missing: dict[str, list[str]] = {}
+        for (run, _, manifest), text in zip(wanted, manifests, strict=True):
+            try:
+                sizes = dict(_parsed(text or b"")["objects"])
+            except (ObjectCorrupt, KeyError, TypeError, ValueError):
+                absent = [manifest]
+            else:
+                absent = [digest for digest, size in sizes.items() if not self.objects.has(digest, size)]
+            if absent:
+                missing.setdefault(run.id, []).extend(absent)
+        return missing
 
     def _manifest(self, run: Run, name: str) -> dict[str, Any]:
         text = self.git.read(run.commit, run.weights[name].manifest) if run.commit else None
@@ -1283,14 +1314,21 @@ def _make_store(store: Layout) -> None:
 def _check_store(store: Layout) -> None:
     if store.folder.is_symlink():
         raise NotInitialised(f"{store.folder} is a symbolic link, which numb does not follow", f"rm {store.folder}")
+    found = _format_of(store)
+    if found and _is_number(found) and int(found) > STORE_FORMAT:
+        raise StoreTooNew(f"{store.folder} was written by a later numb (format {found})", "pip install --upgrade numb")
+
+
+def _format_of(store: Layout) -> str | None:
+    """What stands in the file; None when it is not made yet, or removed (`git clean -fdx`): who writes makes it again."""
     try:
-        found = store.format.read_text().strip()
+        return store.format.read_bytes()[:100].decode(errors="replace").strip()
     except OSError:
-        return  # not made yet, or removed (`git clean -fdx`): made again when something is written
-    if not found.isdigit() or int(found) > STORE_FORMAT:
-        raise StoreTooNew(
-            f"{store.folder} was written by a later numb (format {found[:20]})", "pip install --upgrade numb"
-        )
+        return None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _home(folder: Path, toplevel: Path) -> Path | None:

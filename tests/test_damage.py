@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Scene
+from conftest import PLAIN, Scene
+from kit import Shim
 
 
 def flip(path: Path) -> None:
@@ -546,6 +547,123 @@ def test_doctor_removes_old_leftovers_only(scene: Scene) -> None:
     assert old.exists()
     assert 0 == scene.numb("doctor --fix").code
     assert (False, True) == (old.exists(), new.exists())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0", b"one\n", b"\xff\xfe1", "²".encode(), b"1" * 5000], ids=lambda c: repr(c[:4])
+)
+def test_a_damaged_format_is_not_a_later_one(scene: Scene, content: bytes) -> None:
+    """What is not a number is called damaged, nothing stops because of it, and --fix writes it anew."""
+    scene.trained(lr=0.2)
+    (scene.root / ".nmb/format").write_bytes(content)
+
+    done = [scene.numb(words) for words in ("list", "train")]
+    found, fixed = scene.numb("doctor"), scene.numb("doctor --fix")
+
+    assert [0, 0] == [each.code for each in done], done
+    assert all(".nmb/format is damaged" in each.stderr and "numb doctor --fix" in each.stderr for each in done)
+    assert (3, 1) == (found.code, found.stdout.count("problem:")), found.stdout
+    assert ".nmb/format is damaged" in found.stdout and "\n  --fix writes it anew\n" in found.stdout
+    assert "numb: 1 problem\n" in found.stderr
+    assert (0, "1\n") == (fixed.code, scene.read(".nmb/format"))
+    assert "" == scene.numb("list").stderr
+
+
+BROKEN = {
+    "cut off": ('{"branch": "lab", "train": {"command": "python tr', ":1:"),
+    "a comma": ('{\n  "train": {"command": "python train.py",},\n  "branch": "lab"\n}', ":2:"),
+    "a wrong type": ('{\n  "branch": "lab",\n  "log": {"max_mb": "many"}\n}', ":3:"),
+    "a conflict": ('{\n<<<<<<< ours\n  "log": {},\n=======\n>>>>>>> theirs\n  "branch": "lab"\n}', ":2:"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_settings_do_not_hide_the_runs(empty: Scene, name: str) -> None:
+    """Looking at runs needs no nmb.json that can be understood: the place of the fault is said, and the defaults do (I7)."""
+    text, where = BROKEN[name]
+    empty.write("train.py", PLAIN)
+    empty.sh("numb init --branch lab && numb train")
+    (run,) = empty.runs()
+    empty.write("nmb.json", text)
+    refusing = ["train", "trial @", "queue run q.json", "queue init q.json"]
+
+    looking = [empty.numb(words) for words in ("list --json", "show @ --json", "report @ --into ../report")]
+    doctor = empty.numb("doctor")
+    refused = [empty.numb(words) for words in refusing]
+    reverted = empty.numb("revert @")
+
+    assert [0, 0, 0, 0] == [each.code for each in (*looking, reverted)], (looking, reverted)
+    assert all(each.stderr.startswith(f"numb: {empty.root}/nmb.json{where}") for each in (*looking, reverted, doctor))
+    assert [run["id"]] == [each["id"] for each in json.loads(looking[0].stdout)]
+    assert [2] * 4 == [each.code for each in refused], refused
+    assert (3, True) == (doctor.code, f"problem: {empty.root}/nmb.json{where}" in doctor.stdout), doctor.stdout
+    assert 0 == empty.numb("doctor").code  # the revert has brought nmb.json back
+
+
+def test_broken_settings_and_an_unknown_branch(scene: Scene) -> None:
+    """Where the name of the branch cannot be made out, it is the usual one if that is numb's; a branch of the user's never is."""
+    scene.trained(lr=0.2)
+    scene.write("nmb.json", "{" + "\0" * 100)
+    listed = scene.numb("list --json")
+    scene.sh("git branch -f numb main && rm -rf .nmb")
+    refused = scene.numb("list")
+
+    assert (0, 1) == (listed.code, len(json.loads(listed.stdout)))
+    assert "going on with the defaults, and branch numb" in listed.stderr
+    assert (2, "", True) == (refused.code, refused.stdout, "nmb.json:1:2" in refused.stderr)
+
+
+@pytest.mark.parametrize("patterns", ['["*.priv", "a[b]c"]', '["*.priv" "x"', "[3]"])
+def test_broken_settings_take_no_private_file_in(scene: Scene, patterns: str) -> None:
+    """What the user kept out of snapshots stays out when a revert saves the work tree under broken settings."""
+    run = scene.trained(lr=0.2)
+    scene.write("nmb.json", f'{{"train": {{,}}, "snapshot": {{"exclude": {patterns}}}}}')
+    scene.sh("echo private > key.priv && echo '# edited' >> train.py")
+
+    done = scene.numb("revert", run["id"])
+
+    assert 0 == done.code, done.stderr
+    assert "# edited" in scene.sh("git show numb:train.py")
+    assert "" == scene.sh("git ls-tree -r --name-only numb key.priv")
+    assert "private" == scene.read("key.priv").strip()
+
+
+def test_a_read_only_folder_is_a_finding(small_disk: Scene) -> None:
+    """doctor says that nothing is recorded, and how to see where it is mounted."""
+    scene = small_disk
+    scene.trained(lr=0.2)
+    scene.sh("mount -o remount,ro .nmb")
+
+    done = scene.numb("doctor")
+
+    scene.sh("mount -o remount,rw .nmb")
+    assert (3, True) == (done.code, f"problem: {scene.root}/.nmb cannot be written to" in done.stdout), done.stdout
+    assert f"findmnt --target {scene.root}/.nmb" in done.stdout
+
+
+def test_doctor_asks_git_once_for_all_weights(torch_scene: Scene, tmp_path: Path) -> None:
+    """However many runs have weights, doctor starts the same number of processes."""
+    shim = Shim(torch_scene, tmp_path / "shim")
+    torch_scene.trained()
+    shim.numb("doctor")
+    one = len(shim.calls)
+    for _ in range(2):
+        torch_scene.trained("--again")
+
+    done = shim.numb("doctor")
+
+    assert (0, one) == (done.code, len(shim.calls)), done.stdout
+
+
+def test_weights_whose_manifest_is_gone(torch_scene: Scene) -> None:
+    """The run is shown all the same, and doctor counts its weights as missing."""
+    run = torch_scene.trained()
+    loose(torch_scene, "numb:.nmb/run/weights/Net.json").unlink()
+
+    shown, doctor = torch_scene.numb("show @"), torch_scene.numb("doctor")
+
+    assert (0, True) == (shown.code, "1 objects of the weights are missing here" in shown.stdout), shown.stderr
+    assert (3, True) == (doctor.code, f"the weights of {run['id']} are missing or damaged" in doctor.stdout)
 
 
 def test_a_store_of_a_later_numb_is_not_touched(scene: Scene) -> None:
