@@ -264,6 +264,8 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
     last = told.exception.strip().splitlines()[-1] if told.exception else None
     if outcome is None:
+        if told.exception_type == "BrokenPipeError":  # whatever it printed went through the launcher
+            return KILLED, "the launcher died, and the script of having nobody to print to"
         if told.exception:
             return (INTERRUPTED if told.exception_type == "KeyboardInterrupt" else FAILED), last
         return (

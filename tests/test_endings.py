@@ -371,6 +371,27 @@ def test_a_script_outlives_its_launcher(torch_scene: Scene) -> None:
 
 
 @linux
+def test_a_script_that_prints_after_its_launcher_was_killed(torch_scene: Scene) -> None:
+    """A5: it dies of its broken pipe, which is not a failure of its own: the record says who was killed, and has the weights."""
+    write(torch_scene, NET + WAITS.format(before="pid = os.getpid()", after=""))
+    worker = torch_scene.start("train")
+    until(torch_scene)
+    told = events_of_the_one_run(torch_scene)
+    watch = os.pidfd_open(told[0]["process"]["pid"])
+    worker.kill()
+    worker.wait()
+    torch_scene.sh("touch go.ignored")
+    assert select.select([watch], [], [], 60)[0], "the script goes on for ever"
+    os.close(watch)
+    worker.communicate()
+
+    (run,) = json.loads(torch_scene.numb("list --json").stdout)
+
+    why = "the launcher died, and the script of having nobody to print to"
+    assert ("killed", why, ["Linear"]) == (run["status"], run["reason"], list(run["weights"]))
+
+
+@linux
 def test_a_recovered_run_has_the_environment_it_was_launched_in(scene: Scene) -> None:
     """Whoever publishes a run has an environment of their own: the record has that of the run, and none of its secrets."""
     scene.write("nmb.json", '{"version": 1, "train": {"command": "python train.py"}, "environment": ["MINE"]}')
