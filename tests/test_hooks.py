@@ -147,6 +147,7 @@ def test_what_cannot_be_injected_stops_the_script(scene: Scene) -> None:
 
     assert (125, "") == (done.code, done.stdout)
     assert (
+        "numb: [1/1] lr=0.5 momentum=0.9\n"
         "numb: train.py:5: the script has no momentum above numb_queue()\n"
         "      try: assign momentum at module level above numb_queue(), or take it out of the queue\n"
     ) == done.stderr
@@ -220,7 +221,7 @@ def test_a_queue_needs_numb_queue(scene: Scene) -> None:
 
     done = scene.numb("queue run q.json")
 
-    said = "numb: train.py:3: the queue sets lr, but the script has not called numb_queue()\n"
+    said = "numb: [1/1] lr=0.5\nnumb: train.py:3: the queue sets lr, but the script has not called numb_queue()\n"
     assert (125, "", said + "      try: call numb_queue() below the hyperparameters\n") == (
         done.code,
         done.stdout,
@@ -337,7 +338,7 @@ def test_a_trial_restores_what_it_names(torch_scene: Scene) -> None:
     shown = runs(torch_scene)[-1]
     first, second = shown["trials"]
     assert (0, 0) == (named.code, again.code), named.stderr + again.stderr
-    assert 125 == nothing_left
+    assert 0 == nothing_left
     assert ({"width": 5, "layers": [1, 2]}, {}) == (first["params"], second["params"])
     assert {"width": 5, "layers": [1, 2], "bias": second["results"]["bias"]} == first["results"]
     assert "xxx" == torch_scene.read("starts.ignored")
@@ -438,7 +439,10 @@ def test_a_queue_whose_values_cannot_be_injected_trains_nothing(scene: Scene) ->
     done = scene.numb("queue", "run", "q.json", env={"NUMB_BREAK_HOOK": "inject"})
 
     assert (125, "", []) == (done.code, done.stdout, runs(scene))
-    assert "numb: inject failed (RuntimeError: inject was broken on purpose); nothing was trained\n" == done.stderr
+    assert [
+        "numb: [1/1] lr=0.5",
+        "numb: inject failed (RuntimeError: inject was broken on purpose); nothing was trained",
+    ] == done.stderr.splitlines()
 
 
 @pytest.mark.parametrize("name", ["queue.py", "hooks.py", "record.py", "session.py", "layout.py", "calls.py"])
