@@ -231,22 +231,36 @@ def init(branch: str | None) -> None:
 def deinit(yes: bool) -> None:
     """Destroy what init made: nmb.json, .nmb/ with all weights, and the branch of the runs."""
     from numb.errors import NotInitialised
+    from numb.project import Project
 
     try:
         project = _project()
     except NotInitialised:
-        _say("numb: there is nothing to remove here")
-        return
+        found = Project.remains(".", Terminal())
+        if found is None:
+            _say("numb: there is nothing to remove here")
+            return
+        project = found
     lost = project.deletion()
-    _say(f"This destroys {lost.runs} runs and {lost.bytes / 1e6:.1f} MB: {', '.join(map(str, lost.files))},")
-    _say(f"and branch {project.git.branch} at {lost.tip}.")
+    waiting = f", {lost.unpublished} not on the branch yet" if lost.unpublished else ""
+    branch = f", and branch {project.git.branch} at {lost.tip}" if lost.tip else ""
+    _say(f"This destroys {lost.runs} runs{waiting} and {lost.bytes / 1e6:.1f} MB:")
+    _say(f"{', '.join(map(str, lost.files))}{branch}.")
+    if lost.others:
+        _say("Other projects lose theirs too: " + ", ".join(f"{name} ({n} runs)" for name, n in lost.others.items()))
+    if lost.work_trees:
+        _say(f"Other work trees lose theirs too: {', '.join(map(str, lost.work_trees))}")
     if not yes:
         if not _attended():
             raise NumbError("nothing was removed", "numb deinit --yes")
         if not click.confirm("Destroy all of it?", default=False, err=True):
             raise NumbError("nothing was removed")
     tip = project.deinit()
-    _say(f"numb: removed; as long as git keeps it, this brings the branch back: git branch {project.git.branch} {tip}")
+    _say(
+        f"numb: removed; as long as git keeps it, this brings the branch back: git branch {project.git.branch} {tip}"
+        if tip
+        else "numb: removed"
+    )
 
 
 def _redo(again: bool, skip_done: bool) -> Any:

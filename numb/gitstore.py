@@ -371,6 +371,18 @@ class GitStore:
             main = None if bare or self.common_dir.name != ".git" else self.common_dir.parent
         return main if main and main.is_dir() else None
 
+    def files_named(self, name: str) -> list[Path]:
+        """The files of this name in the work tree, tracked or not, but for ignored ones."""
+        shown = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", f":(glob)**/{name}")
+        paths = {self.toplevel / os.fsdecode(path) for path in self._run(*shown).split(b"\0") if path}
+        return sorted(path for path in paths if path.exists())
+
+    def branches_at(self, commit: str) -> list[str]:
+        """The branches that point to *commit*."""
+        return self._text(
+            "for-each-ref", "--format=%(refname:lstrip=2)", f"--points-at={commit}", "refs/heads/"
+        ).splitlines()
+
     def remote_branches(self) -> list[str]:
         """The same branch as the remotes had it when they were last fetched."""
         return self._text("for-each-ref", "--format=%(objectname)", f"refs/remotes/*/{self.branch}").split()

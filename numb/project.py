@@ -125,10 +125,15 @@ class Row:
 class Deletion:
     """What `deinit` would destroy."""
 
-    runs: int
+    runs: int  # on the branch, those of other projects among them
+    unpublished: int  # still in `.nmb/runs`, which nothing else holds
     bytes: int
     files: tuple[Path, ...]
     tip: str | None
+    others: Mapping[
+        str, int
+    ]  # projects elsewhere in the repository with the same branch, and how many runs each has there
+    work_trees: tuple[Path, ...]  # others of this repository in which numb was used
 
 
 @dataclass
@@ -176,6 +181,30 @@ class Project:
         _check_store(project.layout)
         if (found := project.damaged_format()) is not None:
             project.talk.say(f"{project.layout.format} is damaged ({found[:20]!r}): numb doctor --fix")
+        return project
+
+    @classmethod
+    def remains(cls, where: str | os.PathLike[str] = ".", talk: Talk | None = None) -> Project | None:
+        """What is left of a project whose `nmb.json` has gone; None when that is nothing.
+
+        Raises `NotInitialised` where it may belong to a project in another folder, or the branch may have another name.
+        """
+        git = GitStore.discover(Path(where).absolute())
+        project = cls(git, git.toplevel, Config(), talk)
+        _check_store(project.layout)
+        if others := project._other_projects():
+            there = git.toplevel / others[0]
+            raise NotInitialised(f"there is no {CONFIG} here, but in {there}", f"cd {there}")
+        if project._has_branch():
+            return project
+        if not project.layout.folder.exists():
+            return None
+        known = Index(project.layout.listing).tip if project.layout.listing.exists() else None
+        if named := git.branches_at(known) if known else []:
+            raise NotInitialised(
+                f"{CONFIG} has gone, and the branch of the runs may be {' or '.join(named)}",
+                f"numb init --branch {named[0]}",
+            )
         return project
 
     def _has_branch(self) -> bool:
@@ -1258,15 +1287,41 @@ class Project:
     def deletion(self) -> Deletion:
         """What `deinit` would destroy."""
         size = sum(path.lstat().st_size for path in self.layout.folder.rglob("*") if path.is_file())
-        return Deletion(self.index.count(), size, (self.home / CONFIG, self.layout.folder), self.git.tip().commit)
+        counts = self.index.projects()
+        others = {name: counts.get(name, 0) for name in sorted({*counts, *self._other_projects()} - {self.place})}
+        return Deletion(
+            sum(counts.values()),
+            len(inflight.all_left(self.layout)),
+            size,
+            tuple(path for path in (self.home / CONFIG, self.layout.folder) if path.exists()),
+            self.git.tip().commit,
+            others,
+            tuple(store.root for store in self._other_stores()),
+        )
+
+    def _other_projects(self) -> list[str]:
+        """The folders of this work tree with an `nmb.json` of their own that names the same branch, or that cannot be read."""
+        found = []
+        for path in self.git.files_named(CONFIG):
+            place = path.parent.relative_to(self.git.toplevel).as_posix()
+            with contextlib.suppress(NumbError):
+                if config.load(path).branch != self.git.branch:
+                    continue
+            found.append(place)
+        return [place for place in found if place != self.place]
+
+    def _other_stores(self) -> list[Layout]:
+        stores = [Layout(top) for top in self.git.work_trees()]
+        return [store for store in stores if store.folder.is_dir() and not store.folder.samefile(self.layout.folder)]
 
     def deinit(self) -> str | None:
         """Remove `nmb.json`, `.nmb/` and the branch; returns the branch's last commit, by which git can still find it."""
         tip = self.git.tip()
         if tip.checked_out:
             raise BranchInUse(f"branch {self.git.branch} is checked out in {tip.checked_out}", "git switch -")
-        if any(left.running for left in inflight.all_left(self.layout)):
-            raise BranchInUse("a run is still in flight", "numb list")
+        for store in (self.layout, *self._other_stores()):
+            if any(left.running for left in inflight.all_left(store)):
+                raise BranchInUse(f"a run is still in flight in {store.root}", "numb list")
         if "index" in self.__dict__:
             self.index.close()
         self.git.delete_branch()

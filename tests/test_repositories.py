@@ -589,6 +589,88 @@ def test_names_that_no_branch_can_have(empty: Scene, name: str) -> None:
     assert not (empty.root / "nmb.json").exists() and not (empty.root / ".nmb").exists()
 
 
+def left_behind(scene: Scene) -> str:
+    """A run whose launcher and script were killed: it is in .nmb/runs and nowhere else."""
+    scene.write("slow.py", "open('on.ignored', 'w').close(); __import__('time').sleep(60)")
+    scene.write("nmb.json", '{"train": {"command": "python slow.py"}}')
+    worker = scene.start("train")
+    scene.sh("timeout 30 bash -c 'until [ -e on.ignored ]; do sleep 0.05; done'")
+    scene.sh(f"kill -9 -- -{worker.pid}; rm on.ignored")
+    worker.communicate()
+    return scene.sh("ls .nmb/runs")
+
+
+def test_deinit_says_whose_runs_it_destroys(scene: Scene) -> None:
+    """Runs that are not on the branch yet, other projects of the same branch and other worktrees are named before."""
+    scene.trained(lr=0.5)
+    scene.write("sub/train.py", PLAIN)
+    scene.write("sub/nmb.json", '{"train": {"command": "python train.py"}}')
+    scene.write("new/nmb.json", "{}")
+    scene.write("lab/nmb.json", '{"branch": "lab"}')
+    sub = scene.root / "sub"
+    for folder, words in ((sub, "train"), (scene.root / "lab", "init")):
+        assert 0 == scene.numb(words, cwd=folder).code
+    linked(scene).trained(lr=0.7)
+    left = left_behind(scene)
+    tip = scene.sh("git rev-parse numb")
+
+    asked = scene.numb("deinit")
+    done = scene.numb("deinit --yes")
+
+    lines = asked.stderr.splitlines()
+    assert (1, 0) == (asked.code, done.code), done.stderr
+    assert lines[0].startswith("This destroys 3 runs, 1 not on the branch yet and ")
+    assert f"{scene.root}/nmb.json, {scene.root}/.nmb, and branch numb at {tip}." == lines[1]
+    assert "Other projects lose theirs too: new (0 runs), sub (1 runs)" == lines[2]
+    assert f"Other work trees lose theirs too: {scene.root.parent}/two" == lines[3]
+    assert left and not (scene.root / ".nmb").exists() and (sub / "nmb.json").exists()
+    assert "lab\nmain\ntwo" == scene.sh("git for-each-ref --format='%(refname:short)' refs/heads")
+
+
+def test_deinit_waits_for_a_run_in_another_worktree(scene: Scene) -> None:
+    """Its weights go to the folder that deinit would remove."""
+    two = linked(scene)
+    two.write("train.py", "open('on.ignored', 'w').close(); open('go.ignored').read()")
+    two.sh("mkfifo go.ignored")
+    flying = two.start("train")
+    two.sh("timeout 30 bash -c 'until [ -e on.ignored ]; do sleep 0.05; done'")
+
+    refused = scene.numb("deinit --yes")
+    two.sh("echo > go.ignored")
+    flying.communicate(timeout=60)
+
+    assert (1, True) == (refused.code, f"a run is still in flight in {two.root}" in refused.stderr)
+    assert 1 == len(scene.runs())
+
+
+def test_deinit_without_settings(scene: Scene) -> None:
+    """When nmb.json has gone, what is left of numb is found, named and removed."""
+    scene.trained(lr=0.5)
+    tip = scene.sh("rm nmb.json; git rev-parse numb")
+
+    done, again = scene.numb("deinit --yes"), scene.numb("deinit --yes")
+
+    assert (0, 0) == (done.code, again.code)
+    assert "This destroys 1 runs and " in done.stderr
+    assert f"\n{scene.root}/.nmb, and branch numb at {tip}.\n" in done.stderr
+    assert "numb: there is nothing to remove here\n" == again.stderr
+    assert not (scene.root / ".nmb").exists()
+    assert "main" == scene.sh("git for-each-ref --format='%(refname:short)'")
+
+
+def test_deinit_without_settings_guesses_nothing(scene: Scene) -> None:
+    """What may belong to a project in another folder, or to a branch of another name, is left, and said."""
+    scene.trained(lr=0.5)
+    scene.sh("git branch -m numb lab && mkdir sub && mv nmb.json sub/")
+    elsewhere = scene.numb("deinit --yes")
+    scene.sh("rm sub/nmb.json")
+    renamed = scene.numb("deinit --yes")
+
+    assert (1, True) == (elsewhere.code, f"try: cd {scene.root}/sub\n" in elsewhere.stderr)
+    assert (1, True) == (renamed.code, "the branch of the runs may be lab" in renamed.stderr)
+    assert (scene.root / ".nmb").exists() and scene.sh("git rev-parse lab")
+
+
 def test_a_deleted_branch_goes_on(scene: Scene) -> None:
     """I5: after `git branch -D numb` the next run continues from the last known tip, so that no run is lost."""
     scene.trained(lr=0.5)

@@ -226,6 +226,11 @@ class Index:
         count = "select count(*) from runs where kind = 'train'"
         return self._ask(lambda db: int(db.execute(count).fetchone()[0]))
 
+    def projects(self) -> dict[str, int]:
+        """How many runs each project has."""
+        counts = "select project, count(*) from runs where kind = 'train' group by project"
+        return self._ask(lambda db: {str(project): int(count) for project, count in db.execute(counts)})
+
     def trials(self, of: Iterable[RunId]) -> dict[str, list[Run]]:
         """The trials of each run, oldest first."""
         found: dict[str, list[Run]] = {}
