@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ class Terminal:
         _say(f"  code: {_changes(changed)}")
         if earlier.without_weights:
             _say("  not all of its weights were kept")
-        return bool(_asked(lambda: click.confirm("Train it again?", default=False, err=True)))
+        return _agreed("Train it again?")
 
     def choose(self, rows: Sequence[Row]) -> Run | None:
         from numb.view import table
@@ -46,26 +47,47 @@ class Terminal:
         if not _attended():
             return None
 
-        def chosen(answer: str) -> Run:
-            try:
-                return table.chosen(answer, [row.run for row in rows])
-            except ValueError as error:
-                raise click.UsageError(str(error)) from None
-
         _say(table.choices(rows, width=_width(sys.stderr)))
-        question = "Trial which run? (a number, or an id)"
-        return _asked(lambda: click.prompt(question, default=str(len(rows)), value_proc=chosen, err=True))
+        return _asked(
+            f"Trial which run? (a number, or an id) [{len(rows)}]: ",
+            lambda answer: table.chosen(answer or str(len(rows)), [row.run for row in rows]),
+        )
 
 
-def _asked(question: Callable[[], _T]) -> _T | None:
-    """The answer, or None at Ctrl-D; Ctrl-C is a `KeyboardInterrupt`. click makes the same of both."""
-    try:
-        return question()
-    except click.Abort as abort:
-        _say("")
-        if isinstance(abort.__context__, EOFError):
+def _agreed(question: str) -> bool:
+    """Whether the answer is yes; no is the default."""
+    return bool(_asked(f"{question} [y/N]: ", _yes_or_no))
+
+
+def _yes_or_no(answer: str) -> bool:
+    words = {"y": True, "yes": True, "n": False, "no": False, "": False}
+    if answer.lower() not in words:
+        raise ValueError(f"{answer} is neither yes nor no")
+    return words[answer.lower()]
+
+
+def _asked(question: str, understood: Callable[[str], _T]) -> _T | None:
+    """The first answer that can be *understood*, or None at Ctrl-D; Ctrl-C is a `KeyboardInterrupt`.
+
+    Python's `input`, and so click's prompts, lose a Ctrl-C that comes while they write the question, and sleep through one
+    that comes just before they read. Here its handler runs twice a second at the latest.
+    """
+    while True:
+        click.echo(question, nl=False, err=True)
+        try:
+            while not select.select([sys.stdin], [], [], 0.5)[0]:
+                pass
+            line = os.read(sys.stdin.fileno(), 4096)  # of a terminal that is one line, or nothing at Ctrl-D
+        except KeyboardInterrupt:
+            _say("")
+            raise
+        if not line:
+            _say("")
             return None
-        raise KeyboardInterrupt from None
+        try:
+            return understood(line.decode(errors="replace").strip())
+        except ValueError as error:
+            _say(f"numb: {error}")
 
 
 def _now() -> float:
@@ -253,7 +275,7 @@ def deinit(yes: bool) -> None:
     if not yes:
         if not _attended():
             raise NumbError("nothing was removed", "numb deinit --yes")
-        if not click.confirm("Destroy all of it?", default=False, err=True):
+        if not _agreed("Destroy all of it?"):
             raise NumbError("nothing was removed")
     tip = project.deinit()
     _say(

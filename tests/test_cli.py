@@ -253,23 +253,14 @@ def test_commands_before_init(empty: Scene) -> None:
 
 
 def terminal(scene: Scene, arguments: list[str], *answers: str, columns: int = 0) -> tuple[int, str]:
-    """Type a command at a terminal, answer its questions, and return the exit code and all that was shown.
-
-    A Ctrl-C that falls between Python's writing the prompt and its reading the answer only sets a flag, and the read waits
-    on: so, like a person, this presses the key again when nothing happens.
-    """
+    """Type a command at a terminal, answer its questions, and return the exit code and all that was shown."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
     command = ["setsid", "--ctty", "--wait", sys.executable, "-m", "numb", *arguments]
     process = subprocess.Popen(command, cwd=scene.root, env=scene.env, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown, answered = b"", 0
-    until = time.monotonic() + 100
-    while time.monotonic() < until:
-        if not select.select([ours], [], [], 10)[0]:
-            if answered and answers[answered - 1] == "\x03":
-                os.write(ours, b"\x03")
-            continue
+    while select.select([ours], [], [], 100)[0]:
         try:
             shown += os.read(ours, 4096)
         except OSError:  # every end of the terminal is closed
@@ -325,8 +316,8 @@ def test_the_table_to_choose_from_tells_what_the_list_tells(torch_scene: Scene) 
     assert ["1", first["id"], "0.1", "complete"] == rows[0].split()[:4] and rows[0].endswith(" to begin with")
     assert re.fullmatch(r" +2 +\S+ +0\.2 +failed: AssertionError +\d+ s", rows[1])
     assert re.fullmatch(r" +3 +\S+ +0\.3 +[\d.-]+\* +0\.3\* +complete +\d+ s", rows[2])
-    assert "Error: 4 is neither a number from 1 to 3 nor the beginning of one of these ids\n" in shown
-    assert f"Error: the ids of 3 of these runs begin with {first['id'][:4]}\n" in shown
+    assert "numb: 4 is neither a number from 1 to 3 nor the beginning of one of these ids\n" in shown
+    assert f"numb: the ids of 3 of these runs begin with {first['id'][:4]}\n" in shown
     assert 0 == code, shown
     assert [2, 0, 1] == [len(run["trials"]) + (run["id"] == first["id"]) for run in torch_scene.runs()]
 

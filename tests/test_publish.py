@@ -194,7 +194,7 @@ def check_every_command(scene: Scene, folder: Path, how: str) -> None:
         assert saved <= set(published(scene)), fault
         assert len(set(published(scene))) == len(published(scene)), fault
     assert not list((scene.root / ".nmb/runs").iterdir())
-    assert {run["status"] for run in scene.runs()} <= {"complete", "lost", "failed"}  # failed: its output went nowhere
+    assert {run["status"] for run in scene.runs()} <= {"complete", "lost", "killed"}  # killed: its output went nowhere
     assert len(calls) < int(scene.sh("git rev-list --first-parent --count numb"))
     scene.sh("git fsck --strict --no-dangling")
     assert before == users(scene)
