@@ -21,7 +21,7 @@ FORMAT = 1
 RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST = "running", "complete", "failed", "interrupted", "killed", "lost"
 STATUSES = (RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 
-TRAIN, TRIAL, SAVED, ROOT, JOIN = "train", "trial", "saved", "root", "join"
+TRAIN, TRIAL, SAVED = "train", "trial", "saved"
 
 _TAGS = frozenset(("$float", "$tuple", "$dict"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them

@@ -73,24 +73,6 @@ class Objects:
             return False
         return True
 
-    def put_file(self, path: Path) -> Ref:
-        """Keep the content of a file, in constant memory."""
-        with _fdopen(_open(path, os.O_RDONLY | os.O_CLOEXEC), "rb", buffering=0) as file:
-            return self.put(iter(lambda: file.read(_PIECE), b""))
-
-    def heal(self, digest: str, content: Content) -> Ref:
-        """Write the object *digest* anew, whatever is there now.
-
-        `ObjectCorrupt` if *content* is not what the name says; then nothing is kept and nothing replaced.
-        """
-        target = self.path(digest)
-        with self._draft() as draft:
-            ref = _fill(draft, _chunks(content))
-            if ref.digest != digest:
-                raise ObjectCorrupt(f"the bytes given for {target} are those of {ref.digest}", _WAY_ON)
-            self._keep(draft, ref)
-        return ref
-
     def take(self, other: Objects) -> None:
         """Move the objects of *other* here, damaged ones too, and remove its folder."""
         for digest in other:
@@ -143,10 +125,6 @@ class Objects:
             for name in _names(self.root / folder) if len(folder) == 2 else ():
                 if _DIGEST.fullmatch(name) and name.startswith(folder):
                     yield name
-
-    def size(self) -> int:
-        """How many bytes the objects take together."""
-        return sum(_lstat(self.path(digest)).st_size for digest in self)
 
     def _draft(self) -> atomic.Draft:
         return atomic.Draft(self._folder("tmp") / "object", mode=_READ_ONLY)
