@@ -362,7 +362,7 @@ class Project:
         if ended.same and not ended.error:
             changed = self.changed_since(ended.same)
             if changed and queue:  # what lists the runs is no code of theirs
-                changed = [path for path in changed if path != os.path.relpath(queue, self.git.toplevel)]
+                changed = [path for path in changed if path != queue]
             ended = replace(ended, changed=changed)
         return ended
 
@@ -915,6 +915,11 @@ class Project:
         path = source.script_of(self.config.command(TRAIN), self.home)
         return source.read(path) if path else None
 
+    def _named_here(self, file: Path) -> str:
+        """A file as records name it: from the top of the work tree where it lies in that, for a clone lies elsewhere."""
+        path = os.path.relpath(file, self.git.toplevel)
+        return str(file) if path.startswith(f"..{os.sep}") else path
+
     def make_queue(self, file: Path, *, force: bool = False) -> dict[str, Any]:
         """Write a queue file with the script's own hyperparameters as its one combination."""
         from numb.queue import write_template
@@ -961,7 +966,7 @@ class Project:
                 self.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
                 claim.begin()
                 ended = self.train(
-                    arguments, message=message, inject=claim.entry.params, redo=redo, queue=str(queue.file)
+                    arguments, message=message, inject=claim.entry.params, redo=redo, queue=self._named_here(queue.file)
                 )
                 self._settle(claim, ended)
             finally:

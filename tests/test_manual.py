@@ -312,6 +312,7 @@ def test_a_killed_queue_goes_on_where_it_was(scene: Scene) -> None:
     assert ["1", "2", "2", "3", "4"] == scene.read("seen.ignored").split()
     assert ["done"] * 4 == [e["status"] for e in json.loads(scene.numb("queue status q.json --json").stdout)]
     assert {"complete": 4, "lost": 1} == count(run["status"] for run in scene.runs())
+    assert {"q.json"} == {run["queue"] for run in scene.runs()}
 
 
 def count(words) -> dict[str, int]:
