@@ -243,6 +243,12 @@ def make_directory(path: Name) -> None:
         _sync_directory(path.parent)
 
 
+def reserve(path: Name, size: int) -> None:
+    """Take *size* bytes of room for later, as far as the file system can: removing the file gives them back."""
+    with _failing("write", Path(path)), open(path, "xb") as file:
+        file.write(bytes(size))
+
+
 @contextmanager
 def new_directory(target: Name) -> Iterator[Path]:
     """Yield an empty directory that becomes *target* when the block ends, and is removed when the block raises.

@@ -334,10 +334,11 @@ def train(
 
     Ends with the script's own exit code; 125 when numb refuses. Arguments after -- go to the script.
     """
+    redo = _redo(again, skip_done)
     project = _project()
-    if queue_file is not None:
+    if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message)
-    ended = project.train(arguments, message=message, redo=_redo(again, skip_done), strict=strict)
+    ended = project.train(arguments, message=message, redo=redo, strict=strict)
     _report_end(ended)
     sys.exit(ended.exit_code)
 
@@ -413,13 +414,16 @@ def _run_queue(
 ) -> None:
     from numb.project import Redo
 
-    code = 0
+    code, idle = 0, True
     redo = Redo.AGAIN if again else Redo.SKIP
     for _, ended in project.run_queue(file, arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast):
         _report_end(ended)
-        code = code or ended.exit_code
+        code, idle = code or ended.exit_code, False
     counts = project.queue(file).counts()
-    _say(f"numb: {file}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    states = ", ".join(f"{count} {status}" for status, count in counts.items())
+    _say(f"numb: {file}: {states or 'no combinations'}")
+    if idle and counts.get("done"):
+        _say("      what is done stays done, whatever has changed since; for other code, copy the file")
     if counts.get("failed"):
         _say(f"      try: numb queue run --failed {file}")
     sys.exit(code or (1 if counts.get("failed") else 0))
@@ -463,7 +467,8 @@ def list_(
     elif as_csv:
         _show(table.as_csv(rows))
     else:
-        _show(table.runs(rows, all_columns=all_columns, bold=_bold, width=_width(sys.stdout)))
+        known = project.index.counts() if project.index.count() > len(rows) else {}
+        _show(table.runs(rows, known=known, all_columns=all_columns, bold=_bold, width=_width(sys.stdout)))
         if not rows:
             _say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
         elif number is None and (hidden := project.index.count() - len(rows)) > 0 and not (statuses or untrialed):
@@ -550,4 +555,5 @@ def doctor(fix: bool, as_json: bool) -> None:
     _show(table.findings_json(findings) if as_json else table.findings(findings))
     if not all(finding.fixed for finding in findings):
         left = sum(not finding.fixed for finding in findings)
-        raise ProblemsFound(f"{left} problem{'s' if left > 1 else ''}", None if fix else "numb doctor --fix")
+        fixable = not fix and any(finding.fixable for finding in findings)
+        raise ProblemsFound(f"{left} problem{'s' if left > 1 else ''}", "numb doctor --fix" if fixable else None)

@@ -32,6 +32,7 @@ class Finding:
     text: str
     remedy: str
     fixed: bool = False
+    fixable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def _settled(problem: _Problem, fix: bool) -> Finding:
         except NumbError as error:
             return Finding(f"{problem.text}; it could not be repaired: {error}", error.hint or problem.remedy)
         return Finding(problem.text, "", fixed=True)
-    return Finding(problem.text, problem.remedy)
+    return Finding(problem.text, problem.remedy, fixable=problem.repair is not None)
 
 
 def _git(project: Project) -> Iterator[_Problem]:
@@ -255,7 +256,14 @@ def _objects(project: Project) -> Iterator[_Problem]:
         try:
             project.objects.verify(digest)
         except NumbError as error:
-            yield _Problem(str(error), "train that run again, which writes the object anew, or copy it from a backup")
+            yield _Problem(str(error), f"copy it from a backup; {_needed_by(project, digest)}")
+
+
+def _needed_by(project: Project, digest: str) -> str:
+    runs = project.runs_with(digest)
+    if not runs:
+        return "no run needs it"
+    return f"training {runs[-1]} again writes it anew, if that training is deterministic"
 
 
 def _leftovers(project: Project) -> Iterator[_Problem]:

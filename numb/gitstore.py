@@ -289,7 +289,7 @@ class GitStore:
         """The same repository as GitPython's objects, for reading history."""
         import git  # half of `numb list`'s time, so only where it is used
 
-        return git.Repo(self.toplevel)
+        return git.Repo(self.toplevel, expand_vars=False)
 
     def version(self) -> tuple[int, ...]:
         found = re.search(r"(\d+)\.(\d+)", self._text("version"))

@@ -6,6 +6,7 @@ is still there or not. Nothing here knows git or the index.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -24,6 +25,8 @@ from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, Model, Run,
 
 if TYPE_CHECKING:
     from numb.launch import Outcome
+
+RESERVE = 1 << 18  # bytes kept free for the end of a run
 
 _ALLOWED = re.compile(
     r"CUDA_VISIBLE_DEVICES|CUDA_LAUNCH_BLOCKING|CUBLAS_WORKSPACE_CONFIG|PYTORCH_\w*ALLOC_CONF|TORCH_(LOGS|DETERMINISTIC)\w*"
@@ -79,15 +82,26 @@ class InFlight:
         except OSError as error:
             raise StorageFailed(f"cannot make {path}: {error.strerror}", "make room, or make .nmb writable") from None
         self = cls(RunFolder(path))
-        self._alive.try_acquire()
-        self.folder.content.mkdir()
-        self.write_state(run)
-        atomic.write(self.folder.order, json.dumps({**order, "id": run.id, "mode": run.kind}))
+        try:
+            self._alive.try_acquire()
+            self.folder.content.mkdir()
+            self.write_state(run)
+            atomic.write(self.folder.order, json.dumps({**order, "id": run.id, "mode": run.kind}))
+            atomic.reserve(self.folder.reserve, RESERVE)
+        except (NumbError, OSError):
+            with contextlib.suppress(NumbError):
+                self.discard()
+            raise
         return self
 
     def adopt(self) -> bool:
         """Become the one who concludes a run whose launcher has died. False if somebody else does."""
         return self._alive.try_acquire()
+
+    def write_end(self, run: Run) -> None:
+        """Write down how the run ended, also on a disk that has filled meanwhile: some room was kept for that."""
+        self.folder.reserve.unlink(missing_ok=True)
+        self.write_state(run)
 
     def write_state(self, run: Run, **facts: Any) -> None:
         """Write down, whole, what the launcher knows."""
@@ -264,7 +278,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
     last = told.exception.strip().splitlines()[-1] if told.exception else None
     if outcome is None:
-        if told.exception_type == "BrokenPipeError":  # whatever it printed went through the launcher
+        if _nobody_reads(told):  # whatever it printed went through the launcher
             return KILLED, "the launcher died, and the script of having nobody to print to"
         if told.exception:
             return (INTERRUPTED if told.exception_type == "KeyboardInterrupt" else FAILED), last
@@ -280,6 +294,13 @@ def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
     if told.exception_type == "KeyboardInterrupt":
         return INTERRUPTED, last
     return FAILED, last or f"exit code {outcome.code}"
+
+
+def _nobody_reads(told: Told) -> bool:
+    """Whether the script ended because it could not print: through a pipe, or through a terminal (EIO)."""
+    return told.exception_type == "BrokenPipeError" or (
+        told.exception_type == "OSError" and f"[Errno {errno.EIO}]" in (told.exception or "")
+    )
 
 
 def _observations(told: Told, outcome: Outcome) -> list[str]:
@@ -308,13 +329,14 @@ def _last_sign_of_life(folder: RunFolder, run: Run) -> float | None:
         return None
 
 
-def launched(variables: Sequence[str]) -> dict[str, Any]:
+def launched(cwd: Path, variables: Sequence[str]) -> dict[str, Any]:
     """What a run is launched in, which whoever publishes it may not be. Of the environment, an allow-list and *variables*."""
     import platform
 
     chosen = {k: v for k, v in sorted(os.environ.items()) if _ALLOWED.fullmatch(k) or k in variables}
     return {
         "host": host(),
+        "cwd": str(cwd),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),

@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def reserve(self) -> Path:
+        """Room for the end of the run, given back when it is written."""
+        return self.path / "reserve"
+
+    @property
     def order(self) -> Path:
         """What is settled when the run begins: mode and values to inject, for the script, and what it was launched in."""
         return self.path / "order.json"

@@ -394,7 +394,7 @@ class Project:
         self.recover()
         order = {
             "inject": {name: record.encode(value, name) for name, value in inject.items()},
-            "launched": inflight.launched(self.config.environment),
+            "launched": inflight.launched(self.home, self.config.environment),
         }
         try:
             self.make_store()
@@ -514,7 +514,8 @@ class Project:
                     answers.refusal = error if isinstance(error, NumbError) else Refused(f"numb failed: {error!r}")
                     said = {"stop": True}
                 else:
-                    self.talk.say(f"{error}; the training goes on")
+                    what = error if isinstance(error, NumbError) else f"numb failed: {error!r}"
+                    self.talk.say(f"{what}; the training goes on")
                     said = {}
             answers.stopped |= bool(said.get("stop"))
             flight.answer({**said, "number": question.get("number")})
@@ -640,6 +641,7 @@ class Project:
         if oom and run.status == record.KILLED:
             run = replace(run, reason=f"{run.reason}, out of memory")
         try:
+            flight.write_end(run)
             return Ended(outcome.exit_code, self._publish(run, told, flight))
         except (NumbError, OSError) as error:
             flight.close()
@@ -1115,19 +1117,27 @@ class Project:
 
     def missing_objects(self, runs: Sequence[Run]) -> dict[str, list[str]]:
         """By run, what its weights need and what is not here: objects, and manifests that git cannot read."""
-        wanted = [(run, run.commit, kept.manifest) for run in runs if run.commit for kept in run.weights.values()]
-        manifests = self.git.read_all([(commit, manifest) for _, commit, manifest in wanted])
         missing: dict[str, list[str]] = {}
-        for (run, _, manifest), text in zip(wanted, manifests, strict=True):
-            try:
-                sizes = dict(_parsed(text or b"")["objects"])
-            except (ObjectCorrupt, KeyError, TypeError, ValueError):
-                absent = [manifest]
-            else:
-                absent = [digest for digest, size in sizes.items() if not self.objects.has(digest, size)]
+        for run, manifest, sizes in self._needed(runs):
+            absent = [manifest] if sizes is None else [d for d, size in sizes.items() if not self.objects.has(d, size)]
             if absent:
                 missing.setdefault(run.id, []).extend(absent)
         return missing
+
+    def runs_with(self, digest: str) -> list[RunId]:
+        """The runs whose weights need an object, oldest first."""
+        runs = [row.run for row in self.runs()]
+        return [run.id for run, _, sizes in self._needed(runs) if sizes and digest in sizes]
+
+    def _needed(self, runs: Sequence[Run]) -> Iterator[tuple[Run, str, dict[str, int] | None]]:
+        """What the weights of *runs* consist of: run, manifest, size by object; None where git cannot read the manifest."""
+        wanted = [(run, run.commit, kept.manifest) for run in runs if run.commit for kept in run.weights.values()]
+        manifests = self.git.read_all([(commit, manifest) for _, commit, manifest in wanted])
+        for (run, _, manifest), text in zip(wanted, manifests, strict=True):
+            try:
+                yield run, manifest, dict(_parsed(text or b"")["objects"])
+            except (ObjectCorrupt, KeyError, TypeError, ValueError):
+                yield run, manifest, None
 
     def _manifest(self, run: Run, name: str) -> dict[str, Any]:
         text = self.git.read(run.commit, run.weights[name].manifest) if run.commit else None
@@ -1330,8 +1340,12 @@ class Project:
         if "index" in self.__dict__:
             self.index.close()
         self.git.delete_branch()
-        if self.layout.folder.exists():
-            atomic.remove_tree(self.layout.folder)
+        try:
+            if self.layout.folder.exists():
+                atomic.remove_tree(self.layout.folder)
+        except StorageFailed as error:
+            way_back = f"git branch {self.git.branch} {tip.commit} brings the branch back" if tip.commit else None
+            raise StorageFailed(f"{error}; the branch has been removed", way_back) from None
         (self.home / CONFIG).unlink(missing_ok=True)
         return tip.commit
 

@@ -244,6 +244,18 @@ def test_an_unknown_key_is_a_warning_with_the_nearest_name(scene: Scene) -> None
     assert "nmb.json:1:" in done.stderr and "trial" in done.stderr
 
 
+def test_a_listing_that_is_cut_says_of_what_its_best_is_the_best(scene: Scene) -> None:
+    """With more runs than are shown, the title counts them all, and the mark does not pass for the best of them."""
+    scene.write("train.py", RESULTS)
+    for lr in (0.9, 0.1, 0.2):
+        scene.trained(lr=lr)
+
+    cut, whole = scene.numb("list -n 2").stdout.splitlines()[0], scene.numb("list").stdout.splitlines()[0]
+
+    assert re.fullmatch(r"-  2 runs of 3 \(\* is the best of these\)(, all with .*)?", cut), cut
+    assert re.fullmatch(r"-  3 runs(, all with .*)?", whole), whole
+
+
 def test_commands_before_init(empty: Scene) -> None:
     """Every command says what is missing and what to type, and creates nothing."""
     for command in ("train", "trial", "list", "show @", "revert @", "report @", "doctor", "queue run q.json"):
@@ -465,7 +477,8 @@ def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
         "numb: other.json: 1 done",
     ] == second.stderr.splitlines()  # fmt: skip
     assert ["numb: [1/1] lr=0.2", "numb: saved ID", "numb: other.json: 1 done"] == said(third.stderr)
-    assert ["numb: other.json: 1 done"] == said(fourth.stderr)
+    stays = "      what is done stays done, whatever has changed since; for other code, copy the file"
+    assert ["numb: other.json: 1 done", stays] == said(fourth.stderr)
     assert 2 == len(torch_scene.runs())
 
 
@@ -513,6 +526,14 @@ def test_a_trial_of_all_of_an_unknown_architecture_counts_nothing(torch_scene: S
     done = torch_scene.numb("trial --all")
     assert 125 == done.code
     assert "no run of Net·" in done.stderr and "succeeded" not in done.stderr
+
+
+def test_options_that_exclude_each_other_do_so_with_a_queue_too(scene: Scene) -> None:
+    """What is a mistake for one run is a mistake for a queue of them."""
+    scene.write("q.json", '[{"lr": 1}]')
+    done = scene.numb("train --queue q.json --again --skip-done")
+    assert (2, "", []) == (done.code, done.stdout, scene.runs())
+    assert "--again and --skip-done exclude each other" in done.stderr
 
 
 def test_two_queues_on_one_file_run_each_entry_once(scene: Scene) -> None:

@@ -231,6 +231,11 @@ class Index:
         counts = "select project, count(*) from runs where kind = 'train' group by project"
         return self._ask(lambda db: {str(project): int(count) for project, count in db.execute(counts)})
 
+    def counts(self) -> dict[str, int]:
+        """How many runs there are of each architecture; `-` for those without one."""
+        count = "select coalesce(architecture, '-'), count(*) from runs where kind = 'train' group by 1"
+        return self._ask(lambda db: {str(name): int(number) for name, number in db.execute(count)})
+
     def trials(self, of: Iterable[RunId]) -> dict[str, list[Run]]:
         """The trials of each run, oldest first."""
         found: dict[str, list[Run]] = {}

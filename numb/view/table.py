@@ -54,6 +54,7 @@ def grid(rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[
 def runs(
     rows: Sequence[Row],
     *,
+    known: Mapping[str, int] | None = None,
     all_columns: bool = False,
     now: float | None = None,
     bold: Callable[[str], str] = str,
@@ -62,14 +63,19 @@ def runs(
     """The listing: grouped by architecture, newest last, with the hyperparameters that differ as columns.
 
     The best value of each result is marked with `*`: the lowest for a loss, an error or a distance, else the highest.
-    Where *width* is too narrow for a table, what matters least is cut or left out, and the title says what.
+    Where an architecture has more runs, as *known* tells, the title says that these are some of them. Where *width* is too
+    narrow for a table, what matters least is cut or left out, and the title says what.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.run.architecture or "-", []).append(row)
     ordered = sorted(groups.values(), key=lambda members: members[-1].run.id)
     moment = time.time() if now is None else now
-    return "\n\n".join(_group(members, moment, all_columns, bold, width) for members in ordered)
+    there = known or {}
+    return "\n\n".join(
+        _group(members, moment, all_columns, bold, width, of=there.get(members[-1].run.architecture or "-", 0))
+        for members in ordered
+    )
 
 
 def choices(rows: Sequence[Row], *, now: float | None = None, width: int | None = None) -> str:
@@ -100,12 +106,15 @@ def _group(
     bold: Callable[[str], str] = str,
     width: int | None = None,
     numbered: bool = False,
+    of: int = 0,
 ) -> str:
     params = _names(row.run.params for row in rows)
     equal = [] if all_columns or len(rows) == 1 else [n for n in params if _same(rows, n)]
     columns = _columns(rows, [n for n in params if n not in equal], now, numbered)
     text, hidden = _fitted(columns, width)
     title = bold(plain(rows[-1].run.network)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
+    if of > len(rows):
+        title += f" of {of}" + (" (* is the best of these)" if "*" in text else "")
     if equal:
         title += ", all with " + " ".join(f"{plain(n)}={record.brief(rows[0].run.params[n])}" for n in equal)
     if hidden:
