@@ -91,10 +91,10 @@ def salvaged(path: Path, error: ConfigError) -> Config:
             text = file.read(MAX_BYTES).decode(errors="replace")
     except OSError:
         text = ""
-    branches = {_unquoted(match[1]) for match in _BRANCH.finditer(text)} - {""}
+    branches = {_unquoted(match[1]) for match in re.finditer(_BRANCH, text)} - {""}
     branch = branches.pop() if len(branches) == 1 else Config().branch
-    patterns = [_unquoted(item) for match in _EXCLUDE.finditer(text) for item in _STRING.findall(match[1])]
-    unclear = text.count('"exclude"') != len(_EXCLUDE.findall(text)) or "" in patterns
+    patterns = [_unquoted(item) for match in re.finditer(_EXCLUDE, text) for item in re.findall(_STRING, match[1])]
+    unclear = text.count('"exclude"') != len(re.findall(_EXCLUDE, text)) or "" in patterns
     return Config(
         exclude=("*",) if unclear else tuple(patterns),
         branch=branch,
@@ -104,9 +104,10 @@ def salvaged(path: Path, error: ConfigError) -> Config:
     )
 
 
-_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
-_BRANCH = re.compile(rf'"branch"\s*:\s*({_STRING.pattern})')
-_EXCLUDE = re.compile(rf'"exclude"\s*:\s*\[((?:\s*{_STRING.pattern}\s*,?)*)\s*\]')
+# Patterns of `re` as text, because `numb list` would pay for compiling what only a broken file needs.
+_STRING = r'"(?:[^"\\\n]|\\.)*"'
+_BRANCH = rf'"branch"\s*:\s*({_STRING})'
+_EXCLUDE = rf'"exclude"\s*:\s*\[((?:\s*{_STRING}\s*,?)*)\s*\]'
 
 
 def _unquoted(text: str) -> str:
