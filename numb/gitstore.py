@@ -32,6 +32,7 @@ from numb.errors import (
     GitFailed,
     NotARepository,
     NumbError,
+    ObjectMissing,
     StorageFailed,
     WouldOverwrite,
 )
@@ -905,18 +906,26 @@ class GitStore:
                 yield words[1], content[:-1]
 
     def record_files(self, commit: str) -> dict[str, bytes]:
-        """The files of a run's record by name. Only plain files: links and submodules are never followed."""
-        with _unled():
-            return self._record_files(commit)
+        """The files of a run's record by name. Only plain files: links and submodules are never followed.
 
-    def _record_files(self, commit: str) -> dict[str, bytes]:
+        Raises `ObjectMissing` for one that git has lost or cannot read.
+        """
+        with _unled():
+            names = self._record_names(commit)
+        files = dict(zip(names, self.read_all([(commit, name) for name in names]), strict=True))
+        for name, content in files.items():
+            if content is None:
+                raise ObjectMissing(f"{layout.RECORD_FOLDER}/{name} of commit {commit} cannot be read", "numb doctor")
+        return {name: content for name, content in files.items() if content is not None}
+
+    def _record_names(self, commit: str) -> list[str]:
         try:
             folder = self.repo.commit(commit).tree / layout.RECORD_FOLDER
+            blobs = [item for item in folder.traverse() if item.type == "blob" and item.mode == 0o100644]  # type: ignore[union-attr]
         except (KeyError, ValueError, OSError):
-            return {}
-        blobs = [item for item in folder.traverse() if item.type == "blob" and item.mode == 0o100644]  # type: ignore[union-attr]
-        named = {str(blob.path).removeprefix(f"{layout.RECORD_FOLDER}/"): blob for blob in blobs}  # type: ignore[union-attr]
-        return {name: blob.data_stream.read() for name, blob in named.items() if _PLAIN_NAME.fullmatch(name)}  # type: ignore[union-attr]
+            return []
+        names = [str(blob.path).removeprefix(f"{layout.RECORD_FOLDER}/") for blob in blobs]  # type: ignore[union-attr]
+        return [name for name in names if _PLAIN_NAME.fullmatch(name)]
 
     def read(self, commit: str, name: str) -> bytes | None:
         """One file of a run's record, or None."""

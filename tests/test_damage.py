@@ -664,6 +664,22 @@ def test_doctor_asks_git_once_for_all_weights(torch_scene: Scene, tmp_path: Path
     assert (0, one) == (done.code, len(shim.calls)), done.stdout
 
 
+@pytest.mark.parametrize("damage", [gone, garbage], ids=lambda d: d.__name__)
+def test_a_report_is_whole_or_not_at_all(scene: Scene, damage: Callable[[Path], None]) -> None:
+    """A file of the record that git cannot read is named, and nothing is written (I1)."""
+    run = scene.trained(lr=0.2)
+    log = loose(scene, "numb:.nmb/run/output.log")
+    log.chmod(0o644)
+    damage(log)
+
+    done, shown = scene.numb("report @"), scene.numb("show @ --log")
+
+    said = f"numb: .nmb/run/output.log of commit {run['commit']} cannot be read\n      try: numb doctor\n"
+    assert (1, "", said) == (done.code, done.stdout, done.stderr)
+    assert not list(scene.root.glob("*report*"))
+    assert (0, "") == (shown.code, shown.stderr)
+
+
 def test_weights_whose_manifest_is_gone(torch_scene: Scene) -> None:
     """The run is shown all the same, and doctor counts its weights as missing."""
     run = torch_scene.trained()
