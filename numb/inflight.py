@@ -95,8 +95,13 @@ class InFlight:
         return self
 
     def adopt(self) -> bool:
-        """Become the one who concludes a run whose launcher has died. False if somebody else does."""
-        return self._alive.try_acquire()
+        """Become the one who concludes a run whose launcher has died. False if somebody else does, or just has."""
+        try:
+            return self._alive.try_acquire()
+        except StorageFailed:
+            if not self.folder.path.exists():
+                return False
+            raise
 
     def write_end(self, run: Run) -> None:
         """Write down how the run ended, also on a disk that has filled meanwhile: some room was kept for that."""

@@ -731,10 +731,8 @@ class Project:
         return recovered
 
     def _recover(self, left: inflight.Left) -> list[Run]:
-        if not left.flight.adopt():
-            return []
         try:
-            return self._recover_adopted(left)
+            return self._recover_adopted(left) if left.flight.adopt() else []
         except NumbError as error:
             left.flight.close()
             self.talk.say(f"{left.flight.folder.path.name} could not be put on branch {self.git.branch} yet: {error}")

@@ -14,6 +14,9 @@ from conftest import PLAIN, Done, Scene
 from kit import Shim, sealed_here, users
 
 from numb.gitstore import GitStore
+from numb.inflight import InFlight
+from numb.layout import Layout
+from numb.record import RunId
 
 
 def published(scene: Scene) -> list[str]:
@@ -201,3 +204,11 @@ def check_every_command(scene: Scene, folder: Path, how: str) -> None:
     doctor = scene.numb("doctor --fix")
     assert 0 == doctor.code, doctor.stdout
     assert "" == scene.sh("git for-each-ref refs/numb")
+
+
+def test_a_run_that_goes_while_it_is_looked_at(tmp_path: Path) -> None:
+    """A launcher that publishes its run removes the folder: who was about to adopt it has nothing to do, and no error."""
+    layout = Layout(tmp_path)
+    flight = InFlight(layout.run(RunId.new(0)))
+
+    assert not flight.adopt()
