@@ -336,18 +336,24 @@ def _last_sign_of_life(folder: RunFolder, run: Run) -> float | None:
 
 def launched(cwd: Path, variables: Sequence[str]) -> dict[str, Any]:
     """What a run is launched in, which whoever publishes it may not be. Of the environment, an allow-list and *variables*."""
-    import platform
-
     chosen = {k: v for k, v in sorted(os.environ.items()) if _ALLOWED.fullmatch(k) or k in variables}
     return {
         "host": host(),
         "cwd": str(cwd),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
+        "platform": _platform(),
+        "machine": os.uname().machine,
         "processors": os.cpu_count(),
         "environment": {k: _URL_USER.sub("***", v) for k, v in chosen.items()},
         "environment_left_out": len(os.environ) - len(chosen),
     }
+
+
+def _platform() -> str:
+    """System, release, machine and C library. `platform.platform()` says the same and takes 8 ms, before every script."""
+    system = os.uname()
+    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+    words = [system.sysname, system.release, system.machine, *(["with", libc.replace(" ", "")] if libc else [])]
+    return "-".join(words)
 
 
 def environment(told: Told, command: Sequence[str], launch: Mapping[str, Any]) -> dict[str, Any]:

@@ -671,7 +671,6 @@ class Project:
         if told.exception:
             atomic.write(folder.content / "traceback.txt", told.exception.encode(errors="backslashreplace"))
         atomic.write(folder.record, record.dumps(run.to_json(), indent=1) + "\n")
-        flight.write_state(run, finished=True)
         # Kept for its stat cache, and only of runs that the branch will hold: what nothing points to, `git gc` prunes.
         atomic.copy_cache(folder.index, self.layout.index)
         commit = self._append(run, folder.index, folder.content, reused)
@@ -753,10 +752,11 @@ class Project:
             self.git.unpin(run.id)
             flight.discard()  # the script never began its work
             return []
+        had_ended = not run.in_flight
         if run.in_flight:
             run = inflight.conclude(run, told, None, flight.folder)
         published = self._publish(run, told, flight)
-        if left.state.get("finished"):
+        if had_ended:
             why = "it had ended, but could not be put there before"
             self.talk.say(f"put {run.id} ({published.status}) on branch {self.git.branch}: {why}")
         else:
