@@ -36,6 +36,24 @@ def expect(**nets):
     torch.save({name: net if isinstance(net, dict) else net.state_dict() for name, net in nets.items()}, "own.pt")
 """
 
+# A generator and a discriminator.
+GAN = """
+class G(nn.Module):
+    @numb_model(torch.ones(1, 2))
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 4)
+    def forward(self, x):
+        return self.layer(x)
+class D(nn.Module):
+    @numb_model(torch.ones(1, 4))
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+    def forward(self, x):
+        return self.layer(x)
+"""
+
 
 def train(scene: Scene, script: str, *words: str, code: int = 0) -> tuple[Done, dict[str, Any]]:
     """Write *script* as train.py below `COMMON`, train, and return what was said and the record."""

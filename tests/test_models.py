@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conftest import Scene
-from scripted import architectures, kept, own, plain, runs, train, write
+from scripted import GAN, architectures, kept, own, plain, runs, train, write
 
 
 def test_every_form_of_the_decorator(torch_scene: Scene) -> None:
@@ -428,27 +428,8 @@ def test_a_model_that_was_changed_after_it_was_built(torch_scene: Scene) -> None
 
 
 def test_two_networks_are_one_architecture(torch_scene: Scene) -> None:
-    """A GAN's architecture is the set of its networks, in any order; a third one, or one alone, is another."""
-    nets = """
-        class G(nn.Module):
-            @numb_model(torch.ones(1, 2))
-            def __init__(self):
-                super().__init__()
-                self.layer = nn.Linear(2, 4)
-            def forward(self, x):
-                return self.layer(x)
-        class D(nn.Module):
-            @numb_model(torch.ones(1, 4))
-            def __init__(self):
-                super().__init__()
-                self.layer = nn.Linear(4, 1)
-            def forward(self, x):
-                return self.layer(x)
-        numb_param({{"n": {n}}})
-        {build}
-        step(g, torch.ones(3, 2))
-        print("trained")
-        """
+    """A GAN's architecture is the set of its networks, in any order; one alone is another, and a copy of one adds nothing."""
+    nets = GAN + 'numb_param({{"n": {n}}})\n{build}\nstep(g, torch.ones(3, 2))\nprint("trained")\n'
     _, one = train(torch_scene, nets.format(n=1, build="g, d = G(), D()"))
     _, alone = train(torch_scene, nets.format(n=2, build="g = G()"))
     _, ema = train(torch_scene, nets.format(n=3, build="d, g, g2 = D(), G(), numb_model((1, 2), name='ema')(G())"))

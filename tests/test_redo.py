@@ -5,29 +5,12 @@ from __future__ import annotations
 import pytest
 from conftest import Scene
 from kit import sealed_here
-from scripted import own, plain, runs, train, write
+from scripted import GAN, own, plain, runs, train, write
 
 import numb
 
-# A generator and a discriminator: what is left open is how a script begins, and whether it has the second one.
-NETS = """
-import sys
-class G(nn.Module):
-    @numb_model(torch.ones(1, 2))
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 4)
-    def forward(self, x):
-        return self.layer(x)
-class D(nn.Module):
-    @numb_model(torch.ones(1, 4))
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 1)
-    def forward(self, x):
-        return self.layer(x)
-x = torch.ones(3, 2)
-"""
+# What is left open is how a script begins, and whether it has the second network.
+NETS = f"import sys\n{GAN}x = torch.ones(3, 2)\n"
 
 BUILD = "numb_param({'lr': 0.1})\ng = G()\n"
 WORK = "print('begins')\nstep(g, x)\nprint('trained')\n"
