@@ -15,8 +15,9 @@ from numb.errors import NumbError, ProblemsFound, Usage
 from numb.version import __version__
 
 if TYPE_CHECKING:
-    from numb.project import Ended, Project, Row
+    from numb.project import Project
     from numb.record import Run
+    from numb.talk import Ended, Row
 
 _T = TypeVar("_T")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -264,12 +265,15 @@ def deinit(yes: bool) -> None:
             return
         project = found
     lost = project.deletion()
+    from numb import record
+
     waiting = f", {lost.unpublished} not on the branch yet" if lost.unpublished else ""
     branch = f", and branch {project.git.branch} at {lost.tip}" if lost.tip else ""
-    _say(f"This destroys {lost.runs} runs{waiting} and {lost.bytes / 1e6:.1f} MB:")
+    _say(f"This destroys {record.counted(lost.runs, 'run')}{waiting} and {lost.bytes / 1e6:.1f} MB:")
     _say(f"{', '.join(map(str, lost.files))}{branch}.")
     if lost.others:
-        _say("Other projects lose theirs too: " + ", ".join(f"{name} ({n} runs)" for name, n in lost.others.items()))
+        others = ", ".join(f"{name} ({record.counted(n, 'run')})" for name, n in lost.others.items())
+        _say(f"Other projects lose theirs too: {others}")
     if lost.work_trees:
         _say(f"Other work trees lose theirs too: {', '.join(map(str, lost.work_trees))}")
     if not yes:
@@ -286,7 +290,7 @@ def deinit(yes: bool) -> None:
 
 
 def _redo(again: bool, skip_done: bool) -> Any:
-    from numb.project import Redo
+    from numb.talk import Redo
 
     if again and skip_done:
         raise Usage("--again and --skip-done exclude each other", "choose one of them")
@@ -412,7 +416,7 @@ def _run_queue(
     failed: bool = False,
     fail_fast: bool = False,
 ) -> None:
-    from numb.project import Redo
+    from numb.talk import Redo
 
     code, idle = 0, True
     redo = Redo.AGAIN if again else Redo.SKIP

@@ -78,16 +78,18 @@ def _git(project: Project) -> Iterator[_Problem]:
 def _folder(project: Project) -> Iterator[_Problem]:
     layout = project.layout
     if not (layout.ignore.exists() and layout.format.exists()):
-        yield _Problem(f"{layout.folder} is not complete", "--fix makes what is missing", project.make_store)
-    if (found := project.damaged_format()) is not None:
+        yield _Problem(f"{layout.folder} is not complete", "--fix makes what is missing", project.folder.make)
+    if (found := project.folder.damaged_format()) is not None:
         yield _Problem(
-            f"{layout.format} is damaged: {found[:20]!r} is not a number", "--fix writes it anew", project.write_format
+            f"{layout.format} is damaged: {found[:20]!r} is not a number",
+            "--fix writes it anew",
+            project.folder.write_format,
         )
     for folder in (layout.folder, layout.runs, layout.objects):
         if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
             yield _Problem(f"{folder} cannot be written to: no run is recorded", _make_writable(folder))
     if tracked := project.git.tracked_below(FOLDER):
-        yield _Problem(f"git tracks {_count(tracked, 'file')} of {FOLDER}/", f"git rm -r --cached {FOLDER}")
+        yield _Problem(f"git tracks {record.counted(tracked, 'file')} of {FOLDER}/", f"git rm -r --cached {FOLDER}")
 
 
 def _make_writable(folder: Path) -> str:
@@ -105,11 +107,11 @@ def _settings(project: Project) -> Iterator[_Problem]:
 
 
 def _linked(project: Project) -> Iterator[_Problem]:
-    if count := project.objects_at_risk():
+    if count := project.folder.objects_at_risk():
         yield _Problem(
-            f"{project.layout.objects} has {_count(count, 'object')} that `git worktree remove` would delete",
+            f"{project.layout.objects} has {record.counted(count, 'object')} that `git worktree remove` would delete",
             "--fix moves them to where all work trees have theirs",
-            project.share_objects,
+            project.folder.share_objects,
         )
 
 
@@ -159,7 +161,7 @@ def _branch(project: Project) -> Iterator[_Problem]:
 
 def _listing(project: Project) -> Iterator[_Problem]:
     """What stands on the branch, read commit by commit, against what the kept listing says."""
-    there = project.from_branch()
+    there = project.branch.from_branch()
     unread = {name[:40] for name in there.unread(-1)}
     for commit, reason in there.damaged():
         remedy = _bring_back(project) if commit in unread else f"git show {commit}:{RECORD_FOLDER}/record.json"
@@ -168,7 +170,7 @@ def _listing(project: Project) -> Iterator[_Problem]:
         yield _Problem(
             f"{project.layout.listing} does not say what stands on the branch",
             "--fix reads it again",
-            project.read_again,
+            project.branch.read_again,
         )
 
 
@@ -194,7 +196,9 @@ def _unpublished(project: Project) -> Iterator[_Problem]:
             )
         else:
             yield _Problem(
-                f"{left.run.id} is not on the branch yet", "--fix puts it there", partial(project.publish_left, left)
+                f"{left.run.id} is not on the branch yet",
+                "--fix puts it there",
+                partial(project.branch.publish_left, left),
             )
 
 
@@ -227,7 +231,7 @@ def _publish_pin(project: Project, run_id: str, commit: str) -> None:
     run = Run(
         RunId(run_id), record.TRAIN, started, record.LOST, "only its snapshot is left", project=project.place, base=base
     )
-    project.publish_lost(run)
+    project.branch.publish_lost(run)
 
 
 def _revert(project: Project) -> Iterator[_Problem]:
@@ -244,7 +248,7 @@ def _revert(project: Project) -> Iterator[_Problem]:
 
 def _weights(project: Project) -> Iterator[_Problem]:
     if missing := project.missing_objects([row.run for row in project.runs()]):
-        names = ", ".join(list(missing)[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        names = record.some(list(missing), 5)
         yield _Problem(
             f"the weights of {names} are missing or damaged in .nmb/objects", "copy .nmb/objects from a backup"
         )
@@ -278,14 +282,10 @@ def _leftovers(project: Project) -> Iterator[_Problem]:
     old = [path for place in places for path in place if _older(path, _A_DAY)]
     if old:
         yield _Problem(
-            f"{_count(len(old), 'leftover')} of killed commands, {old[0]} first",
+            f"{record.counted(len(old), 'leftover')} of killed commands, {old[0]} first",
             "--fix removes them",
             lambda: _remove(old),
         )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _older(path: Path, seconds: float) -> bool:

@@ -261,7 +261,7 @@ def test_without_the_folder_everything_but_the_weights_comes_back(torch_scene: S
     again = torch_scene.numb("train --again")
 
     assert [run["id"]] == [r["id"] for r in json.loads(listed.stdout)]
-    assert "1 objects of the weights are missing here" in shown.stdout
+    assert "missing here: 1 object of the weights" in shown.stdout
     assert (1, True) == (report.code, "is missing" in report.stderr)
     assert (3, True) == (doctor.code, f"the weights of {run['id']} are missing" in doctor.stdout)
     assert 0 == again.code
@@ -693,7 +693,7 @@ def test_weights_whose_manifest_is_gone(torch_scene: Scene) -> None:
 
     shown, doctor = torch_scene.numb("show @"), torch_scene.numb("doctor")
 
-    assert (0, True) == (shown.code, "1 objects of the weights are missing here" in shown.stdout), shown.stderr
+    assert (0, True) == (shown.code, "missing here: 1 object of the weights" in shown.stdout), shown.stderr
     assert (3, True) == (doctor.code, f"the weights of {run['id']} are missing or damaged" in doctor.stdout)
 
 

@@ -155,6 +155,8 @@ def test_worktrees_without_a_main_one(torch_scene: Scene, name: str) -> None:
     assert 0 == report.code, report.stderr
     assert 0 == two.numb("doctor").code
     assert not (hub / ".nmb").exists()
+    assert 0 == two.numb("deinit --yes").code
+    assert not (common / "numb").exists()
 
 
 def test_a_linked_worktree_of_a_submodule(empty: Scene) -> None:
@@ -620,10 +622,12 @@ def test_deinit_says_whose_runs_it_destroys(scene: Scene) -> None:
     lines = asked.stderr.splitlines()
     assert (1, 0) == (asked.code, done.code), done.stderr
     assert lines[0].startswith("This destroys 3 runs, 1 not on the branch yet and ")
-    assert f"{scene.root}/nmb.json, {scene.root}/.nmb, and branch numb at {tip}." == lines[1]
-    assert "Other projects lose theirs too: new (0 runs), sub (1 runs)" == lines[2]
-    assert f"Other work trees lose theirs too: {scene.root.parent}/two" == lines[3]
+    two = scene.root.parent / "two"
+    assert f"{scene.root}/nmb.json, {scene.root}/.nmb, {two}/.nmb, and branch numb at {tip}." == lines[1]
+    assert "Other projects lose theirs too: new (0 runs), sub (1 run)" == lines[2]
+    assert f"Other work trees lose theirs too: {two}" == lines[3]
     assert left and not (scene.root / ".nmb").exists() and (sub / "nmb.json").exists()
+    assert (two / "nmb.json").exists() and not (two / ".nmb").exists()
     assert "lab\nmain\ntwo" == scene.sh("git for-each-ref --format='%(refname:short)' refs/heads")
 
 
@@ -651,7 +655,7 @@ def test_deinit_without_settings(scene: Scene) -> None:
     done, again = scene.numb("deinit --yes"), scene.numb("deinit --yes")
 
     assert (0, 0) == (done.code, again.code)
-    assert "This destroys 1 runs and " in done.stderr
+    assert "This destroys 1 run and " in done.stderr
     assert f"\n{scene.root}/.nmb, and branch numb at {tip}.\n" in done.stderr
     assert "numb: there is nothing to remove here\n" == again.stderr
     assert not (scene.root / ".nmb").exists()

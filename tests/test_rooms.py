@@ -34,15 +34,25 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "inflight": ({"alive", "atomic", "errors", "launch", "layout", "record"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"record", "view"}, {"tabulate"}),
+    "talk": ({"errors", "inflight", "record"}, set()),
+    "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
+    "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
+    "branch": ({"atomic", "errors", "inflight", "record", "snapshots", "store.index"}, set()),
+    # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
+    "trials": ({"atomic", "errors", "inflight", "project", "record", "talk"}, set()),
+    "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
+    "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
+    "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "atomic", "capture", "config", "doctor", "errors", "gitstore", "hp", "inflight", "launch", "layout", "queue",
-            "record", "store.index", "store.objects", "view",
+            "alive", "atomic", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "inflight",
+            "launch", "layout", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
+            "trials", "view",
         },
         set(),
     ),
-    "cli": ({"errors", "layout", "project", "record", "version", "view"}, {"click"}),
+    "cli": ({"errors", "layout", "project", "record", "talk", "version", "view"}, {"click"}),
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def shown(
         [("result", f"{name} = {record.brief(value, 200)}") for name, value in row.results.items()],
         [("trial", f"{trial.id}  {_trial(trial)}") for trial in row.trials],
         [(f"weights {name}", _weights(run, name)) for name in run.weights]
-        + ([("", f"{len(missing)} objects of the weights are missing here")] if missing else []),
+        + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),
         [("left out", f"{item.path} ({item.size} bytes): {item.why}") for item in run.left_out]
         + [("nested", f"{item.path} at {item.head}{' and a patch' if item.patch else ''}") for item in run.nested]
         + [("note", note) for note in run.notes],

@@ -1,0 +1,112 @@
+"""`numb queue`: the script's hyperparameters as a queue file, and a queue file worked off, one run for each entry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numb import record
+from numb.errors import ConfigError, Refused
+from numb.hp import source
+from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
+from numb.record import TRAIN
+from numb.talk import Ended, Redo
+
+if TYPE_CHECKING:
+    from numb.project import Project
+
+
+def write(project: Project, file: Path, *, force: bool) -> dict[str, Any]:
+    """Write a queue file with the script's own hyperparameters as its one combination; returns them."""
+    params = _hyperparameters(project)
+    if not params:
+        raise Refused(
+            "the script has no hyperparameters that numb can see", "assign them above numb_queue() in the script"
+        )
+    write_template(file, params, force=force)
+    return params
+
+
+def run(
+    project: Project, queue: Queue, arguments: Sequence[str], *, message: str, redo: Redo, failed: bool, fail_fast: bool
+) -> Iterator[tuple[Entry, Ended]]:
+    """Train with each combination that is not done; `Project.run_queue` says what that means."""
+    wanted = {QUEUED, CUT_OFF, *({FAILED} if failed else ())}
+    project.branch.recover()
+    if repeated := [str(entry.number) for entry in queue.repeated()]:
+        which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {record.some(repeated)} repeat"
+        project.talk.say(f"{queue.file}: {which} an earlier one; equal combinations are trained once")
+    tried: set[str] = set()
+    while claim := queue.claim(wanted, tried, skipped=redo is Redo.AGAIN):
+        try:
+            _check(project, queue)
+            tried.add(claim.entry.key)
+            project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
+            values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
+            project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
+            claim.begin()
+            name = _named_here(project, queue.file)
+            ended = project.train(arguments, message=message, inject=claim.entry.params, redo=redo, queue=name)
+            _settle(claim, ended)
+        finally:
+            claim.close()
+        if ended.error and ended.run is None:
+            raise ended.error
+        yield claim.entry, ended
+        if _cut_off(ended) or (fail_fast and ended.exit_code):
+            return
+
+
+def _settle(claim: Claim, ended: Ended) -> None:
+    kept = ended.run or ended.same
+    if _cut_off(ended) or (ended.error and ended.run is None):
+        claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
+    else:
+        status = FAILED if ended.exit_code else DONE
+        claim.settle(status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None)
+
+
+def _cut_off(ended: Ended) -> bool:
+    """Whether a run was ended from outside, so that it says nothing about its hyperparameters."""
+    return ended.run is not None and ended.run.status in (record.INTERRUPTED, record.KILLED, record.LOST)
+
+
+def _check(project: Project, queue: Queue) -> None:
+    script = _script(project)
+    if script is None or script.queue_line is None:
+        return  # not Python that numb can find, or numb_queue stands in another module: the hooks will tell
+    known = {item.name for item in script.found} | {item.name for item in script.late} | set(_hyperparameters(project))
+    if known:
+        queue.check(known, source.nearest)
+    named = {name for entry in queue.entries() for name in entry.params}
+    for item in script.late:
+        if item.name in named:
+            raise ConfigError(
+                f"{os.path.basename(item.file)}:{item.line}: {item.name} is assigned below numb_queue() "
+                f"(line {script.queue_line}), which would overwrite the queue's value",
+                f"put numb_queue() below line {item.line}",
+            )
+
+
+def _hyperparameters(project: Project) -> dict[str, Any]:
+    """The script's hyperparameters and their values: those in its source, else those of the last run."""
+    script = _script(project)
+    found = {item.name: item.value for item in script.found} if script else {}
+    newest = project.index.runs(limit=1, project=project.place)
+    last = newest[0].params if newest else {}
+    known = {name: value for name, value in found.items() if value is not source.NOT_LITERAL}
+    known |= {name: last[name] for name in found if name in last and name not in known}
+    return known or dict(last)
+
+
+def _script(project: Project) -> source.Script | None:
+    path = source.script_of(project.config.command(TRAIN), project.home)
+    return source.read(path) if path else None
+
+
+def _named_here(project: Project, file: Path) -> str:
+    """A file as records name it: from the top of the work tree where it lies in that, for a clone lies elsewhere."""
+    path = os.path.relpath(file, project.git.toplevel)
+    return str(file) if path.startswith(f"..{os.sep}") else path
