@@ -24,6 +24,7 @@ class Branch:
     def __init__(self, snapshots: Snapshots, say: Callable[[str], None]) -> None:
         self.git, self.layout = snapshots.git, snapshots.layout
         self._snapshots, self._say = snapshots, say
+        self._tip: str | None = None  # where the branch was when it was last looked at
 
     # -- reading
 
@@ -37,17 +38,33 @@ class Branch:
         return index
 
     def _catch_up(self, index: Index) -> None:
-        tip = self.git.tip().commit
+        tip = self._tip = self.git.tip().commit
         known = index.tip
         if tip and (unread := index.unread()) and self.git.any_readable(unread):
-            index.extend(self.git.entries(tip), tip, again=True)  # what was missing or damaged has come back
+            self._read_again(index, tip)  # what was missing or damaged has come back
             return
-        if tip is None or tip == known:
+        if tip == known:
             return
-        if known and self.git.is_ancestor(known, tip) is False:
+        if tip is None:
+            if known and known not in index.lost() and not self.git.has(known):
+                index.lose(self.git.missing(index.commits()))
+            return
+        follows = known is None or self.git.is_ancestor(known, tip)
+        if follows is False:
             index.clear()
             known = None
         index.extend(self.git.entries(tip, known), tip)
+        if follows is None:
+            index.lose(self.git.missing(index.commits()))
+
+    def troubles(self) -> Iterator[str]:
+        """What whoever looks at the listing should know about it, a line each."""
+        if self.index.tip and not self._tip:
+            yield f"branch {self.git.branch} is gone: numb doctor"
+        if lost := self.index.lost():
+            yield f"git has lost the commits of {record.counted(len(lost), 'run')}, of which this is what is left: numb doctor"
+        for commit, reason in self.index.damaged():
+            yield f"damaged record in {commit[:12]}: {reason}"
 
     def refresh(self) -> None:
         """Look at the branch again: something was added since."""
@@ -68,7 +85,12 @@ class Branch:
     def read_again(self) -> None:
         """Bring the kept listing to what the branch says; what it knows beyond a hole in the branch stays."""
         if tip := self.git.tip().commit:
-            self.index.extend(self.git.entries(tip), tip, again=True)
+            self._read_again(self.index, tip)
+
+    def _read_again(self, index: Index, tip: str) -> None:
+        lost = sorted(index.lost())
+        index.extend(self.git.entries(tip), tip, again=True)
+        index.lose(self.git.missing(lost))
 
     def read(self, run: Run, name: str) -> bytes | None:
         """One file of a run's record; None when there is no such file, or it cannot be read."""

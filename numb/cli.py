@@ -451,34 +451,45 @@ def queue_status(file: Path, as_json: bool) -> None:
 @click.option("--untrialed", is_flag=True, help="Only runs without a trial result.")
 @click.option("--status", "statuses", multiple=True, metavar="WORD", help="Only runs of this status; may be repeated.")
 @click.option("--all-columns", is_flag=True, help="Show hyperparameters that are equal in all runs too.")
+@click.option("--all-projects", is_flag=True, help="Also runs of other folders with an nmb.json and the same branch.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: all runs, all fields.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: all runs.")
 def list_(
-    number: int | None, untrialed: bool, statuses: tuple[str, ...], all_columns: bool, as_json: bool, as_csv: bool
+    number: int | None,
+    untrialed: bool,
+    statuses: tuple[str, ...],
+    all_columns: bool,
+    all_projects: bool,
+    as_json: bool,
+    as_csv: bool,
 ) -> None:
     """List the runs by architecture, newest last, with what differs between them. * marks the best value."""
-    from numb.record import STATUSES
+    from numb import record
     from numb.view import table
 
     for status in statuses:
-        if status not in STATUSES:
-            raise Usage(f"{status} is not a status", f"one of {', '.join(STATUSES)}")
+        if status not in record.STATUSES:
+            raise Usage(f"{status} is not a status", f"one of {', '.join(record.STATUSES)}")
     project = _project(reading=True)
     limit = number or None if number is not None or as_json or as_csv else 40
-    rows = project.runs(limit=limit, statuses=statuses, untrialed=untrialed)
+    rows = project.runs(limit=limit, statuses=statuses, untrialed=untrialed, all_projects=all_projects)
     if as_json:
         _show(table.as_json(rows))
     elif as_csv:
         _show(table.as_csv(rows))
     else:
-        known = project.index.counts() if project.index.count() > len(rows) else {}
-        _show(table.runs(rows, known=known, all_columns=all_columns, bold=_bold, width=_width(sys.stdout)))
+        there = project.index.counts(None if all_projects else project.place)
+        hidden = sum(there.values()) - len(rows)
+        _show(table.runs(rows, known=there, all_columns=all_columns, bold=_bold, width=_width(sys.stdout)))
         if not rows:
             _say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
-        elif number is None and (hidden := project.index.count() - len(rows)) > 0 and not (statuses or untrialed):
+        elif number is None and hidden > 0 and not (statuses or untrialed):
             _say(f"numb: {hidden} older runs are not shown: numb list -n 0")
-    for commit, reason in project.index.damaged():
-        _say(f"numb: damaged record in {commit[:12]}: {table.plain(reason)}")
+        if not all_projects and (others := project.elsewhere()):
+            what = f"{record.counted(sum(others.values()), 'run')} of other projects ({record.some(list(others))})"
+            _say(f"numb: {what} not shown: numb list --all-projects")
+    for line in project.branch.troubles():
+        _say(f"numb: {table.plain(line)}")
 
 
 @main.command()

@@ -135,9 +135,11 @@ def _branch(project: Project) -> Iterator[_Problem]:
     last = project.index.tip
     if tip.commit is None:
         found = last if last and git.has(last) else None
+        was = f"; its last known commit is {found}" if found else f", and git has lost its last commit, {last}"
+        clone = f"; first, where a clone still has it: git fetch PATH {git.branch}:{git.branch}" if last else ""
         yield _Problem(
-            f"branch {git.branch} is gone" + (f"; its last known commit is {found}" if found else ""),
-            "--fix makes it again, " + ("at that commit" if found else "without a run"),
+            f"branch {git.branch} is gone{was if last else ''}",
+            "--fix makes it again, " + ("at that commit" if found else f"without a run{clone}"),
             lambda: git.restore(found, time.time()),
         )
         return
@@ -166,6 +168,12 @@ def _listing(project: Project) -> Iterator[_Problem]:
     for commit, reason in there.damaged():
         remedy = _bring_back(project) if commit in unread else f"git show {commit}:{RECORD_FOLDER}/record.json"
         yield _Problem(f"the run in commit {commit} cannot be read: {reason}", remedy)
+    if lost := project.index.lost():
+        runs = [str(run.id) for run in project.index.runs() if run.commit in lost]
+        yield _Problem(
+            f"git has lost the commits of {record.some(runs, 5)}, with code and log: {project.layout.listing} has the rest",
+            _bring_back(project),
+        )
     if not there.rows() <= project.index.rows():
         yield _Problem(
             f"{project.layout.listing} does not say what stands on the branch",
@@ -247,7 +255,7 @@ def _revert(project: Project) -> Iterator[_Problem]:
 
 
 def _weights(project: Project) -> Iterator[_Problem]:
-    if missing := project.missing_objects([row.run for row in project.runs()]):
+    if missing := project.missing_objects(project.index.runs(sound=True)):
         names = record.some(list(missing), 5)
         yield _Problem(
             f"the weights of {names} are missing or damaged in .nmb/objects", "copy .nmb/objects from a backup"

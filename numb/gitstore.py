@@ -858,6 +858,10 @@ class GitStore:
         """Whether anything of what could not be read can be read by now."""
         return any(self._contents(names))
 
+    def missing(self, commits: Sequence[str]) -> list[str]:
+        """Which of these commits are missing or damaged."""
+        return [commit for commit, found in zip(commits, self._contents(commits), strict=True) if found is None]
+
     def _blobs(self, names: Iterable[str]) -> Iterator[bytes | None]:
         """The blobs of these names, None for what is missing or damaged."""
         for found in self._contents(names):

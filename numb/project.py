@@ -445,9 +445,7 @@ class Project:
         """
         from numb import sweep
 
-        return sweep.run(
-            self, self.queue(file), arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast
-        )
+        return sweep.run(self, Path(file), arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast)
 
     # -- looking
 
@@ -463,9 +461,10 @@ class Project:
             back = text[1:] or "-0"
             if not (back[0] == "-" and back[1:].isdecimal() and len(back) < 9):
                 raise RunNotFound(f"{text}: say @ for the newest run, @-1 for the one before", "numb list")
-            newest = self.index.newest(int(back[1:]))
+            newest = self.index.newest(int(back[1:]), self.place)
             if newest is None:
-                raise RunNotFound(f"{text}: there are {record.counted(self.index.count(), 'run')}", "numb list")
+                there = record.counted(self.index.projects().get(self.place, 0), "run")
+                raise RunNotFound(f"{text}: there {'is' if there == '1 run' else 'are'} {there}", "numb list")
             return self._get(newest)
         named = [self._get(name) for name in self.index.matching(text, limit=-1)]
         runs = [run for run in named if run.id == text or run.kind == TRAIN]
@@ -498,20 +497,33 @@ class Project:
         statuses: Sequence[str] = (),
         untrialed: bool = False,
         architecture: str | None = None,
+        all_projects: bool = False,
     ) -> list[Row]:
-        """The train runs, oldest first, with those in flight; *limit* keeps the newest."""
+        """The train runs, oldest first, with those in flight; *limit* keeps the newest.
+
+        Those of this project, or with *all_projects* those of every folder with an `nmb.json` that has the same branch.
+        """
         self.branch.recover()
-        found = self.index.runs(limit=limit, statuses=statuses, untrialed=untrialed, architecture=architecture)
-        trials = self.index.trials(run.id for run in found)
-        rows = [Row.of(run, trials.get(run.id, ())) for run in found]
+        place = None if all_projects else self.place
+        found = self.index.runs(
+            limit=limit, statuses=statuses, untrialed=untrialed, architecture=architecture, project=place
+        )
+        trials, lost = self.index.trials(run.id for run in found), self.index.lost()
+        rows = [Row.of(run, trials.get(run.id, ()), lost=run.commit in lost) for run in found]
         known = {row.run.id for row in rows}
         flying = [row for row in self._in_flight() if row.run.id not in known and row.run.kind == TRAIN]
+        if not all_projects:
+            flying = [row for row in flying if row.run.project == self.place]
         if statuses:
             flying = [row for row in flying if row.run.status in statuses]
         if architecture:
             flying = [row for row in flying if row.run.architecture == architecture]
         rows = [*rows, *flying]
         return rows if limit is None else rows[max(0, len(rows) - limit) :]
+
+    def elsewhere(self) -> dict[str, int]:
+        """How many runs other projects of this repository have on the same branch, by their folders."""
+        return {place: count for place, count in self.index.projects().items() if place != self.place}
 
     def _in_flight(self) -> list[Row]:
         rows = []
@@ -527,7 +539,16 @@ class Project:
 
     def row(self, run: Run) -> Row:
         """A run with its trials."""
-        return Row.of(run, self.index.trials([run.id]).get(run.id, ()))
+        trials = self.index.trials([run.id]).get(run.id, ())
+        return Row.of(run, trials, lost=run.commit in self.index.lost())
+
+    def commit(self, run: Run) -> str:
+        """The commit of a run. Raises `RunNotFound` while it has none, and `ObjectMissing` where git has lost it."""
+        if run.commit is None:
+            raise RunNotFound(f"{run.id} is not on the branch yet ({run.status})", "numb list")
+        if run.commit in self.index.lost():
+            raise ObjectMissing(f"git has lost the commit of {run.id}, {run.commit}", "numb doctor")
+        return run.commit
 
     def log(self, run: Run) -> bytes:
         """What the script printed, byte for byte."""
@@ -539,9 +560,7 @@ class Project:
 
     def patch(self, run: Run, *, color: bool = False) -> bytes:
         """What the code of the run had changed against the user's HEAD of that time."""
-        if run.commit is None:
-            raise RunNotFound(f"{run.id} is still running", "numb list")
-        return self.git.patch(run.base or self.git.empty_tree(), run.commit, color=color)
+        return self.git.patch(run.base or self.git.empty_tree(), self.commit(run), color=color)
 
     def environment(self, run: Run) -> dict[str, Any]:
         return self.branch.read_object(run, "environment.json") or {}
@@ -564,7 +583,7 @@ class Project:
 
     def runs_with(self, digest: str) -> list[RunId]:
         """The runs whose weights need an object, oldest first."""
-        runs = [row.run for row in self.runs()]
+        runs = self.index.runs(sound=True)
         return [run.id for run, _, sizes in self.branch.manifests(runs) if sizes and digest in sizes]
 
     def _manifest(self, run: Run, name: str) -> dict[str, Any]:
@@ -607,8 +626,7 @@ class Project:
         from numb.capture import weights
         from numb.view import report
 
-        if run.commit is None:
-            raise RunNotFound(f"{run.id} is still running", "numb list")
+        commit = self.commit(run)
         target = Path(into) if into else Path.cwd() / f"report-{run.id}"
         row = self.row(run)
         with atomic.new_directory(target) as folder:
@@ -619,7 +637,7 @@ class Project:
                 stem = "state_dict" if len(run.weights) == 1 else f"state_dict-{name}"
                 manifest = self._manifest(run, name)
                 notes += weights.export(manifest, self.objects, folder / f"{stem}.pt", folder / f"{stem}.safetensors")
-            for name, content in self.git.record_files(run.commit).items():
+            for name, content in self.git.record_files(commit).items():
                 if "/" not in name:
                     atomic.write(folder / name, content)
             atomic.write(folder / "params.json", record.dumps(run.to_json()["params"], indent=2) + "\n")

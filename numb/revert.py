@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 
 def go_to(project: Project, target: Run) -> Reverted:
     """Make the work tree the snapshot of *target*; `Project.revert` says what stays."""
-    if target.commit is None:
-        raise RunNotFound(f"{target.id} has no snapshot to go back to ({target.status})", "numb list")
-    git, layout = project.git, project.layout
+    commit, git, layout = project.commit(target), project.git, project.layout
     project.branch.recover()
     with project.folder.scratch("revert") as index:
-        wanted = git.snapshot_tree(target.commit)
+        wanted = git.snapshot_tree(commit)
         snapshot, current = project.snapshots.take(index)
         changes = git.changed(current, wanted)
         if collisions := git.collisions(changes):
@@ -41,13 +39,13 @@ def go_to(project: Project, target: Run) -> Reverted:
         )  # fmt: skip
         kept = project.branch.save(saved, index, snapshot.patches)
         atomic.write(layout.reverted, record.dumps({"saved": saved.id}))
-        atomic.write(layout.reverting, record.dumps({"saved": kept, "to": target.commit}))
+        atomic.write(layout.reverting, record.dumps({"saved": kept, "to": commit}))
         try:
             git.switch(index, current, wanted)
         except WouldOverwrite:
             layout.reverting.unlink(missing_ok=True)
             raise
-        _restore_nested(project, target, target.commit)
+        _restore_nested(project, target, commit)
         layout.reverting.unlink(missing_ok=True)
         return Reverted(saved.id, tuple(names(changes)))
 
@@ -66,13 +64,11 @@ def undo(project: Project) -> Reverted:
 
 def export(project: Project, run: Run, target: Path) -> None:
     """Write the snapshot of *run* into the new directory *target*; nothing else is touched."""
-    if run.commit is None:
-        raise RunNotFound(f"{run.id} has no snapshot ({run.status})", "numb list")
-    git, scratch = project.git, project.folder.scratch
+    commit, git, scratch = project.commit(run), project.git, project.folder.scratch
     with atomic.new_directory(target.absolute()) as folder:
         with scratch("export") as index:
-            git.export(index, git.snapshot_tree(run.commit), folder)
-        for path, inner, wanted in _nested(project, run, run.commit):
+            git.export(index, git.snapshot_tree(commit), folder)
+        for path, inner, wanted in _nested(project, run, commit):
             with scratch("export") as index:
                 inner.export(index, wanted, folder / path)
 

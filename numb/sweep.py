@@ -30,14 +30,15 @@ def write(project: Project, file: Path, *, force: bool) -> dict[str, Any]:
 
 
 def run(
-    project: Project, queue: Queue, arguments: Sequence[str], *, message: str, redo: Redo, failed: bool, fail_fast: bool
+    project: Project, file: Path, arguments: Sequence[str], *, message: str, redo: Redo, failed: bool, fail_fast: bool
 ) -> Iterator[tuple[Entry, Ended]]:
     """Train with each combination that is not done; `Project.run_queue` says what that means."""
+    queue = project.queue(file)
     wanted = {QUEUED, CUT_OFF, *({FAILED} if failed else ())}
     project.branch.recover()
     if repeated := [str(entry.number) for entry in queue.repeated()]:
         which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {record.some(repeated)} repeat"
-        project.talk.say(f"{queue.file}: {which} an earlier one; equal combinations are trained once")
+        project.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
     tried: set[str] = set()
     while claim := queue.claim(wanted, tried, skipped=redo is Redo.AGAIN):
         try:

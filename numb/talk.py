@@ -80,13 +80,14 @@ class Row:
     run: Run
     results: Mapping[str, Any]
     trials: tuple[Run, ...] = ()
-    orphaned: int | None = None
+    orphaned: int | None = None  # the pid of a script whose launcher has died
+    lost: bool = False  # git does not have its commit any more
 
     @classmethod
-    def of(cls, run: Run, trials: Sequence[Run]) -> Row:
+    def of(cls, run: Run, trials: Sequence[Run], *, lost: bool = False) -> Row:
         """The row of a run that was evaluated by *trials*, oldest first."""
         newest = next((trial.results for trial in reversed(trials) if trial.results), {})
-        return cls(run, {**run.results, **newest}, tuple(trials))
+        return cls(run, {**run.results, **newest}, tuple(trials), lost=lost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,11 @@ class Trials:
     def _candidates(self, question: dict[str, Any], told: Told) -> list[Run]:
         """The runs that the network in question could be filled with."""
         architecture = question["architecture"]
-        trained = [run for run in self.index.runs(project=self.project.place) if _fits(run, question) and run.weights]
+        trained = [
+            run
+            for run in self.index.runs(project=self.project.place, sound=True)
+            if _fits(run, question) and run.weights
+        ]
         if not trained:
             network = f"{told.models[question['name']].type}·{record.short_architecture(architecture)}"
             raise Refused(f"no run of {network} ({architecture}) was trained", self._nearest(question["operators"]))
@@ -105,7 +109,9 @@ class Trials:
     def _tell_all_trialed(self, question: Mapping[str, Any], count: int) -> None:
         """Say that there is nothing to do for this architecture, and where there still is."""
         self.say(f"every run of this architecture has been trialed ({count}); numb trial ID to trial one again")
-        waiting = [run for run in self.index.runs(untrialed=True, project=self.project.place) if run.weights]
+        waiting = [
+            run for run in self.index.runs(untrialed=True, project=self.project.place, sound=True) if run.weights
+        ]
         others = [run for run in waiting if _fits(run, question) is None]
         if others:
             networks = ", ".join(dict.fromkeys(run.network for run in others))

@@ -687,15 +687,66 @@ def test_a_deleted_branch_goes_on(scene: Scene) -> None:
     assert [0.5, 0.6] == [run["params"]["lr"] for run in scene.runs()]
 
 
+LOSE = "git branch -qD numb && git reflog expire --expire=now --all && git gc -q --prune=now"
+
+
 def test_a_deleted_branch_and_a_deleted_object(scene: Scene) -> None:
-    """I5: where the last tip is gone too, a new branch begins."""
+    """I5: where the last tip is gone too, a new branch begins, and what the listing knows is marked and not relied on."""
     scene.trained(lr=0.5)
-    scene.sh("git branch -qD numb && git reflog expire --expire=now --all && git gc -q --prune=now")
+    scene.sh("git clone -q --no-hardlinks --mirror . ../elsewhere")
+    scene.sh("git branch -qD numb")
+    deleted = scene.numb("list")
+    scene.sh("git branch -q numb $(git -C ../elsewhere rev-parse numb)")
+    scene.sh(LOSE)
 
+    gone, reason, fixed = scene.numb("list"), scene.numb("doctor"), scene.numb("doctor --fix")
     scene.trained(lr=0.6)
+    listed, patch = scene.numb("list"), scene.numb("show @-1 --patch")
+    scene.sh("git fetch -q ../elsewhere numb:found")
+    back = scene.numb("list")
 
+    assert "numb: branch numb is gone: numb doctor\n" == deleted.stderr
+    assert "complete, lost by git" in gone.stdout
+    said = "numb: git has lost the commits of 1 run, of which this is what is left: numb doctor\n"
+    assert "numb: branch numb is gone: numb doctor\n" + said == gone.stderr
+    assert "git fetch PATH numb:numb" in reason.stdout and (0, True) != (fixed.code, "problem" in reason.stdout)
     assert ["root", "train"] == chain(scene)
+    assert (1, said) == (listed.stdout.count("lost by git"), listed.stderr)
+    assert (1, True) == (patch.code, patch.stderr.startswith("numb: git has lost the commit of "))
+    assert ("", False) == (back.stderr, "lost" in back.stdout)
     scene.sh("git fsck --strict --no-dangling")
+
+
+def test_a_run_that_git_has_lost_is_not_done(torch_scene: Scene) -> None:
+    """With its commit gone a run is no reason not to train again, nor one to trial."""
+    torch_scene.trained()
+    torch_scene.sh(LOSE)
+
+    trained, trialed = torch_scene.numb("train"), torch_scene.numb("trial --all")
+
+    assert (0, 0) == (trained.code, trialed.code), trained.stderr + trialed.stderr
+    assert ["complete", "complete"] == [run["status"] for run in torch_scene.runs()]
+    assert [0, 1] == [len(run["trials"]) for run in torch_scene.runs()]
+
+
+def test_projects_of_one_repository_are_listed_apart(scene: Scene) -> None:
+    """`list` and @ mean the runs of the project where they are typed; the others are one flag away, and an id finds any."""
+    here = scene.trained(lr=0.5)
+    scene.write("sub/train.py", PLAIN)
+    scene.write("sub/nmb.json", '{"train": {"command": "python train.py"}}')
+    sub = scene.root / "sub"
+    scene.numb("train", cwd=sub)
+
+    listed, there = scene.numb("list"), scene.numb("list", cwd=sub)
+    everything, newest = scene.numb("list --all-projects"), scene.numb("show @ --json")
+    other = json.loads(scene.numb("list --json", cwd=sub).stdout)
+
+    assert [here] == scene.runs() and ["sub"] == [run["project"] for run in other]
+    assert "numb: 1 run of other projects (sub) not shown: numb list --all-projects\n" == listed.stderr
+    assert (1, 1) == (listed.stdout.count("complete"), there.stdout.count("complete"))
+    assert (2, "", True) == (everything.stdout.count("complete"), everything.stderr, "project" in everything.stdout)
+    assert here["id"] == json.loads(newest.stdout)["id"]
+    assert 0 == scene.numb("show", other[0]["id"]).code
 
 
 def test_a_dead_pin_disturbs_nobody(scene: Scene) -> None:

@@ -19,7 +19,7 @@ from numb.record import Run, RunId
 
 _T = TypeVar("_T")
 
-VERSION = 3
+VERSION = 4
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -33,9 +33,13 @@ create table runs (
 create index by_architecture on runs (architecture, params_key);
 create index by_origin on runs (of);
 create index by_time on runs (started, id);
+create index by_kind on runs (kind, project, architecture);
 create table damaged (commit_id text primary key, reason text not null, unread text) without rowid;
+create view sound as select * from runs where commit_id not in (select commit_id from damaged);
 """
 _TABLES = ("meta", "runs", "damaged")
+
+_LOST = "git has lost the commit"
 
 # What SQLite says when the file may be sound and only cannot be had: everything else is damage.
 _OUT_OF_REACH = ("locked", "unable to open", "readonly", "disk is full", "disk I/O")
@@ -195,6 +199,11 @@ class Index:
         except sqlite3.Error as error:
             self._start_over(error)
 
+    def lose(self, commits: Iterable[str]) -> None:
+        """Remember that git does not have these commits any more; what is known of their runs stays."""
+        gone = [(commit, _LOST, commit) for commit in commits]
+        self._change(lambda db: db.executemany("insert or ignore into damaged values (?,?,?)", gone))
+
     # -- asking
 
     def runs(
@@ -205,8 +214,9 @@ class Index:
         untrialed: bool = False,
         architecture: str | None = None,
         project: str | None = None,
+        sound: bool = False,
     ) -> list[Run]:
-        """The train runs, oldest first; *limit* keeps the newest."""
+        """The train runs, oldest first; *limit* keeps the newest, *sound* those whose commits git still has."""
         where = ["kind = 'train'"]
         values: list[str] = []
         if statuses:
@@ -218,23 +228,25 @@ class Index:
             if wanted is not None:
                 where.append(f"{column} = ?")
                 values.append(wanted)
-        sql = f"select record, commit_id from runs where {' and '.join(where)} order by started desc, id desc limit ?"
+        table = "sound as runs" if sound else "runs"
+        sql = (
+            f"select record, commit_id from {table} where {' and '.join(where)} order by started desc, id desc limit ?"
+        )
         newest_first = self._runs(sql, (*values, -1 if limit is None else limit))
         return newest_first[::-1]
-
-    def count(self) -> int:
-        count = "select count(*) from runs where kind = 'train'"
-        return self._ask(lambda db: int(db.execute(count).fetchone()[0]))
 
     def projects(self) -> dict[str, int]:
         """How many runs each project has."""
         counts = "select project, count(*) from runs where kind = 'train' group by project"
         return self._ask(lambda db: {str(project): int(count) for project, count in db.execute(counts)})
 
-    def counts(self) -> dict[str, int]:
-        """How many runs there are of each architecture; `-` for those without one."""
-        count = "select coalesce(architecture, '-'), count(*) from runs where kind = 'train' group by 1"
-        return self._ask(lambda db: {str(name): int(number) for name, number in db.execute(count)})
+    def counts(self, project: str | None = None) -> dict[str, int]:
+        """How many runs there are of each architecture, of one project or of all; `-` for those without one."""
+        count = (
+            "select coalesce(architecture, '-'), count(*) from runs"
+            " where kind = 'train' and project = coalesce(?, project) group by 1"
+        )
+        return self._ask(lambda db: {str(name): int(number) for name, number in db.execute(count, (project,))})
 
     def trials(self, of: Iterable[RunId]) -> dict[str, list[Run]]:
         """The trials of each run, oldest first."""
@@ -257,15 +269,15 @@ class Index:
         values = (prefix, "%-" + text.translate(_LIKE) if len(text) == 4 else prefix, limit)
         return self._ask(lambda db: [RunId(row[0]) for row in db.execute(sql, values)])
 
-    def newest(self, back: int = 0) -> RunId | None:
-        """The newest run (not trial), or the one *back* before it."""
-        sql = "select id from runs where kind = 'train' order by started desc, id desc limit 1 offset ?"
-        return self._ask(lambda db: next((RunId(row[0]) for row in db.execute(sql, (back,))), None))
+    def newest(self, back: int, project: str) -> RunId | None:
+        """The newest run (not trial) of a project, or the one *back* before it."""
+        sql = "select id from runs where kind = 'train' and project = ? order by started desc, id desc limit 1 offset ?"
+        return self._ask(lambda db: next((RunId(row[0]) for row in db.execute(sql, (project, back))), None))
 
     def same(self, architecture: str, params_key: str, project: str) -> Run | None:
         """The newest complete run of this architecture with these hyperparameters."""
         return self._first(
-            "select record, commit_id from runs where architecture = ? and params_key = ? and project = ?"
+            "select record, commit_id from sound where architecture = ? and params_key = ? and project = ?"
             " and kind = 'train' and status = 'complete' order by started desc, id desc limit 1",
             (architecture, params_key, project),
         )
@@ -273,20 +285,29 @@ class Index:
     def architectures(self, project: str) -> list[Run]:
         """The newest run of each architecture that has weights."""
         return self._runs(
-            "select record, commit_id from runs where id in (select id from (select id, max(started) from runs"
+            "select record, commit_id from runs where id in (select id from (select id, max(started) from sound"
             " where kind = 'train' and trained and project = ? group by architecture)) order by started, id",
             (project,),
         )
 
     def with_graph(self, architecture: str) -> str | None:
         """A commit that holds the graph of this architecture."""
-        sql = "select commit_id from runs where architecture = ? and has_graph order by started desc, id desc limit 1"
+        sql = "select commit_id from sound where architecture = ? and has_graph order by started desc, id desc limit 1"
         return self._ask(lambda db: next((_commit(row[0]) for row in db.execute(sql, (architecture,))), None))
 
     def damaged(self) -> list[tuple[str, str]]:
-        """Commits that cannot be read, or whose record cannot, and why."""
-        sql = "select commit_id, reason from damaged order by commit_id"
-        return self._ask(lambda db: [(_commit(commit), str(reason)) for commit, reason in db.execute(sql)])
+        """Commits whose record cannot be read, and why."""
+        sql = "select commit_id, reason from damaged where reason != ? order by commit_id"
+        return self._ask(lambda db: [(_commit(commit), str(why)) for commit, why in db.execute(sql, (_LOST,))])
+
+    def lost(self) -> set[str]:
+        """The commits that git does not have any more, of runs that are known all the same."""
+        sql = "select commit_id from damaged where unread = commit_id and commit_id in (select commit_id from runs)"
+        return self._ask(lambda db: {_commit(row[0]) for row in db.execute(sql)})
+
+    def commits(self) -> list[str]:
+        """The commit of every run, trial and saved state."""
+        return self._ask(lambda db: [_commit(row[0]) for row in db.execute("select commit_id from runs")])
 
     def rows(self) -> set[tuple[object, ...]]:
         """Everything that is known, to be compared."""

@@ -36,6 +36,8 @@ class Row(Protocol):
     def trials(self) -> Sequence[Run]: ...
     @property
     def orphaned(self) -> int | None: ...
+    @property
+    def lost(self) -> bool: ...
 
 
 def plain(text: str) -> str:
@@ -136,6 +138,8 @@ def _columns(rows: Sequence[Row], differing: Sequence[str], now: float, numbered
     results = _names(row.results for row in rows)
     columns = [_Column("", [str(n) for n in range(1, len(rows) + 1)], right=True)] if numbered else []
     columns.append(_Column("id", [row.run.id for row in rows]))
+    if len({row.run.project for row in rows}) > 1:
+        columns.append(_Column("project", [plain(row.run.project) for row in rows]))
     for n in differing:
         cells = [record.brief(row.run.params[n]) if n in row.run.params else "" for row in rows]
         columns.append(_Column(plain(n), cells, [(4, 0)], right=True))
@@ -217,6 +221,8 @@ def status(row: Row) -> str:
         return f"orphaned (still running, pid {row.orphaned})"
     run = row.run
     word = run.status
+    if row.lost:
+        return f"{word}, lost by git"
     if absent := run.without_weights:
         word += ", no weights" + (f" of {', '.join(absent)}" if run.weights else "")
     if run.reason and run.status != record.COMPLETE:
