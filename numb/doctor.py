@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numb.project import Project
 
 _A_DAY = 86400.0
+_LITTLE_ROOM = 1 << 24  # bytes
 _A_MOMENT = 5.0  # a lock older than this that no process has open was left by a killed git
 
 
@@ -90,6 +92,12 @@ def _folder(project: Project) -> Iterator[_Problem]:
             yield _Problem(f"{folder} cannot be written to: no run is recorded", _make_writable(folder))
     if tracked := project.git.tracked_below(FOLDER):
         yield _Problem(f"git tracks {record.counted(tracked, 'file')} of {FOLDER}/", f"git rm -r --cached {FOLDER}")
+
+
+def _room(project: Project) -> Iterator[_Problem]:
+    for folder in (project.layout.folder, project.git.common_dir):
+        if folder.exists() and (free := shutil.disk_usage(folder).free) < _LITTLE_ROOM:
+            yield _Problem(f"{folder} has room for {free / 1e6:.1f} MB: a run may not find a place", f"df -h {folder}")
 
 
 def _make_writable(folder: Path) -> str:
@@ -312,6 +320,7 @@ _CHECKS = (
     _git,
     _settings,
     _folder,
+    _room,
     _linked,
     _lock,
     _branch,

@@ -62,8 +62,10 @@ def run(
 
 def _settle(claim: Claim, ended: Ended) -> None:
     kept = ended.run or ended.same
-    if _cut_off(ended) or (ended.error and ended.run is None):
+    if _cut_off(ended):
         claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
+    elif ended.error and ended.run is None:
+        claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
     else:
         status = FAILED if ended.exit_code else DONE
         claim.settle(status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None)

@@ -465,7 +465,7 @@ def test_a_full_disk_never_stops_a_training(small_disk: Scene) -> None:
     done = scene.numb("train")
     strict = scene.numb("train --strict")
     trial = scene.numb("train", "--queue", str(queue))  # without its values it would train something else
-    listed = scene.numb("list")
+    listed, doctor = scene.numb("list"), scene.numb("doctor")
     begun = scene.sh("ls .nmb/runs")
     scene.sh("rm .nmb/fill")
     freed = scene.numb("train")
@@ -476,6 +476,7 @@ def test_a_full_disk_never_stops_a_training(small_disk: Scene) -> None:
     assert "nothing of it is recorded" in done.stderr and "No space left" in done.stderr
     assert (125, "") == (strict.code, strict.stdout)
     assert (0, 0) == (listed.code, freed.code)
+    assert f"problem: {scene.root}/.nmb has room for 0.0 MB: " in doctor.stdout
     assert [0.2, 0.1] == [run["params"]["lr"] for run in scene.runs()]
 
 

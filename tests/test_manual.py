@@ -276,6 +276,7 @@ def test_values_overwritten_out_of_sight_are_never_recorded(scene: Scene) -> Non
 
     assert (125, "", []) == (done.code, done.stdout, scene.runs())
     assert "train.py:5: lr was set to 0.2 by numb, but the script registered 0.5" in done.stderr
+    assert ["queued"] == [e["status"] for e in json.loads(scene.numb("queue status q.json --json").stdout)]
 
 
 def test_a_killed_queue_goes_on_where_it_was(scene: Scene) -> None:
