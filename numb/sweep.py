@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numb import record
 from numb.errors import ConfigError, Refused
 from numb.hp import source
+from numb.hp.values import NOT_LITERAL
 from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
 from numb.record import TRAIN
 from numb.talk import Ended, Redo
@@ -99,7 +100,7 @@ def _hyperparameters(project: Project) -> dict[str, Any]:
     found = {item.name: item.value for item in script.found} if script else {}
     newest = project.index.runs(limit=1, project=project.place)
     last = newest[0].params if newest else {}
-    known = {name: value for name, value in found.items() if value is not source.NOT_LITERAL}
+    known = {name: value for name, value in found.items() if value is not NOT_LITERAL}
     known |= {name: last[name] for name in found if name in last and name not in known}
     return known or dict(last)
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numb.errors import ConfigError
-from numb.hp.source import NOT_LITERAL, Found, nearest, overwritten, read, script_of
+from numb.hp.source import Found, nearest, overwritten, read, script_of
+from numb.hp.values import NOT_LITERAL
 
 
 class Scene:

@@ -8,33 +8,18 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
 import os
 import re
 import shlex
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from numb.errors import ConfigError
-
-
-class _NotLiteral(Enum):
-    NOT_LITERAL = "NOT_LITERAL"
-
-    def __repr__(self) -> str:
-        return self.value
-
-
-NOT_LITERAL: Final = _NotLiteral.NOT_LITERAL
-"""The value of a hyperparameter that only running the script could tell."""
-
-MAX_BITS = 2048  # of an integer folded from constants: 9**9**9 is not computed, and JSON readers take the result
-MAX_LITERAL_DEPTH = 50
+from numb.hp.values import NOT_LITERAL, Lookup, is_plain, literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,9 +324,6 @@ def _line(found: Found) -> int:
     return found.line
 
 
-_Lookup: TypeAlias = Callable[[str], ast.expr | None]
-
-
 def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path) -> dict[str, Found]:
     """Return what the dictionaries given to `numb_param()` hold; of equal keys the last, as when it is run."""
     found: dict[str, Found] = {}
@@ -353,7 +335,7 @@ def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path) 
     return found
 
 
-def _names_seen_by(call: _Call, module: Sequence[_Binding]) -> _Lookup:
+def _names_seen_by(call: _Call, module: Sequence[_Binding]) -> Lookup:
     """Return a function from a name to what it was last assigned above *call*, in the scope that the name is of."""
     scopes = [_function_bindings(function, call.position) for function in reversed(call.functions)]
     scopes.append([binding for binding in module if call.functions or binding.position < call.position])
@@ -377,7 +359,7 @@ def _function_bindings(function: _Function, above: _Position) -> list[_Binding]:
 
 
 def _members(
-    node: ast.expr | None, lookup: _Lookup, seen: frozenset[str] = frozenset()
+    node: ast.expr | None, lookup: Lookup, seen: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, int, ast.expr]]:
     """Go through the keys of `{"lr": lr}`, `dict(lr=lr)`, a name of either, and what these include with `**`."""
     match node:
@@ -399,74 +381,7 @@ def _members(
                     yield keyword.arg, keyword.lineno, keyword.value
 
 
-def _literal(node: ast.expr | None, lookup: _Lookup | None = None, depth: int = 0) -> object:
-    """Return the value of an expression made of constants, and of names of such where there is a *lookup*."""
-    if node is None or depth > MAX_LITERAL_DEPTH:
-        return NOT_LITERAL
-    match node:
-        case ast.Constant(value=None | bool() | int() | float() | str() as value):
-            return value
-        case ast.Name(id=name) if lookup:
-            return _literal(lookup(name))
-        case ast.UnaryOp(op=operator_, operand=operand):
-            return _computed(operator_, _literal(operand, lookup, depth + 1))
-        case ast.BinOp(left=left, op=operator_, right=right):
-            return _computed(operator_, _literal(left, lookup, depth + 1), _literal(right, lookup, depth + 1))
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            values = [_literal(item, lookup, depth + 1) for item in items]
-            if NOT_LITERAL in values:
-                return NOT_LITERAL
-            return values if isinstance(node, ast.List) else tuple(values)
-        case ast.Dict() | ast.Call():
-            return _literal_dict(node, lookup, depth + 1)
-        case _:
-            return NOT_LITERAL
-
-
-def _literal_dict(node: ast.Dict | ast.Call, lookup: _Lookup | None, depth: int) -> object:
-    match node:
-        case ast.Dict(keys=keys, values=values):
-            pairs = [
-                (_literal(key, lookup, depth), _literal(value, lookup, depth))
-                for key, value in zip(keys, values, strict=True)
-            ]
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords) if all(item.arg for item in keywords):
-            pairs = [(item.arg, _literal(item.value, lookup, depth)) for item in keywords]
-        case _:
-            return NOT_LITERAL
-    if any(NOT_LITERAL in pair or isinstance(pair[0], (list, tuple, dict)) for pair in pairs):
-        return NOT_LITERAL
-    return dict(pairs)
-
-
-_OPERATORS: Mapping[type[ast.AST], Callable[..., object]] = {
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
-
-
-def _computed(operator_: ast.AST, *numbers: object) -> object:
-    """Return the number that Python would compute, unless it is too large to be worth it."""
-    compute = _OPERATORS.get(type(operator_))
-    if compute is None or any(type(number) not in (int, float) for number in numbers):
-        return NOT_LITERAL
-    if isinstance(operator_, ast.Pow) and _is_huge_power(*numbers):
-        return NOT_LITERAL
-    try:
-        number = compute(*numbers)
-    except ArithmeticError:  # division by zero, overflow
-        return NOT_LITERAL
-    if isinstance(number, complex) or (isinstance(number, int) and number.bit_length() > MAX_BITS):
-        return NOT_LITERAL
-    return number
-
-
-def _is_huge_power(base: object, exponent: object) -> bool:
-    return isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > MAX_BITS
+def _literal(node: ast.expr | None, lookup: Lookup | None = None) -> object:
+    """The value of an expression made of constants, where a record can hold it."""
+    value = literal(node, lookup)
+    return value if is_plain(value) else NOT_LITERAL
