@@ -209,7 +209,8 @@ def test_a_poisoned_snapshot_index_is_made_again(scene: Scene, poison: Callable[
     assert scene.read("train.py").strip() == scene.sh("git show numb~1:train.py")
     assert 0 == again.code and "" == scene.sh("ls .nmb/runs")
     scene.sh("git fsck --strict --no-dangling")
-    assert 0 == scene.numb("doctor").code
+    found = json.loads(scene.numb("doctor --json").stdout)
+    assert (["git has lost the commits of"] if poison is pruned else []) == [each["text"][:27] for each in found]
 
 
 @pytest.mark.parametrize("change", ["echo '# edited' >> train.py", ":"], ids=["edited", "unchanged"])

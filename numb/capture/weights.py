@@ -24,7 +24,6 @@ import io
 import json
 import math
 import os
-import shutil
 import stat
 import warnings
 import zlib
@@ -219,6 +218,8 @@ def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors:
             save_file(tensors, file, metadata={"format": "pt"})
             file.chmod(stat.S_IMODE(pt.stat().st_mode))  # safetensors makes it 0600, whatever the umask
     except (RuntimeError, SafetensorError) as error:
+        import shutil  # for the message alone
+
         needed, free = summary(manifest)["bytes"], shutil.disk_usage(pt.parent).free
         why = f"it takes {needed} bytes, and {free} are free" if needed > free else _first_line(error)
         raise StorageFailed(f"cannot write {pt}: {why}", f"df -h {pt.parent}") from error
