@@ -218,7 +218,8 @@ class Index:
         sound: bool = False,
     ) -> list[Run]:
         """The train runs, oldest first; *limit* keeps the newest, *sound* those whose commits git still has."""
-        where = ["kind = 'train'" if project is not None else "+kind = 'train'"]  # or sorting takes longer than all the rest
+        # The plus keeps SQLite from an index in whose order it would have to sort them all.
+        where = ["kind = 'train'" if project is not None else "+kind = 'train'"]
         values: list[str] = []
         if statuses:
             where.append(f"status in ({','.join('?' * len(statuses))})")
