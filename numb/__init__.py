@@ -1,6 +1,7 @@
 """numb keeps every run of a PyTorch project as a commit in the project's own git repository.
 
 In a training script:  `from numb import numb_model, numb_param, numb_queue, numb_trial_result`
+                       `from numb.hp import _`, for hyperparameters
 In a notebook:         `import numb; numb.open(".").runs()`
 
 Importing this costs next to nothing: what a name needs is imported when the name is used.
@@ -8,7 +9,7 @@ Importing this costs next to nothing: what a name needs is imported when the nam
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numb.hooks import numb_model, numb_param, numb_queue, numb_trial_result
 from numb.version import __version__
@@ -30,3 +31,10 @@ def open(where: str | os.PathLike[str] = ".") -> Project:
     from numb.project import Project
 
     return Project.open(where)
+
+
+def build(description: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Make the object that `{"$build": "torch.optim.Adam", "lr": 1e-3}` describes; see `numb.hp.build`."""
+    from numb.hp.build import build
+
+    return build(description, *args, **kwargs)

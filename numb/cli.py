@@ -192,7 +192,7 @@ class ScriptCommand(click.Command):
             args = args[:at]
         else:
             ctx.obj = ()
-        ours = list(args)
+        ours = ctx.meta["ours"] = list(args)
         try:
             rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -322,7 +322,34 @@ def _report_end(ended: Ended) -> None:
 _again = click.option("--again", is_flag=True, help="Train even if the same was trained before.")
 
 
+def _set_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What sets hyperparameters: words, -p, and -c."""
+    for option in (
+        click.option(
+            "-c",
+            "--config",
+            "files",
+            multiple=True,
+            metavar="[PREFIX=]FILE",
+            help="Set what a JSON, YAML or TOML file says.",
+        ),
+        click.option("-p", "pairs", multiple=True, metavar="NAME=VALUE", help="The same as the word NAME=VALUE."),
+        click.argument("words", nargs=-1, metavar="[NAME=VALUE]..."),
+    ):
+        command = option(command)
+    return command
+
+
+def _words(context: click.Context, words: Sequence[str], pairs: Sequence[str]) -> list[str]:
+    """The settings of a command line. What is no setting is probably for the script."""
+    if strange := [word for word in words if "=" not in word or word.startswith("=")]:
+        ours = [word for word in context.meta["ours"] if word not in strange]
+        raise _misplaced(context, f"Got unexpected arguments: {' '.join(strange)}.", ours, strange)
+    return [*words, *pairs]
+
+
 @main.command(cls=ScriptCommand)
+@_set_options
 @_again
 @click.option("--skip-done", is_flag=True, help="End at once, with code 0, if the same was trained before.")
 @click.option("-m", "--message", default="", metavar="TEXT", help="Why this run.")
@@ -330,19 +357,30 @@ _again = click.option("--again", is_flag=True, help="Train even if the same was 
     "--queue", "-queue", "queue_file", type=click.Path(path_type=Path), metavar="FILE", help="One run for each entry."
 )
 @click.option("--strict", is_flag=True, help="Do not run the script when its run cannot be recorded.")
-@click.pass_obj
+@click.pass_context
 def train(
-    arguments: tuple[str, ...], again: bool, skip_done: bool, message: str, queue_file: Path | None, strict: bool
+    context: click.Context,
+    words: tuple[str, ...],
+    pairs: tuple[str, ...],
+    files: tuple[str, ...],
+    again: bool,
+    skip_done: bool,
+    message: str,
+    queue_file: Path | None,
+    strict: bool,
 ) -> None:
     """Run the train command of nmb.json as one run, and keep it: code, network, hyperparameters, weights, output.
 
-    Ends with the script's own exit code; 125 when numb refuses. Arguments after -- go to the script.
+    NAME=VALUE sets a hyperparameter; numb hp lists them. Ends with the script's own exit code; 125 when numb refuses. Arguments
+    after -- go to the script.
     """
-    redo = _redo(again, skip_done)
+    redo, given = _redo(again, skip_done), _words(context, words, pairs)
+    arguments = context.obj
     project = _project()
     if queue_file is not None:  # which skips what was done, and is strict, in any case
-        _run_queue(project, queue_file, arguments, again=again, message=message)
-    ended = project.train(arguments, message=message, redo=redo, strict=strict)
+        _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
+    settings = project.settings(given, files)
+    ended = project.train(arguments, message=message, redo=redo, settings=settings, strict=strict)
     _report_end(ended)
     sys.exit(ended.exit_code)
 
@@ -415,12 +453,15 @@ def _run_queue(
     message: str = "",
     failed: bool = False,
     fail_fast: bool = False,
+    words: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> None:
     from numb.talk import Redo
 
     code, idle = 0, True
     redo = Redo.AGAIN if again else Redo.SKIP
-    for _, ended in project.run_queue(file, arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast):
+    how: dict[str, Any] = {"failed": failed, "fail_fast": fail_fast, "words": words, "files": files}
+    for _, ended in project.run_queue(file, arguments, message=message, redo=redo, **how):
         _report_end(ended)
         code, idle = code or ended.exit_code, False
     counts = project.queue(file).counts()

@@ -3,6 +3,13 @@
     NumbError                      1   a refusal that a person can act on
     ├── Usage                      2   the call itself is wrong
     ├── ConfigError                2   a file of the user's that cannot be understood, with its line and column
+    │   └── HyperparameterError        a hyperparameter is written, named or set in a way that cannot be
+    │       ├── NotLiteralNameException    its name is no plain string in the source
+    │       ├── NotLiteralEvaluable        a hint is no constant in the source
+    │       ├── ArgumentCountException     it is called with no name, or with more than a name and a value
+    │       ├── DoubleAssignmentException  it has two defaults
+    │       ├── ImpossibleTree             it is a value and has others below it (a ValueError, too)
+    │       └── UnknownHyperparameter      it is nowhere, or has no value (a KeyError, too)
     ├── NotARepository             1   there is no git repository here
     ├── NotInitialised             1   there is no nmb.json here
     ├── RunNotFound                1   no run, or several, answer to what was given
@@ -42,6 +49,34 @@ class Usage(NumbError):
 
 class ConfigError(NumbError):
     exit_code = 2
+
+
+class HyperparameterError(ConfigError):
+    pass
+
+
+class NotLiteralNameException(HyperparameterError):
+    pass
+
+
+class NotLiteralEvaluable(HyperparameterError):
+    pass
+
+
+class ArgumentCountException(HyperparameterError):
+    pass
+
+
+class DoubleAssignmentException(HyperparameterError):
+    pass
+
+
+class ImpossibleTree(HyperparameterError, ValueError):
+    pass
+
+
+class UnknownHyperparameter(HyperparameterError, KeyError):
+    __str__ = NumbError.__str__  # not KeyError's, which is the text in quotes
 
 
 class NotARepository(NumbError):

@@ -372,9 +372,10 @@ class GitStore:
             main = None if bare or self.common_dir.name != ".git" else self.common_dir.parent
         return main if main and main.is_dir() else None
 
-    def files_named(self, name: str) -> list[Path]:
-        """The files of this name in the work tree, tracked or not, but for ignored ones."""
-        shown = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", f":(glob)**/{name}")
+    def files_named(self, *names: str) -> list[Path]:
+        """The files of these names (`*.py`) in the work tree, tracked or not, but for ignored ones."""
+        wanted = [f":(glob)**/{name}" for name in names]
+        shown = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *wanted)
         paths = {self.toplevel / os.fsdecode(path) for path in self._run(*shown).split(b"\0") if path}
         return sorted(path for path in paths if path.exists())
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
     from numb.capture.session import Session
+    from numb.hp.params import Params
 
 _T = TypeVar("_T")
 
@@ -57,14 +58,18 @@ def _watch(target: Any, dummy: Any, name: str | None) -> Any:
     return target if session is None else session.watch(target, dummy, name)
 
 
-def numb_param(params: Mapping[str, Any]) -> None:
-    """Register hyperparameters of this run. Several calls add up; the last value of a name counts.
+def numb_param(params: Mapping[str, Any]) -> Params:
+    """Register hyperparameters of this run, and give them back. Several calls add up; the last value of a name counts.
 
+    Under numb, values that were set from outside take the place of those given, in what is returned and in *params* itself.
     Raises `TypeError`, under numb, for a value that cannot be kept, naming its place.
     """
+    from numb.hp.params import Params
+
     session = _session()
-    if session is not None:
-        session.param(params, sys._getframe(1))
+    if session is None:
+        return Params(params)
+    return Params(session.param(params, sys._getframe(1)) or params)
 
 
 def numb_queue(namespace: MutableMapping[str, Any] | None = None) -> None:

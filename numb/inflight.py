@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from numb import alive, atomic, record
 from numb.errors import NumbError, StorageFailed
 from numb.layout import Layout, RunFolder
-from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, Model, Run, RunId, Weights
+from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, TRAIN, Model, Run, RunId, Weights
 
 if TYPE_CHECKING:
     from numb.launch import Outcome
@@ -44,6 +44,7 @@ class Told:
     started: bool = False
     ended: bool = False
     queued: bool = False  # `numb_queue` was called
+    read: frozenset[str] = frozenset()  # hyperparameters that the script has used or registered
     process: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     operators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -220,11 +221,12 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
                 models={**models, event["name"]: model},
                 operators={**operators, event["name"]: tuple(event["operators"])},
             )
-        case "param" | "queue":
+        case "param" | "queue" | "hp":
             # What the script registers sets the order, whatever was injected before.
             values = _values(event)
             params = {k: v for k, v in told.params.items() if k not in values} | values
-            return replace(told, params=params, queued=told.queued or event["event"] == "queue")
+            queued = told.queued or event["event"] == "queue"
+            return replace(told, params=params, queued=queued, read=told.read | values.keys())
         case "result":
             return replace(told, results={**told.results, **_values(event)})
         case "weights":
@@ -262,8 +264,8 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
     notes = [*run.notes, *told.notes, *(f"numb: {error}" for error in told.errors)]
     if outcome is not None:
         notes += _observations(told, outcome)
-    if run.queue and told.started and not told.queued:
-        notes.append("the script never called numb_queue(), so the queue has set nothing")
+    if run.kind == TRAIN and status == COMPLETE and told.started:
+        notes += _unread(told, folder)
     graph = next((path.name for path in sorted(folder.content.glob("graph*.onnx"))), None)
     return replace(
         run,
@@ -278,6 +280,17 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         graph=graph,
         notes=tuple(notes),
     )
+
+
+def _unread(told: Told, folder: RunFolder) -> list[str]:
+    """What was set from outside and has reached nothing in the script."""
+    try:
+        order = record.loads(folder.order.read_bytes())
+    except (OSError, ValueError):
+        return []
+    origins = order.get("origins") or {}
+    names = [name for name in order.get("inject") or () if name not in told.read]
+    return [f"{name} was set ({origins.get(name, 'from outside')}), and the script has never read it" for name in names]
 
 
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:

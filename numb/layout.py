@@ -184,6 +184,11 @@ class Layout:
         return self.folder / "queues"
 
     @property
+    def hyperparameters(self) -> Path:
+        """What was found in the project's sources, so that an unchanged one is not read again."""
+        return self.folder / "hyperparameters.json"
+
+    @property
     def hashes(self) -> Path:
         """Hashes of files that stay out of snapshots, by size and time, so that they are read once."""
         return self.folder / "left-out.json"

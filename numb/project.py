@@ -45,6 +45,8 @@ from numb.talk import Answers, Ended, Redo, Reverted, Row, Silent, Talk
 if TYPE_CHECKING:
     from numb.deinit import Deletion
     from numb.doctor import Finding
+    from numb.hp.settings import Settings
+    from numb.hp.table import Table
     from numb.launch import Outcome
     from numb.queue import Entry, Queue
     from numb.store.objects import Objects
@@ -170,25 +172,40 @@ class Project:
         *,
         message: str = "",
         redo: Redo = Redo.ASK,
-        inject: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
         queue: str | None = None,
         strict: bool = False,
     ) -> Ended:
         """Run the user's train command as one run, and keep it whatever happens to it.
 
-        *inject* replaces hyperparameters where `numb_queue` stands. Raises before anything starts; once the script runs,
-        nothing that goes wrong in numb ends it.
+        *settings* are what `settings` has gathered. Raises before anything starts; once the script runs, nothing that goes
+        wrong in numb ends it.
         """
         answers = Answers()
         answers.decide = lambda question, flight: self._on_training(question, flight, redo, answers)
         run = self.new_run(TRAIN, arguments, message=message, queue=queue)
-        ended = self.launch(run, arguments, answers, inject=inject or {}, strict=strict or bool(inject))
+        order = self._order(settings) if settings and settings.given else {}
+        ended = self.launch(run, arguments, answers, order=order, strict=strict or bool(order))
         if ended.same and not ended.error:
             changed = self.snapshots.changed_since(ended.same)
             if changed and queue:  # what lists the runs is no code of theirs
                 changed = [path for path in changed if path != queue]
             ended = replace(ended, changed=changed)
         return ended
+
+    def _order(self, settings: Settings) -> dict[str, Any]:
+        """What the script is told of values from outside."""
+        from numb.hp.settings import elsewhere, returned
+
+        table = self.table
+        levels = settings.levels(table)
+        return {
+            "inject": settings.values(table),
+            "levels": {name: level.name.lower() for name, level in levels.items()},
+            "origins": {name: settings.of(name, table)[-1].origin for name in levels},
+            "elsewhere": elsewhere(table),
+            "params": returned(table),
+        }
 
     def new_run(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
         command = (*self.config.command(kind), *arguments)
@@ -204,10 +221,10 @@ class Project:
         arguments: Sequence[str],
         answers: Answers,
         *,
-        inject: Mapping[str, Any],
+        order: Mapping[str, Any],
         strict: bool,
     ) -> Ended:
-        """From the folder of a run to its commit.
+        """From the folder of a run to its commit. The values to `inject` are in the *order*, and what the hooks need for it.
 
         With *strict* the script does not run where nothing can be recorded: without what numb gives it, values or weights, it
         would do something else.
@@ -218,7 +235,8 @@ class Project:
         launch.check(command, self.home, os.environ)
         self.branch.recover()
         order = {
-            "inject": {name: record.encode(value, name) for name, value in inject.items()},
+            **order,
+            "inject": {name: record.encode(value, name) for name, value in order.get("inject", {}).items()},
             "launched": inflight.launched(self.home, self.config.environment),
         }
         try:
@@ -389,6 +407,39 @@ class Project:
         candidates = (self.home / "numb.py", self.home / "numb" / "__init__.py")
         return next((path for path in candidates if path.exists() and path.parent.resolve() != own), None)
 
+    # -- hyperparameters
+
+    @property
+    def table(self) -> Table:
+        """Every hyperparameter of the project, read from its sources: the script's, and those of its other files."""
+        from numb.hp import source, table
+
+        script = source.script_of(self.config.train or (), self.home)
+        trial = source.script_of(self.config.trial or (), self.home)
+        others = [path for path in self.git.files_named("*.py", "*.ipynb") if path.is_relative_to(self.home)]
+        if trial is not None and script is not None and trial.resolve() != script.resolve():
+            others = [path for path in others if path.resolve() != trial.resolve()]
+        found = table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
+        newest = self.index.runs(limit=1, project=self.place)
+        return replace(found, also=frozenset(newest[0].params if newest else ()))
+
+    def settings(
+        self,
+        words: Sequence[str] = (),
+        files: Sequence[str] = (),
+        queue: Mapping[str, Any] | None = None,
+        origin: str = "the queue",
+    ) -> Settings:
+        """Everything that is given from outside: `NAME=VALUE` *words*, *files*, one entry of a queue, and `NUMB_HP_…`.
+
+        Raises `UnknownHyperparameter`, `HyperparameterError` and `ConfigError` for what the script could not take.
+        """
+        from numb.hp.settings import PREFIX, Settings, gather
+
+        if not (words or files or queue or any(name.startswith(PREFIX) for name in os.environ)):
+            return Settings()
+        return gather(self.table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
+
     # -- trials
 
     def trial(self, run: Run, arguments: Sequence[str] = (), *, message: str = "") -> Ended:
@@ -436,16 +487,20 @@ class Project:
         redo: Redo = Redo.SKIP,
         failed: bool = False,
         fail_fast: bool = False,
+        words: Sequence[str] = (),
+        files: Sequence[str] = (),
     ) -> Iterator[tuple[Entry, Ended]]:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
         An entry that was cut off is run again; one that failed only with *failed*; one whose like was trained before, and not
-        by this queue, only with `Redo.AGAIN`. Which one comes is said before it begins. Raises `ConfigError` before the first
-        run for a key that the script does not have, and for values that the script would overwrite.
+        by this queue, only with `Redo.AGAIN`. Which one comes is said before it begins. *words* and *files* are those of
+        `settings`, for all entries. Raises `ConfigError` before the first run for a key that the script does not have, and for
+        values that do not fit or that the script would overwrite.
         """
         from numb import sweep
 
-        return sweep.run(self, Path(file), arguments, message=message, redo=redo, failed=failed, fail_fast=fail_fast)
+        how = sweep.How(arguments, message, redo, failed, fail_fast, words, files)
+        return sweep.run(self, Path(file), how)
 
     # -- looking
 

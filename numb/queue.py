@@ -105,15 +105,15 @@ class Queue:
         first: dict[str, Entry] = {}
         return [entry for entry in self.entries() if first.setdefault(entry.key, entry) is not entry]
 
-    def check(self, known: Collection[str], nearest: Callable[[str, Collection[str]], str | None]) -> None:
-        """Raise `ConfigError` for the first key that the script does not have, with the nearest that it has."""
+    def check(self, fits: Callable[[str, Any], object]) -> None:
+        """Raise `ConfigError` with its place for the first key or value for which *fits* raises one."""
         document = config.read_json(self.file, limit=1 << 26, non_finite=True)
         for item in document.items():
-            for name in item.value:
-                if name not in known:
-                    meant = nearest(name, known)
-                    hint = f"did you mean {meant}?" if meant else f"the script has {', '.join(sorted(known))}"
-                    raise ConfigError(f"{item.where_key(name)}: the script has no hyperparameter {name}", hint)
+            for name, value in item.value.items():
+                try:
+                    fits(name, record.decode(value))
+                except ConfigError as error:
+                    raise ConfigError(f"{item.where_key(name)}: {error}", error.hint) from None
 
     def states(self) -> list[State]:
         return [self._state(entry) for entry in self.entries()]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numb import record
 from numb.errors import ConfigError, Refused
 from numb.hp import source
-from numb.hp.values import NOT_LITERAL
+from numb.hp.settings import gather
+from numb.hp.values import is_plain
 from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
 from numb.record import TRAIN
 from numb.talk import Ended, Redo
@@ -30,18 +32,29 @@ def write(project: Project, file: Path, *, force: bool) -> dict[str, Any]:
     return params
 
 
-def run(
-    project: Project, file: Path, arguments: Sequence[str], *, message: str, redo: Redo, failed: bool, fail_fast: bool
-) -> Iterator[tuple[Entry, Ended]]:
+@dataclass(frozen=True, slots=True)
+class How:
+    """How the entries of a queue are to be trained."""
+
+    arguments: Sequence[str]
+    message: str
+    redo: Redo
+    failed: bool
+    fail_fast: bool
+    words: Sequence[str]
+    files: Sequence[str]
+
+
+def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
     """Train with each combination that is not done; `Project.run_queue` says what that means."""
     queue = project.queue(file)
-    wanted = {QUEUED, CUT_OFF, *({FAILED} if failed else ())}
+    wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     project.branch.recover()
     if repeated := [str(entry.number) for entry in queue.repeated()]:
         which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {record.some(repeated)} repeat"
         project.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
     tried: set[str] = set()
-    while claim := queue.claim(wanted, tried, skipped=redo is Redo.AGAIN):
+    while claim := queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN):
         try:
             _check(project, queue)
             tried.add(claim.entry.key)
@@ -50,14 +63,15 @@ def run(
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
             claim.begin()
             name = _named_here(project, queue.file)
-            ended = project.train(arguments, message=message, inject=claim.entry.params, redo=redo, queue=name)
+            settings = project.settings(how.words, how.files, claim.entry.params, f"{file}, entry {claim.entry.number}")
+            ended = project.train(how.arguments, message=how.message, settings=settings, redo=how.redo, queue=name)
             _settle(claim, ended)
         finally:
             claim.close()
         if ended.error and ended.run is None:
             raise ended.error
         yield claim.entry, ended
-        if _cut_off(ended) or (fail_fast and ended.exit_code):
+        if _cut_off(ended) or (how.fail_fast and ended.exit_code):
             return
 
 
@@ -78,12 +92,8 @@ def _cut_off(ended: Ended) -> bool:
 
 
 def _check(project: Project, queue: Queue) -> None:
-    script = _script(project)
-    if script is None or script.queue_line is None:
-        return  # not Python that numb can find, or numb_queue stands in another module: the hooks will tell
-    known = {item.name for item in script.found} | {item.name for item in script.late} | set(_hyperparameters(project))
-    if known:
-        queue.check(known, source.nearest)
+    path = source.script_of(project.config.command(TRAIN), project.home)
+    script = source.read(path) if path else source.Script((), None, ())
     named = {name for entry in queue.entries() for name in entry.params}
     for item in script.late:
         if item.name in named:
@@ -92,22 +102,18 @@ def _check(project: Project, queue: Queue) -> None:
                 f"(line {script.queue_line}), which would overwrite the queue's value",
                 f"put numb_queue() below line {item.line}",
             )
+    table = project.table
+    queue.check(lambda name, value: gather(table, queue={name: value}, origin=""))
 
 
 def _hyperparameters(project: Project) -> dict[str, Any]:
     """The script's hyperparameters and their values: those in its source, else those of the last run."""
-    script = _script(project)
-    found = {item.name: item.value for item in script.found} if script else {}
+    found = {each.name: each.default for each in project.table if any(place.settable for place in each.places)}
     newest = project.index.runs(limit=1, project=project.place)
     last = newest[0].params if newest else {}
-    known = {name: value for name, value in found.items() if value is not NOT_LITERAL}
+    known = {name: value for name, value in found.items() if is_plain(value)}
     known |= {name: last[name] for name in found if name in last and name not in known}
     return known or dict(last)
-
-
-def _script(project: Project) -> source.Script | None:
-    path = source.script_of(project.config.command(TRAIN), project.home)
-    return source.read(path) if path else None
 
 
 def _named_here(project: Project, file: Path) -> str:

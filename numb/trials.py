@@ -50,7 +50,7 @@ class Trials:
 
     def _launch(self, answers: Answers, inject: Mapping[str, Any]) -> Ended:
         run = self.project.new_run(TRIAL, self.arguments, message=self.message)
-        return self.project.launch(run, self.arguments, answers, inject=inject, strict=True)
+        return self.project.launch(run, self.arguments, answers, order={"inject": inject}, strict=True)
 
     def _probe(self, *, everything: bool) -> tuple[Ended, Answers]:
         """Start the script without a run; it tells its architecture.

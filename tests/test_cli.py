@@ -192,7 +192,7 @@ def test_what_names_several_runs_lists_runs_and_counts_the_rest(torch_scene: Sce
     [
         ("train --lr 0.3", "No such option: --lr. What is for the script stands after --: numb train -- --lr 0.3"),
         ("train --lr=3 -- x", "No such option: --lr. What is for the script stands after --: numb train -- --lr=3 x"),
-        ("train -m why lr=3", "Got unexpected arguments: lr=3. What is for the script stands after --: numb train -m why -- lr=3"),
+        ("train -m why x lr=3", "Got unexpected arguments: x. What is for the script stands after --: numb train -m why lr=3 -- x"),
         ("trial @ 'a b'", "Got unexpected arguments: a b. What is for the script stands after --: numb trial @ -- 'a b'"),
         ("train --agian", "No such option: --agian. Did you mean --again? What is for the script stands after --: numb train -- --agian"),
     ],

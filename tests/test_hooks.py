@@ -160,8 +160,12 @@ def test_a_name_that_is_nearly_one_of_the_scripts_is_found(scene: Scene) -> None
     scene.write("train.py", "import settings\nfrom numb import numb_param\nnumb_param({'lr': settings.lr})\n")
     scene.write("q.json", '[{"Lr": 0.5}]')
 
+    before = scene.numb("queue run q.json")
+    command(scene, "python", "-c", "import runpy; runpy.run_path('train.py')")
     done = scene.numb("queue run q.json")
 
+    assert 2 == before.code
+    assert before.stderr.endswith("q.json:1:3: the script has no hyperparameter Lr\n      try: did you mean lr?\n")
     assert (125, []) == (done.code, runs(scene))
     assert (
         "numb: [1/1] Lr=0.5\nnumb: settings.py:5: the script has no Lr above numb_queue()\n      try: did you mean lr?\n"
@@ -215,10 +219,17 @@ def test_a_stopped_script_does_not_go_on(scene: Scene, caught: str) -> None:
 
 
 def test_a_queue_needs_numb_queue(scene: Scene) -> None:
-    """A script that registers other values than the queue's, having never asked, ends with 125; else the record tells."""
+    """Where nothing would take the queue's values, it is refused before it starts, or by the script, or the record tells."""
     scene.write("train.py", "from numb import *\nlr = 0.1\nnumb_param({'lr': lr})\nprint('trained')\n")
     scene.write("q.json", '[{"lr": 0.5}]')
 
+    done = scene.numb("queue run q.json")
+
+    why = "lr is only registered (train.py:3), so another value would change nothing"
+    assert (2, "") == (done.code, done.stdout) and f"/q.json:1:3: {why}\n" in done.stderr
+    assert [] == runs(scene)
+
+    scene.write("train.py", "from numb import *\nlr = 0.1\nnumb_param(dict([('lr', lr)]))\nprint('trained')\n")
     done = scene.numb("queue run q.json")
 
     said = "numb: [1/1] lr=0.5\nnumb: train.py:3: the queue sets lr, but the script has not called numb_queue()\n"
@@ -229,11 +240,11 @@ def test_a_queue_needs_numb_queue(scene: Scene) -> None:
     )
     assert [] == runs(scene)
 
-    scene.write("train.py", "from numb import *\nnumb_param({'seed': 1})\n")
+    scene.write("train.py", "from numb import *\nnumb_param(dict([('seed', 1)]))\n")
     done = scene.numb("queue run q.json")
 
     assert 0 == done.code, done.stderr
-    assert ["the script never called numb_queue(), so the queue has set nothing"] == runs(scene)[0]["notes"]
+    assert ["lr was set (q.json, entry 1), and the script has never read it"] == runs(scene)[0]["notes"]
 
 
 def test_a_stopped_script_tidies_up(scene: Scene) -> None:
@@ -499,10 +510,11 @@ numb_trial_result({"acc": 1})
 
 
 def test_importing_numb_costs_nothing(scene: Scene) -> None:
-    """`import numb`, and every hook without numb, load four modules of numb and of the library only typing and its own."""
+    """`import numb`, and every hook without numb, load six modules of numb and of the library only typing and its own."""
     loaded = imported(scene, HOOKS)
 
-    assert {"numb", "numb.hooks", "numb.layout", "numb.version"} == {m for m in loaded if m.partition(".")[0] == "numb"}
+    ours = {"numb", "numb.hooks", "numb.hp", "numb.hp.params", "numb.layout", "numb.version"}
+    assert ours == {m for m in loaded if m.partition(".")[0] == "numb"}
     assert not loaded & {"torch", "git", "click", "sqlite3", "json", "pathlib", "numpy", "ast", "subprocess"}, loaded
     assert len(loaded) < 45, loaded
 

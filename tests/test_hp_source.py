@@ -68,7 +68,7 @@ def test_the_script_of_the_manual(scene: Scene) -> None:
 
     assert script.found == (
         Found("lr", 0.1, str(path), 2, "assignment"),
-        Found("lr", 0.1, str(path), 4, "numb_param"),
+        Found("lr", 0.1, str(path), 4, "numb_param", settable=False),
     )
     assert (3, ()) == (script.queue_line, script.late)
 
@@ -87,7 +87,7 @@ def test_numb_queue_above_the_assignments_is_noticed(scene: Scene) -> None:
 
     script = read(path)
 
-    assert script.found == (Found("lr", 0.1, str(path), 5, "numb_param"),)
+    assert script.found == (Found("lr", 0.1, str(path), 5, "numb_param", settable=False),)
     assert (2, (Found("lr", 0.1, str(path), 3, "assignment"),)) == (script.queue_line, script.late)
 
 

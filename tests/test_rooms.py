@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "numb"
 
 # Room to what it may import of numb, and of others. Change it in the commit that adds the edge.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "__init__": ({"hooks", "version", "project"}, set()),
+    "__init__": ({"hooks", "hp", "version", "project"}, set()),
     "__main__": ({"cli"}, set()),
     "version": (set(), set()),
     "errors": (set(), set()),
@@ -28,9 +28,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "gitstore": ({"atomic", "errors", "layout", "record"}, {"git"}),
     "store.objects": ({"atomic", "errors"}, set()),
     "store.index": ({"atomic", "errors", "record"}, set()),
-    "hooks": ({"layout", "capture"}, set()),
+    "hooks": ({"layout", "capture", "hp"}, set()),
     "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "record", "store.objects"}, {"torch", "onnx", "safetensors", "numpy"}),
-    "hp.*": ({"errors", "hp"}, set()),
+    "hp.*": ({"atomic", "capture", "config", "errors", "hp", "layout", "record"}, {"yaml", "tomli", "tomli_w"}),
     "inflight": ({"alive", "atomic", "errors", "launch", "layout", "record"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"record", "view"}, {"tabulate"}),
@@ -46,7 +46,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "atomic", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "inflight",
+            "alive", "atomic", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "hp", "inflight",
             "launch", "layout", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },

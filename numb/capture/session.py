@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -83,10 +83,7 @@ def current(where: str) -> Session | None:
 
 
 def _is_trial(where: str) -> bool:
-    try:
-        return bool(_loads(RunFolder(where).order.read_bytes())["mode"] == record.TRIAL)
-    except (OSError, ValueError, KeyError):
-        return False
+    return bool(order(where).get("mode") == record.TRIAL)
 
 
 def _is_helper() -> bool:
@@ -174,6 +171,7 @@ class Session:
         self.watched: list[Watched] = []
         self.params: dict[str, Any] = {}
         self.injected: dict[str, Any] = {}
+        self.asked_for: set[str] = set()  # by calls of a placeholder
         self.queued = False
         self._decorated: list[str] = []
         self._said = False
@@ -202,7 +200,7 @@ class Session:
     def vital(self) -> tuple[str, ...]:
         """The hooks without which the script would not do what was asked for, but something that looks like it."""
         if self.training:
-            return ("inject",) if self.order.get("inject") else ()
+            return ("inject", "param") if self.order.get("inject") else ()
         return ("watch", "built", "_first_inputs", "inject")
 
     # -- events
@@ -413,7 +411,9 @@ class Session:
             _tell(f"numb: {text}. Make room before the training ends.")
 
     @_guarded
-    def param(self, params: Mapping[str, Any], frame: FrameType) -> None:
+    def param(self, params: Mapping[str, Any], frame: FrameType) -> Mapping[str, Any]:
+        """Register hyperparameters; returns them with what was set from outside."""
+        params = self._with_outside(params)
         try:
             encoded = _encoded(params)
         except TypeError as error:
@@ -424,17 +424,43 @@ class Session:
         self.event("param", values=encoded)
         if self._begun:
             self._consider()
+        return params
+
+    def _with_outside(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The script's dictionary with the values that it gets by no other way; in a training, those that are known to."""
+        if not isinstance(params, Mapping):
+            return params
+        ours = None if not self.training else set(self.order.get("params") or ())
+        given = {
+            name: value
+            for name, value in ordered(self.order).items()
+            if name in params
+            and (ours is None or name in ours)
+            and name not in self.injected
+            and name not in self.asked_for
+        }
+        if given and isinstance(params, MutableMapping):
+            params.update(given)
+        return {**params, **given} if given else params
 
     def _check_injected(self, registered: Mapping[str, Any], frame: FrameType) -> None:
         """What was injected and what is registered must be the same, or the record would lie."""
         file = frame.f_code.co_filename
         if self.training and not self.queued:
-            wanted = _ordered(self.order)
-            if names := [n for n in wanted if n in registered and not _same(wanted[n], registered[n])]:
+            wanted = ordered(self.order)
+            unread = [n for n in wanted if n in registered and n not in self.asked_for]
+            if names := [n for n in unread if not _same(wanted[n], registered[n])]:
                 self.stop(
                     f"{os.path.basename(file)}:{frame.f_lineno}: the queue sets {', '.join(names)}, "
                     "but the script has not called numb_queue()",
                     "call numb_queue() below the hyperparameters",
+                )
+        for name in self.asked_for & set(ordered(self.order) if self.training else ()):
+            if name in registered and not _same(registered[name], self.params[name]):
+                self.stop(
+                    f"{os.path.basename(file)}:{frame.f_lineno}: {name} was set to {self.params[name]!r}, but the script "
+                    f"registered {registered[name]!r}",
+                    f"give what is computed from {name} another name",
                 )
         for name, value in self.injected.items():
             if name in registered and not _same(registered[name], value):
@@ -449,15 +475,33 @@ class Session:
                 )
 
     @_guarded
+    def hyperparameter(self, name: str, value: Any) -> None:
+        """A call of a placeholder has returned a value: it belongs to the run, as what `numb_param` registers does."""
+        first = name not in self.asked_for
+        self.asked_for.add(name)
+        try:
+            encoded = record.encode(value, name)
+        except TypeError:  # whatever the script computes with: a function, an object
+            encoded = record.encode(_described(value), name)
+        decoded = record.decode(encoded)
+        if not first and _same(self.params.get(name), decoded):
+            return
+        self.params[name] = decoded
+        self.event("hp", values={name: encoded})
+        if self._begun:
+            self._consider()
+
+    @_guarded
     def inject(self, namespace: Any, frame: FrameType) -> None:
         """Put the values of the order into the script's module-level names."""
         target = frame.f_globals if namespace is None else namespace
-        values = _ordered(self.order)
+        values = ordered(self.order)
         file = frame.f_code.co_filename
         self.queued, self._queue_file, self._queue_line = True, file, frame.f_lineno
         if self.training and values:
             self._refuse_late(file, values)
-            absent = [name for name in values if name not in target]
+            elsewhere = {*self.order.get("elsewhere", ()), *self.asked_for}
+            absent = [name for name in values if name not in target and name not in elsewhere]
             if absent:
                 self.stop(
                     f"{os.path.basename(file)}:{frame.f_lineno}: the script has no {absent[0]} above numb_queue()",
@@ -465,7 +509,7 @@ class Session:
                     or f"assign {absent[0]} at module level above numb_queue(), or take it out of the queue",
                 )
         given = {name: value for name, value in values.items() if name in target}
-        for name, value in _ordered(self.order).items():  # decoded anew: a list is the script's own, to change
+        for name, value in ordered(self.order).items():  # decoded anew: a list is the script's own, to change
             if name in target:
                 target[name] = value
         self.injected.update(given)
@@ -554,7 +598,8 @@ class Session:
     def _fill(self, watched: Watched) -> None:
         """Load the weights that the trial is about, or end the script when there are none."""
         question = {"ask": "trial", "name": watched.name, "architecture": watched.architecture}
-        facts = {"operators": watched.operators, "queued": self.queued, "injected": sorted(self.injected)}
+        queued = self.queued or bool(self.asked_for)
+        facts = {"operators": watched.operators, "queued": queued, "injected": sorted(self.injected)}
         answer = self._decided({**question, **facts})
         if answer.get("stop"):
             self.stopped = True
@@ -859,17 +904,22 @@ def inject(where: str, namespace: Any, frame: FrameType) -> None:
     if session is not None:
         session.inject(namespace, frame)
         return
-    try:
-        order = _loads(RunFolder(where).order.read_bytes())
-    except (OSError, ValueError):
-        return
     target = frame.f_globals if namespace is None else namespace
-    for name, value in _ordered(order).items():
+    for name, value in ordered(order(where)).items():
         if name in target:
             target[name] = value
 
 
-def _ordered(order: Mapping[str, Any]) -> dict[str, Any]:
+def order(where: str) -> dict[str, Any]:
+    """What the launcher wants of the script; nothing where that cannot be read."""
+    try:
+        found = _loads(RunFolder(where).order.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def ordered(order: Mapping[str, Any]) -> dict[str, Any]:
     """The values to inject, by name."""
     return {name: record.decode(value) for name, value in (order.get("inject") or {}).items()}
 
@@ -897,6 +947,13 @@ def _overwritten(file: str, line: int, names: list[str]) -> list[tuple[str, str]
     except (NumbError, OSError):
         return []
     return [(f"{os.path.basename(file)}:{item.line}", item.name) for item in found]
+
+
+def _described(value: Any) -> str:
+    """What can be said of a value that cannot be kept: the name of a function or a class, the type of an object."""
+    name = getattr(value, "__qualname__", None) or type(value).__qualname__
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return f"{module}.{name}"
 
 
 def _meant(name: str, namespace: Mapping[str, Any]) -> str | None:

@@ -31,6 +31,7 @@ class Found:
     file: str
     line: int
     how: Literal["assignment", "numb_param"]
+    settable: bool = True  # whether the script would compute with another value
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Script:
     found: tuple[Found, ...]
     queue_line: int | None
     late: tuple[Found, ...]
+    opaque: bool = False  # there are more, which only running the script could tell
 
 
 def read(path: Path) -> Script:
@@ -51,15 +53,16 @@ def read(path: Path) -> Script:
     tree = _parse(path)
     calls = tuple(_calls(tree))
     bindings = tuple(_bindings(tree.body))
-    registered = _registered(_calls_of("numb_param", tree, calls), bindings, path)
-    queues = _calls_of("numb_queue", tree, calls)
+    params, queues = _calls_of("numb_param", tree, calls), _calls_of("numb_queue", tree, calls)
+    registered = _registered(params, bindings, path)
+    opaque = any(not _is_readable(call, bindings) for call in (*params, *queues))
     if not queues:
-        return Script(tuple(sorted(registered.values(), key=_line)), None, ())
+        return Script(tuple(sorted(registered.values(), key=_line)), None, (), opaque)
     queue = next((call for call in queues if not call.functions), queues[0])
     boundary = _boundary(queue, calls)
     found = (*_constants_above(boundary, bindings, path), *registered.values())
     late = _replaced(bindings, boundary[0], registered, path)
-    return Script(tuple(sorted(found, key=_line)), queue.node.lineno, late)
+    return Script(tuple(sorted(found, key=_line)), queue.node.lineno, late, opaque)
 
 
 def overwritten(path: Path, line: int, names: Collection[str]) -> tuple[Found, ...]:
@@ -144,6 +147,8 @@ def _parse(path: Path) -> ast.Module:
         raise ConfigError(f"{path}:1: nested too deeply to be read") from None
 
 
+MAX_DEPTH = 20  # of dictionaries in dictionaries
+
 _Position: TypeAlias = tuple[float, int]  # line and column
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -159,6 +164,7 @@ class _Call:
 
     node: ast.Call
     functions: tuple[_Function, ...]
+    is_used: bool  # what it returns
 
     @property
     def position(self) -> _Position:
@@ -169,13 +175,14 @@ class _Call:
 
 
 def _calls(tree: ast.Module) -> Iterator[_Call]:
-    stack: list[tuple[ast.AST, tuple[_Function, ...]]] = [(tree, ())]
+    stack: list[tuple[ast.AST, tuple[_Function, ...], bool]] = [(tree, (), False)]
     while stack:
-        node, functions = stack.pop()
+        node, functions, is_used = stack.pop()
         if isinstance(node, ast.Call):
-            yield _Call(node, functions)
+            yield _Call(node, functions, is_used)
         inside = (*functions, node) if isinstance(node, _FUNCTIONS) else functions
-        stack.extend((child, inside) for child in ast.iter_child_nodes(node))
+        used = not isinstance(node, ast.Expr)
+        stack.extend((child, inside, used) for child in ast.iter_child_nodes(node))
 
 
 def _calls_of(hook: str, tree: ast.Module, calls: Iterable[_Call]) -> list[_Call]:
@@ -330,9 +337,32 @@ def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path) 
     for call in calls:
         lookup = _names_seen_by(call, module)
         for argument in call.node.args:
+            settable = call.is_used or isinstance(argument, ast.Name)
             for key, line, value in _members(argument, lookup):
-                found[key] = Found(key, _literal(value, lookup), str(path), line, "numb_param")
+                found[key] = Found(key, _literal(value, lookup), str(path), line, "numb_param", settable)
     return found
+
+
+def _is_readable(call: _Call, module: Sequence[_Binding]) -> bool:
+    """Whether all names in the dictionaries given to one of numb's hooks are known."""
+    lookup = _names_seen_by(call, module)
+
+    def readable(node: ast.expr | None, depth: int = 0) -> bool:
+        match node:
+            case ast.Name(id=name) if depth < MAX_DEPTH:
+                return readable(lookup(name), depth + 1)
+            case ast.Dict(keys=keys, values=values):
+                pairs = zip(keys, values, strict=True)
+                return all(isinstance(key, ast.Constant) if key else readable(value, depth + 1) for key, value in pairs)
+            case ast.Call(func=ast.Name(id="globals")):
+                return True
+            case ast.Call(func=ast.Name(id="dict"), args=included, keywords=keywords):
+                starred = [keyword.value for keyword in keywords if keyword.arg is None]
+                return all(readable(each, depth + 1) for each in (*included, *starred))
+            case _:
+                return False
+
+    return all(map(readable, call.node.args))
 
 
 def _names_seen_by(call: _Call, module: Sequence[_Binding]) -> Lookup:

@@ -1,0 +1,176 @@
+"""Configuration files: nested dictionaries in JSON, YAML and TOML, with the line of every value, and no key twice."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numb import atomic, config
+from numb.errors import ConfigError, Usage
+from numb.hp.tree import expand, flatten
+from numb.hp.values import is_plain
+
+FORMATS = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
+
+
+def format_of(path: Path, named: str | None = None) -> str:
+    """The format of a file, by its name unless it is *named*. Raises `Usage` with those that there are."""
+    found = named or FORMATS.get(path.suffix.lower(), "")
+    if found not in FORMATS.values():
+        known = ", ".join(FORMATS)
+        raise Usage(f"{path}: Unsupported file extension: {path.suffix or 'none'}", f"one of {known}")
+    return found
+
+
+def load(path: Path, named: str | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a file says, and for each dotted name where it does: `base.yaml:3`.
+
+    Raises `FileNotFoundError`, `Usage` for an unknown format, and `ConfigError` with file and line for what is no dictionary,
+    not of that format, or has a key twice.
+    """
+    kind = format_of(path, named)
+    if kind == "json":
+        return _json(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 ({error.reason})") from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return _yaml(path, text) if kind == "yaml" else _toml(path, text)
+
+
+def save(path: Path, values: Mapping[str, Any], named: str | None = None) -> None:
+    """Write flat values as a nested file that `load` reads again.
+
+    Raises `Usage` for an unknown format, and `ConfigError` for a value that no such file can hold.
+    """
+    kind = format_of(path, named)
+    for name, value in values.items():
+        if not is_plain(value):
+            raise ConfigError(f"{name} is a {type(value).__name__}, which no {kind} file can hold")
+    atomic.write(path, text_of(values, kind))
+
+
+def text_of(values: Mapping[str, Any], kind: str) -> str:
+    """Flat values as the text of a nested file. Raises `ConfigError` for what the format cannot hold."""
+    nested = _listed(expand(values, annotate=True))
+    match kind:
+        case "json":
+            import json
+
+            return json.dumps(nested, indent=2, ensure_ascii=False) + "\n"
+        case "yaml":
+            import yaml
+
+            return str(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True))
+        case _:
+            import tomli_w
+
+            try:
+                return tomli_w.dumps(nested)
+            except TypeError as error:
+                raise ConfigError(f"no TOML file can hold this: {error}", "save it as .json or .yaml") from None
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, which is what every format has."""
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _json(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    document = config.read_json(path, limit=1 << 26, non_finite=True)
+    if not isinstance(document.value, dict):
+        raise document.wrong('an object such as {"lr": 0.1}')
+    places: dict[str, str] = {}
+
+    def walk(here: config.Located, prefix: str) -> None:
+        for key in here.value:
+            inner = here[key]
+            places[prefix + key] = ":".join(here.where_key(key).split(":")[:-1])
+            if isinstance(inner.value, dict):
+                walk(inner, f"{prefix}{key}.")
+
+    walk(document, "")
+    return document.value, places
+
+
+def _yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML without its surprises: no key twice, and 1e-3 is a number."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
+    places: dict[str, str] = {}
+    try:
+        loader = Loader(io.StringIO(text))
+        node = loader.get_single_node()
+        if node is None:
+            return {}, {}
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path}:{node.start_mark.line + 1}: expected a mapping such as lr: 0.1")
+        _places_of(node, path, "", places)
+        found = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path}:1: {error}") from None
+    return found, places
+
+
+def _places_of(node: Any, path: Path, prefix: str, places: dict[str, str]) -> None:
+    import yaml
+
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+            raise ConfigError(f"{path}:{line}: the key {key.value} is there twice, first in line {seen[key.value]}")
+        seen[str(key.value)] = line
+        places[f"{prefix}{key.value}"] = f"{path}:{line}"
+        for inner in [value] if isinstance(value, yaml.MappingNode) else _mappings(value):
+            _places_of(inner, path, f"{prefix}{key.value}.", places)
+
+
+def _mappings(node: Any) -> list[Any]:
+    """The mappings in a sequence, however deep."""
+    import yaml
+
+    if not isinstance(node, yaml.SequenceNode):
+        return []
+    inner = [item for item in node.value if isinstance(item, yaml.MappingNode)]
+    return inner + [found for item in node.value for found in _mappings(item)]
+
+
+def _toml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        raise ConfigError(f"{path}:{at[1] if at else 1}: {error}") from None
+    lines = text.splitlines()
+    places = {}
+    for name in flatten(found):
+        last = name.rpartition(".")[2]
+        line = next(
+            (n for n, each in enumerate(lines, 1) if re.match(rf'\s*["\']?{re.escape(last)}["\']?\s*=', each)), 1
+        )
+        places[name] = f"{path}:{line}"
+    return found, places

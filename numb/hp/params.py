@@ -1,0 +1,16 @@
+"""Hyperparameters as `numb_param` gives them back: a dictionary whose keys can be read as attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Params(dict[str, Any]):
+    """`params["opt"]["lr"]` and `params.opt.lr` are the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"there is no hyperparameter {name}; there are {', '.join(self)}") from None
+        return Params(value) if type(value) is dict else value

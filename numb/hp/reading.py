@@ -1,0 +1,118 @@
+"""Sources as Python reads them: files with any coding cookie, the cells of notebooks, and folders of both."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import re
+import tokenize
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from numb.errors import ConfigError
+
+NOTEBOOK = ".ipynb"
+_SHELL_ESCAPE = re.compile(r"\s*[%!?]")
+_HELP = re.compile(r"\s*[\w.]+\?{1,2}\s*$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One text of Python: a file, or a cell of a notebook, whose name is then `FILE:cell N`."""
+
+    file: str
+    text: str
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    def parsed(self) -> ast.Module:
+        """The syntax tree. Raises `SyntaxError` as Python does, and `ConfigError` for what no Python can be."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # running the script will show them
+                return ast.parse(self.text, self.file)
+        except ValueError:  # until Python 3.11
+            line = self.text[: self.text.find("\0")].count("\n") + 1
+            raise ConfigError(f"{self.file}:{line}: source code string cannot contain null bytes") from None
+        except (RecursionError, MemoryError):
+            raise ConfigError(f"{self.file}:1: nested too deeply to be read") from None
+
+    def around(self, line: int, context: int = 5) -> str:
+        """The lines around one, with numbers, and an arrow at it."""
+        first, last = max(1, line - context), min(len(self.lines), line + context)
+        width = len(str(last))
+        return "\n".join(
+            f"{'==> ' if number == line else '    '}{number:>{width}}: {self.lines[number - 1]}"
+            for number in range(first, last + 1)
+        )
+
+    def at(self, line: int) -> str:
+        return self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+
+
+def read(path: Path) -> list[Source]:
+    """The sources in one file. Raises `FileNotFoundError`, and `ConfigError` naming the file for what is not text."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return cells(content, str(path)) if path.suffix == NOTEBOOK else [Source(str(path), decoded(content, str(path)))]
+
+
+def decoded(content: bytes, file: str) -> str:
+    """The text, by its coding cookie or byte order mark, else UTF-8. Raises `ConfigError`."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        return io.TextIOWrapper(io.BytesIO(content), encoding).read()
+    except (SyntaxError, UnicodeError, LookupError) as error:
+        raise ConfigError(f"{file}:1: {error}") from None
+
+
+def cells(content: bytes, file: str) -> list[Source]:
+    """The code cells of a notebook; lines that only IPython knows (`%time`, `!ls`, `x?`) are left empty."""
+    try:
+        notebook = json.loads(content)
+        found = [cell.get("source", "") for cell in notebook["cells"] if cell.get("cell_type") == "code"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{file}:1: not a notebook: {error!r:.60}") from None
+    texts = ["".join(map(str, text)) if isinstance(text, list) else str(text) for text in found]
+    return [Source(f"{file}:cell {number}", _without_magics(text)) for number, text in enumerate(texts, 1)]
+
+
+def _without_magics(text: str) -> str:
+    if text.lstrip().startswith("%%") and not text.lstrip().startswith(("%%time", "%%capture", "%%prun")):
+        return ""  # a cell of another language
+    lines = text.splitlines()
+    return "\n".join("" if _SHELL_ESCAPE.match(line) or _HELP.match(line) else line for line in lines)
+
+
+def files_in(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The files that *paths* name: files as they are, folders with every `.py` and notebook in them, hidden ones left out.
+
+    Each file once, however often and by whatever name it is given. Raises `FileNotFoundError` for a path that is not there.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    found: dict[str, Path] = {}
+    for each in map(Path, given):
+        if not each.exists():
+            raise FileNotFoundError(2, "there is no such file or folder", str(each))
+        for path in sorted(_below(each)) if each.is_dir() else [each]:
+            found.setdefault(os.path.realpath(path), path)
+    return sorted(found.values())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        for name in names:
+            if name.endswith((".py", NOTEBOOK)) and not name.startswith("."):
+                yield Path(where, name)

@@ -1,0 +1,39 @@
+"""What a running script is told from outside about its hyperparameters, and what it tells of those that it uses.
+
+Without numb (no run folder in the environment) nothing was set, and nobody listens.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from numb import layout
+from numb.hp.occurrence import Level
+
+
+def outside() -> dict[str, tuple[Level, Any]]:
+    """The values that were set from outside, by their full names; the same in every process of the script."""
+    where = os.environ.get(layout.RUN_DIR)
+    if not where:
+        return {}
+    from numb.capture import session
+
+    levels = {level.name.lower(): level for level in Level}
+    order = session.order(where)
+    known = order.get("levels") or {}
+    return {
+        name: (levels.get(known.get(name, ""), Level.QUEUE), value) for name, value in session.ordered(order).items()
+    }
+
+
+def tell(name: str, value: Any) -> None:
+    """Make a value that was used part of the run's record."""
+    where = os.environ.get(layout.RUN_DIR)
+    if not where:
+        return
+    from numb.capture import session
+
+    current = session.current(where)
+    if current is not None:
+        current.hyperparameter(name, value)

@@ -1,0 +1,179 @@
+"""Find the calls of a placeholder, `_("lr", 1e-3)`, in a source; nothing of it is executed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from numb.errors import (
+    ArgumentCountException,
+    HyperparameterError,
+    NotLiteralEvaluable,
+    NotLiteralNameException,
+)
+from numb.hp import RESERVED
+from numb.hp.occurrence import Level, Occurrence
+from numb.hp.reading import Source
+from numb.hp.values import EMPTY, NOT_LITERAL, literal
+
+PACKAGE = "numb.hp"
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def occurrences(source: Source, placeholder: str | None = None) -> list[tuple[str, Occurrence]]:
+    """Every call of a placeholder with its placeholder's name, in the order of lines.
+
+    Placeholders are the names that are imported from `numb.hp`, under any alias, and those assigned from them at module
+    level. Where the source binds *placeholder* in no way, its calls count too: a source need not be a whole module.
+    Raises what `_occurrence` raises, and `SyntaxError`.
+    """
+    if placeholder is None and PACKAGE not in source.text:
+        return []
+    tree = source.parsed()
+    names = _placeholders(source, tree)
+    if placeholder is not None:
+        names = {name: meant for name, meant in names.items() if meant == placeholder}
+        if not names and not _binds(tree, placeholder):
+            names = {placeholder: placeholder}
+    calls = [node for node in _nodes_at(tree, _lines_with(source, names)) if isinstance(node, ast.Call)]
+    found = [(names[node.func.id], node) for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
+    found.sort(key=lambda item: (item[1].lineno, item[1].col_offset))
+    return [(meant, _occurrence(source, node)) for meant, node in found]
+
+
+def check_name(name: object, where: str = "") -> str:
+    """The name of a hyperparameter: identifiers joined by dots. Raises `HyperparameterError`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise HyperparameterError(f"{where}{name!r} is no name of a hyperparameter", 'one like "lr" or "opt.lr"')
+    return name
+
+
+def _placeholders(source: Source, tree: ast.Module) -> dict[str, str]:
+    """The names by which placeholders go in this source, and their own."""
+    if PACKAGE not in source.text:
+        return {}
+    lines = [number for number, line in enumerate(source.lines, 1) if PACKAGE in line]
+    names: dict[str, str] = {}
+    for node in _nodes_at(tree, lines):
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE and not node.level:
+            names |= {a.asname or a.name: a.name for a in node.names if a.name not in RESERVED}
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=alias)], value=ast.Name(id=name)) if name in names:
+                names[alias] = names[name]
+    return names
+
+
+def _binds(tree: ast.Module, name: str) -> bool:
+    """Whether a module gives *name* a meaning of its own: gettext's `_`, a function of that name."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.alias(name=imported, asname=alias) if (alias or imported.partition(".")[0]) == name:
+                return True
+            case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
+                if bound == name:
+                    return True
+            case ast.Assign(targets=targets):
+                if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                    return True
+    return False
+
+
+def _lines_with(source: Source, names: Iterable[str]) -> list[int]:
+    """The numbers of the lines where one of *names* may be called, in order: most lines need not be looked at."""
+    words = "|".join(map(re.escape, names))
+    if not words:
+        return []
+    starts = [match.start() for match in re.finditer(rf"(?<![\w.])(?:{words})[ \t\\\r\n]*\(", source.text)]
+    found, line, at = [], 1, 0
+    for start in starts:
+        line += source.text.count("\n", at, start)
+        at = start
+        found.append(line)
+    return found
+
+
+def _nodes_at(tree: ast.Module, lines: Sequence[int]) -> Iterator[ast.AST]:
+    """The nodes of every statement that has one of *lines* in it; other statements are not gone into."""
+    stack: list[ast.AST] = list(tree.body) if lines else []
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.stmt):
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            at = bisect_left(lines, first)
+            if at == len(lines) or lines[at] > (node.end_lineno or first):
+                continue
+        yield node
+        stack.extend(ast.iter_child_nodes(node))
+
+
+def _occurrence(source: Source, node: ast.Call) -> Occurrence:
+    """What one call says.
+
+    Raises `ArgumentCountException`, `NotLiteralNameException`, `NotLiteralEvaluable` for a hint, `HyperparameterError` for a
+    name that is none; each begins with `file:line:column` and ends with that line of the source.
+    """
+    column = len(source.at(node.lineno).encode()[: node.col_offset].decode(errors="replace")) + 1
+    where, snippet = f"{source.file}:{node.lineno}:{column}", source.at(node.lineno).strip()
+    keywords = list(_keywords(node, source, where))
+    named = [value for keyword, value in keywords if keyword == "hp_value"]
+    count = len(node.args) + len(named)
+    if not node.args or count > 2:
+        raise ArgumentCountException(
+            f"number of positional args should be in range [1, 2], (was {count if node.args else 0} args), {where}: {snippet}"
+        )
+    name = node.args[0]
+    if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+        raise NotLiteralNameException(f"hp-name should be literal-string: {where}: {snippet}")
+    default = next(iter((*node.args[1:], *named)), None)
+    return Occurrence(
+        check_name(name.value, f"{where}: "),
+        EMPTY if default is None else literal(default),
+        Level.SOURCE,
+        source.file,
+        node.lineno,
+        column,
+        {keyword: _hint(keyword, value, source) for keyword, value in keywords if keyword != "hp_value"},
+        snippet,
+        default,
+        source,
+    )
+
+
+def _keywords(node: ast.Call, source: Source, where: str) -> Iterator[tuple[str, ast.expr]]:
+    for keyword in node.keywords:
+        if keyword.arg is not None:
+            yield keyword.arg, keyword.value
+        elif isinstance(keyword.value, ast.Dict):
+            for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
+                if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+                    raise _no_hint("**", keyword.value, source)
+                yield key.value, value
+        else:
+            raise _no_hint("**", keyword.value, source)
+
+
+def _hint(keyword: str, value: ast.expr, source: Source) -> Any:
+    found = literal(value)
+    if found is NOT_LITERAL:
+        raise _no_hint(keyword, value, source)
+    return found
+
+
+def _no_hint(keyword: str, value: ast.expr, source: Source) -> NotLiteralEvaluable:
+    return NotLiteralEvaluable(
+        f"Value of hint keyword `{keyword}` is not literal evaluable\n"
+        f"{source.file}:{value.lineno}\n{source.around(value.lineno)}"
+    )
+
+
+def merged(hints: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """The hints of all occurrences of one hyperparameter; where two say different things, the first counts."""
+    together: dict[str, Any] = {}
+    for each in hints:
+        for keyword, value in (each or {}).items():
+            together.setdefault(keyword, value)
+    return together

@@ -1,0 +1,210 @@
+"""Values from outside a script, put together: files, the environment, a queue and the command line, each checked.
+
+The order in which they count is that of `Level`. What comes out is what the script is to get, before it starts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numb.errors import HyperparameterError, UnknownHyperparameter, Usage
+from numb.hp import coerce, formats, tree
+from numb.hp.occurrence import Level
+from numb.hp.table import Hyperparameter, Kind, Table
+from numb.hp.values import NOT_LITERAL
+
+PREFIX = "NUMB_HP_"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value that was given, by which name, at which level, and where."""
+
+    name: str  # as it was given: a hyperparameter's, or one inside of a dictionary
+    value: Any
+    level: Level
+    origin: str  # "lr=0.1", "base.yaml:3", "NUMB_HP_LR"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that was given, in the order in which it counts, the last most."""
+
+    given: tuple[Setting, ...] = ()
+
+    def values(self, table: Table) -> dict[str, Any]:
+        """What each hyperparameter that was given becomes: of dictionaries the whole, with what lies inside replaced."""
+        found: dict[str, Any] = {}
+        for setting in self.given:
+            name, inside = _split(setting.name, table)
+            if not inside:
+                found[name] = setting.value
+                continue
+            whole = found[name] if name in found else table.known[name].default
+            found[name] = tree.replaced(whole if isinstance(whole, Mapping) else {}, {inside: setting.value})
+        return copy.deepcopy(found)
+
+    def of(self, name: str, table: Table) -> list[Setting]:
+        """What was given for one hyperparameter, the one that counts most last."""
+        return [setting for setting in self.given if _split(setting.name, table)[0] == name]
+
+    def levels(self, table: Table) -> dict[str, Level]:
+        return {_split(setting.name, table)[0]: setting.level for setting in self.given}
+
+
+def gather(
+    table: Table,
+    *,
+    files: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    queue: Mapping[str, Any] | None = None,
+    origin: str = "the queue",
+    words: Sequence[str] = (),
+    named: str | None = None,
+) -> Settings:
+    """Everything that was given, checked against the table.
+
+    *files* are `FILE` or `PREFIX=FILE`, *words* `NAME=VALUE`; *environment* is looked through for `NUMB_HP_…`. Raises
+    `UnknownHyperparameter` with the nearest names, `HyperparameterError` for a value that does not fit, `Usage` for a word
+    that is none, `ConfigError` for a file that cannot be understood.
+    """
+    given = [
+        *_from_files(table, files, named),
+        *_from_environment(table, environment or {}),
+        *(_from_value(table, name, value, Level.QUEUE, origin) for name, value in (queue or {}).items()),
+        *(_from_word(table, word) for word in words),
+    ]
+    return Settings(tuple(given))
+
+
+def _from_word(table: Table, word: str) -> Setting:
+    name, equals, text = word.partition("=")
+    if not equals or not name:
+        raise Usage(f"{word} is no setting", "NAME=VALUE, such as lr=0.1; arguments of the script come after --")
+    return _from_text(table, name.strip(), text, Level.COMMAND, word)
+
+
+def _from_environment(table: Table, environment: Mapping[str, str]) -> Iterator[Setting]:
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(PREFIX):
+            yield _from_text(table, _meant(variable[len(PREFIX) :], table), text, Level.ENVIRONMENT, variable)
+
+
+def _meant(name: str, table: Table) -> str:
+    """The hyperparameter of a variable, which can have no dots (two underscores stand for one) and is often in capitals."""
+    dotted = name.replace("__", ".")
+    if name in table.known or dotted in table.known:
+        return name if name in table.known else dotted
+    folded = [known for known in table.known if known.casefold() in (name.casefold(), dotted.casefold())]
+    return folded[0] if len(folded) == 1 else dotted
+
+
+def _from_files(table: Table, files: Iterable[str], named: str | None) -> Iterator[Setting]:
+    for word in files:
+        prefix, path = _file_of(word)
+        try:
+            nested, places = formats.load(path, named)
+        except FileNotFoundError:
+            raise Usage(f"there is no file {path}", "-c FILE, or -c PREFIX=FILE") from None
+        for name, value in _leaves(nested, prefix, table):
+            place = places.get(name[len(prefix) + 1 :] if prefix else name, str(path))
+            yield _from_value(table, name, value, Level.FILE, place)
+
+
+def _file_of(word: str) -> tuple[str, Path]:
+    prefix, equals, path = word.partition("=")
+    return (prefix, Path(path)) if equals and not Path(word).exists() else ("", Path(word))
+
+
+def _leaves(nested: Mapping[str, Any], prefix: str, table: Table) -> Iterator[tuple[str, Any]]:
+    """The values of a nested file by the names of the table; a dictionary that is a hyperparameter stays whole."""
+    for key, value in nested.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        whole = name in table.known or not isinstance(value, dict) or not value or value.get(tree.IS_DICT)
+        if whole or "$build" in value:
+            if isinstance(value, dict):
+                value = {inner: item for inner, item in value.items() if inner != tree.IS_DICT}
+            yield name, value
+        else:
+            yield from _leaves(value, name, table)
+
+
+def _from_text(table: Table, name: str, text: str, level: Level, origin: str) -> Setting:
+    found, inside = _find(table, name, origin)
+    default, hints = _expected(found, inside)
+    try:
+        value = coerce.from_text(text, default, hints)
+        coerce.check(value, hints)
+    except coerce.Unfit as error:
+        raise _unfit(name, origin, error, found) from None
+    return Setting(name, value, level, origin)
+
+
+def _from_value(table: Table, name: str, value: Any, level: Level, origin: str) -> Setting:
+    found, inside = _find(table, name, origin)
+    default, hints = _expected(found, inside)
+    try:
+        fitted = coerce.from_value(value, default, hints)
+        coerce.check(fitted, hints)
+    except coerce.Unfit as error:
+        raise _unfit(name, origin, error, found) from None
+    return Setting(name, fitted, level, origin)
+
+
+def _find(table: Table, name: str, origin: str) -> tuple[Hyperparameter | None, str]:
+    try:
+        found, inside = table.find(name)
+    except UnknownHyperparameter as error:
+        if not table.known or table.opaque or name in table.also:
+            return None, ""  # what the script says when it runs will have to do
+        raise UnknownHyperparameter(f"{_at(origin)}{error}", error.hint) from None
+    if not any(place.settable for place in found.places):
+        raise HyperparameterError(
+            f"{_at(origin)}{name} is only registered ({found.places[0]}), so another value would change nothing",
+            "call numb_queue() below its assignment, or use what numb_param returns",
+        )
+    return found, inside
+
+
+def _expected(found: Hyperparameter | None, inside: str) -> tuple[Any, dict[str, Any]]:
+    """The default that says the type, and the hints that say the limits."""
+    if found is None:
+        return NOT_LITERAL, {}
+    if not inside:
+        return found.default, found.hints
+    default: Any = found.default
+    for key in inside.split("."):
+        if not isinstance(default, dict) or key not in default:
+            return NOT_LITERAL, {}
+        default = default[key]
+    return default, {}
+
+
+def _unfit(name: str, origin: str, error: coerce.Unfit, found: Hyperparameter | None) -> HyperparameterError:
+    return HyperparameterError(f"{_at(origin)}{name}: {error}", f"it stands in {found.places[0]}" if found else None)
+
+
+def _at(origin: str) -> str:
+    return f"{origin}: " if origin else ""
+
+
+def _split(name: str, table: Table) -> tuple[str, str]:
+    try:
+        found, inside = table.find(name)
+    except UnknownHyperparameter:
+        return name, ""
+    return found.name, inside
+
+
+def elsewhere(table: Table) -> list[str]:
+    """The names that `numb_queue` need not find among the module's: calls ask for them."""
+    return [each.name for each in table if Kind.CALL in each.kinds]
+
+
+def returned(table: Table) -> list[str]:
+    """The names that only `numb_param` can give the script."""
+    return [each.name for each in table if set(each.kinds) == {Kind.PARAM}]

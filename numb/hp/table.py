@@ -1,0 +1,260 @@
+"""Every hyperparameter of a project in one table: what it is called, its value, its hints, and where it stands.
+
+Three kinds are in it: calls of a placeholder (`_("lr", 1e-3)`), module-level assignments above `numb_queue()`, and the keys of
+the dictionary given to `numb_param()`. What was read is kept in a file, so that an unchanged source is not read again.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from numb import atomic, record
+from numb.errors import ConfigError, NumbError, UnknownHyperparameter
+from numb.hp import reading, scan, source
+from numb.hp.occurrence import Occurrence
+from numb.hp.values import EMPTY, NOT_LITERAL, Absent, is_plain, literal
+
+VERSION = 1  # of what is kept
+_MORE = ""  # the name that stands for those that cannot be read
+_HOOK = re.compile(r"\bnumb_(queue|param)\b")
+
+
+class Kind(Enum):
+    """How a hyperparameter is written."""
+
+    CALL = "call"
+    ASSIGNMENT = "assignment"
+    PARAM = "numb_param"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a hyperparameter stands, and what stands there."""
+
+    file: str
+    line: int
+    kind: Kind
+    value: Any  # EMPTY without a default, NOT_LITERAL where only running could tell
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    placeholder: str | None = None
+    settable: bool = True  # whether the script would compute with another value
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameter:
+    """One name, and every place of it, in the order of files and lines."""
+
+    name: str
+    places: tuple[Place, ...]
+
+    @property
+    def default(self) -> Any:
+        """The value that it has when nobody sets it: that of a call or an assignment before that of `numb_param`."""
+        known = [place for place in self.places if place.value is not EMPTY]
+        used = [place for place in known if place.kind is not Kind.PARAM and place.value is not NOT_LITERAL]
+        literal = [place for place in known if place.value is not NOT_LITERAL]
+        return next((place.value for place in (*used, *literal, *known)), EMPTY)
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        return scan.merged(place.hints for place in self.places)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(dict.fromkeys(place.kind for place in self.places))
+
+    @property
+    def type(self) -> str:
+        """The name of its type, which decides how a value from the shell is read."""
+        told = self.hints.get("type")
+        if isinstance(told, str):
+            return told
+        if self.default is EMPTY:
+            return "-"
+        return "?" if self.default is NOT_LITERAL else type(self.default).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The hyperparameters by name, and what could not be read, a line each."""
+
+    known: Mapping[str, Hyperparameter]
+    problems: tuple[str, ...] = ()
+    opaque: bool = False  # there are more, which only running the script could tell
+    also: frozenset[str] = frozenset()  # names that a run of it has had
+
+    def __iter__(self) -> Iterator[Hyperparameter]:
+        return iter(self.known.values())
+
+    def find(self, name: str) -> tuple[Hyperparameter, str]:
+        """The hyperparameter that *name* sets, and what is left of the name: a path inside of a dictionary.
+
+        Raises `UnknownHyperparameter` with the nearest names.
+        """
+        if name in self.known:
+            return self.known[name], ""
+        from numb.hp.tree import ancestors
+
+        for above in ancestors(name):
+            found = self.known.get(above)
+            if found is not None and isinstance(found.default, dict):
+                return found, name[len(above) + 1 :]
+        raise unknown(name, self.known)
+
+
+def unknown(name: str, known: Iterable[str]) -> UnknownHyperparameter:
+    """The error for a name that is nowhere, with the names that are most like it."""
+    import difflib
+
+    names = sorted(known)
+    folded = {each.casefold(): each for each in names}
+    near = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded, 3, 0.5)]
+    last = name.rpartition(".")[2]
+    near += [each for each in names if each.rpartition(".")[2] == last and each not in near]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"the script has {record.some(names)}"
+    return UnknownHyperparameter(f"the script has no hyperparameter {name}", hint)
+
+
+def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Path | None = None) -> Table:
+    """The table of a project: of its *scripts*, whose defaults come first, and of its other files.
+
+    Without a script, because it is not evident what the command runs, there may be more. Paths are shown from *root*. A file that
+    cannot be read becomes a problem, and what it holds is not known. Where *cache* can be written, unchanged files are not read
+    the next time.
+    """
+    kept = _Kept(cache)
+    places: list[tuple[str, Place]] = []
+    problems: list[str] = []
+    wanted = {os.path.realpath(path): path for path in (*others, *scripts)}
+    main = {os.path.realpath(path): path for path in scripts}
+    for path in (*main.values(), *(path for real, path in sorted(wanted.items()) if real not in main)):
+        try:
+            found = kept.found(path)
+        except FileNotFoundError:
+            continue
+        except NumbError as error:
+            problems.append(str(error))
+            continue
+        shown = _from(root, path)
+        places += [(name, replace(place, file=place.file.replace(str(path), shown, 1))) for name, place in found]
+    kept.write()
+    opaque = not scripts or any(name == _MORE for name, _ in places)
+    known: dict[str, list[Place]] = {}
+    for name, place in places:
+        if name != _MORE:
+            known.setdefault(name, []).append(place)
+    return Table({name: Hyperparameter(name, tuple(known[name])) for name in known}, tuple(problems), opaque)
+
+
+def _from(root: Path, path: Path) -> str:
+    shown = os.path.relpath(path, root)
+    return str(path) if shown.startswith(f"..{os.sep}") else shown
+
+
+def _places(path: Path) -> list[tuple[str, Place]]:
+    """What one file holds. Raises `ConfigError`."""
+    found = []
+    sources = reading.read(path)
+    for each in sources:
+        try:
+            calls = scan.occurrences(each)
+        except SyntaxError as error:
+            raise ConfigError(f"{each.file}:{error.lineno or 1}: {error.msg}") from None
+        found += [(row.name, _place_of(row, placeholder)) for placeholder, row in calls]
+    if path.suffix != reading.NOTEBOOK and any(_HOOK.search(each.text) for each in sources):
+        script = source.read(path)
+        found += [(item.name, _place_found(item)) for item in script.found]
+        if script.opaque:
+            found.append((_MORE, Place(str(path), script.queue_line or 0, Kind.PARAM, EMPTY)))
+    return sorted(found, key=lambda item: (item[1].file, item[1].line))
+
+
+def _place_of(row: Occurrence, placeholder: str) -> Place:
+    return Place(row.file or "", row.line or 0, Kind.CALL, row.value, row.hints or {}, placeholder)
+
+
+def _place_found(item: source.Found) -> Place:
+    return Place(item.file, item.line, Kind(item.how), item.value, settable=item.settable)
+
+
+class _Kept:
+    """What was found in files before, by what `stat` says of them. A damaged file is made anew."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._before = self._read()
+        self._now: dict[str, Any] = {}
+
+    def found(self, path: Path) -> list[tuple[str, Place]]:
+        """What *path* holds, read only if it has changed. Raises `FileNotFoundError`, `ConfigError`."""
+        status = path.stat()
+        stamp = [VERSION, status.st_size, status.st_mtime_ns, status.st_ino]
+        known = self._before.get(str(path))
+        try:
+            if known and known["stamp"] == stamp:
+                self._now[str(path)] = known
+                return [_decoded(row) for row in known["rows"]]
+        except (KeyError, TypeError, ValueError, SyntaxError):
+            pass  # not what numb wrote
+        found = _places(path)
+        self._now[str(path)] = {"stamp": stamp, "rows": [_encoded(name, place) for name, place in found]}
+        return found
+
+    def write(self) -> None:
+        if self._file is not None and self._now != self._before:
+            with contextlib.suppress(NumbError):  # a disk that is full or read-only: it is only read again
+                atomic.write(self._file, record.dumps(self._now))
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return record.loads(self._file.read_bytes()) if self._file else {}
+        except (OSError, ValueError):
+            return {}
+
+
+def _encoded(name: str, place: Place) -> list[Any]:
+    hints = {keyword: _value_encoded(value) for keyword, value in place.hints.items()}
+    return [
+        name,
+        place.file,
+        place.line,
+        place.kind.value,
+        _value_encoded(place.value),
+        hints,
+        place.placeholder,
+        place.settable,
+    ]
+
+
+def _decoded(row: Sequence[Any]) -> tuple[str, Place]:
+    name, file, line, kind, value, hints, placeholder, settable = row
+    decoded = {keyword: _value_decoded(item) for keyword, item in hints.items()}
+    return name, Place(file, line, Kind(kind), _value_decoded(value), decoded, placeholder, bool(settable))
+
+
+def _value_encoded(value: Any) -> list[Any]:
+    if isinstance(value, Absent):
+        return [value.name]
+    return ["plain", record.encode(value)] if is_plain(value) else ["python", repr(value)]
+
+
+def _value_decoded(pair: Sequence[Any]) -> Any:
+    match pair:
+        case ["plain", value]:
+            return record.decode(value)
+        case ["python", str(text)]:
+            return literal(ast.parse(text, mode="eval").body)
+        case [str(name)]:
+            return Absent[name]
+    raise ValueError(pair)

@@ -1,0 +1,77 @@
+"""Names with dots as trees: nested dictionaries to flat ones and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from numb.errors import ImpossibleTree
+
+IS_DICT = "__is_dict__"  # the key that tells a dictionary that is a value from one that is a branch
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """One level, with dotted names; dictionaries that are values (annotated, or empty) stay whole.
+
+    The input is not changed. Raises `ImpossibleTree` for a key that is no string, and for a name that is both a value and a
+    branch.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in _leaves(nested, prefix):
+        if name in flat:
+            raise ImpossibleTree(f"`{name}` is there twice")
+        flat[name] = value
+    for name in flat:
+        if above := next((parent for parent in ancestors(name) if parent in flat), None):
+            raise ImpossibleTree(f"`{above}` is both a leaf and a tree: {name} lies below it")
+    return flat
+
+
+def _leaves(nested: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if not isinstance(key, str):
+            raise ImpossibleTree(f"the key {key!r}{f' of `{prefix}`' if prefix else ''} is no string")
+        name = f"{prefix}.{key}" if prefix else key
+        if isinstance(value, Mapping) and value and not value.get(IS_DICT):
+            yield from _leaves(value, name)
+        elif isinstance(value, Mapping):
+            yield name, {inner: item for inner, item in value.items() if inner != IS_DICT}
+        else:
+            yield name, value
+
+
+def expand(flat: Mapping[str, Any], *, annotate: bool = False) -> dict[str, Any]:
+    """The nested dictionary; with *annotate* the dictionaries that are values are marked, so that `flatten` leaves them whole.
+
+    Raises `ImpossibleTree` for a name that is both a value and a branch.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *branches, leaf = name.split(".")
+        here = nested
+        for depth, branch in enumerate(branches, 1):
+            if ".".join(branches[:depth]) in flat:
+                raise ImpossibleTree(f"`{'.'.join(branches[:depth])}` is both a leaf and a tree: {name} lies below it")
+            here = here.setdefault(branch, {})
+        here[leaf] = {**value, IS_DICT: True} if annotate and isinstance(value, Mapping) else value
+    return nested
+
+
+def ancestors(name: str) -> Iterator[str]:
+    """The names above one, the nearest first: `a.b.c` lies below `a.b` and `a`."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def replaced(value: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    """A dictionary with some of what lies in it replaced: `below` names it with dots. The input is not changed."""
+    copy = dict(value)
+    for name, item in below.items():
+        first, _, rest = name.partition(".")
+        if not rest:
+            copy[first] = item
+            continue
+        inner = copy.get(first)
+        copy[first] = replaced(inner if isinstance(inner, Mapping) else {}, {rest: item})
+    return copy
