@@ -129,9 +129,9 @@ def unknown(name: str, known: Iterable[str]) -> UnknownHyperparameter:
 def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Path | None = None) -> Table:
     """The table of a project: of its *scripts*, whose defaults come first, and of its other files.
 
-    Without a script, because it is not evident what the command runs, there may be more. Paths are shown from *root*. A file that
-    cannot be read becomes a problem, and what it holds is not known. Where *cache* can be written, unchanged files are not read
-    the next time.
+    Without a script, because it is not evident what the command runs, there may be more. Paths are shown from *root*. A file
+    that cannot be read becomes a problem, and what it holds is not known. Where *cache* can be written, unchanged files are
+    not read the next time.
     """
     kept = _Kept(cache)
     places: list[tuple[str, Place]] = []
