@@ -45,6 +45,7 @@ from numb.talk import Answers, Ended, Redo, Reverted, Row, Silent, Talk
 if TYPE_CHECKING:
     from numb.deinit import Deletion
     from numb.doctor import Finding
+    from numb.hp import source
     from numb.hp.settings import Settings
     from numb.hp.table import Table
     from numb.launch import Outcome
@@ -410,6 +411,14 @@ class Project:
     # -- hyperparameters
 
     @property
+    def script(self) -> source.Script:
+        """What the train script says of its hyperparameters; nothing where it is not evident which script that is."""
+        from numb.hp import source
+
+        path = source.script_of(self.config.train or (), self.home)
+        return source.read(path) if path else source.Script((), None, ())
+
+    @property
     def table(self) -> Table:
         """Every hyperparameter of the project, read from its sources: the script's, and those of its other files."""
         from numb.hp import source, table
@@ -434,11 +443,14 @@ class Project:
 
         Raises `UnknownHyperparameter`, `HyperparameterError` and `ConfigError` for what the script could not take.
         """
-        from numb.hp.settings import PREFIX, Settings, gather
+        from numb.hp.settings import PREFIX, Settings, gather, refuse_late
 
         if not (words or files or queue or any(name.startswith(PREFIX) for name in os.environ)):
             return Settings()
-        return gather(self.table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
+        table = self.table
+        found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
+        refuse_late(self.script, table, found.levels(table))
+        return found
 
     # -- trials
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numb import record
-from numb.errors import ConfigError, Refused
-from numb.hp import source
-from numb.hp.settings import gather
+from numb.errors import Refused
+from numb.hp.settings import gather, refuse_late
 from numb.hp.values import is_plain
 from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
-from numb.record import TRAIN
 from numb.talk import Ended, Redo
 
 if TYPE_CHECKING:
@@ -92,17 +90,8 @@ def _cut_off(ended: Ended) -> bool:
 
 
 def _check(project: Project, queue: Queue) -> None:
-    path = source.script_of(project.config.command(TRAIN), project.home)
-    script = source.read(path) if path else source.Script((), None, ())
-    named = {name for entry in queue.entries() for name in entry.params}
-    for item in script.late:
-        if item.name in named:
-            raise ConfigError(
-                f"{os.path.basename(item.file)}:{item.line}: {item.name} is assigned below numb_queue() "
-                f"(line {script.queue_line}), which would overwrite the queue's value",
-                f"put numb_queue() below line {item.line}",
-            )
     table = project.table
+    refuse_late(project.script, table, {name for entry in queue.entries() for name in entry.params})
     queue.check(lambda name, value: gather(table, queue={name: value}, origin=""))
 
 

@@ -499,8 +499,8 @@ class Session:
         file = frame.f_code.co_filename
         self.queued, self._queue_file, self._queue_line = True, file, frame.f_lineno
         if self.training and values:
-            self._refuse_late(file, values)
-            elsewhere = {*self.order.get("elsewhere", ()), *self.asked_for}
+            elsewhere = {*self.order.get("elsewhere", ()), *self.order.get("params", ()), *self.asked_for}
+            self._refuse_late(file, {name: value for name, value in values.items() if name not in elsewhere})
             absent = [name for name in values if name not in target and name not in elsewhere]
             if absent:
                 self.stop(

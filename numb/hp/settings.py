@@ -6,14 +6,16 @@ The order in which they count is that of `Level`. What comes out is what the scr
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numb.errors import HyperparameterError, UnknownHyperparameter, Usage
+from numb.errors import ConfigError, HyperparameterError, UnknownHyperparameter, Usage
 from numb.hp import coerce, formats, tree
 from numb.hp.occurrence import Level
+from numb.hp.source import Script
 from numb.hp.table import Hyperparameter, Kind, Table
 from numb.hp.values import NOT_LITERAL
 
@@ -185,7 +187,8 @@ def _expected(found: Hyperparameter | None, inside: str) -> tuple[Any, dict[str,
 
 
 def _unfit(name: str, origin: str, error: coerce.Unfit, found: Hyperparameter | None) -> HyperparameterError:
-    return HyperparameterError(f"{_at(origin)}{name}: {error}", f"it stands in {found.places[0]}" if found else None)
+    where = origin if origin.startswith(f"{name}=") else f"{_at(origin)}{name}"
+    return HyperparameterError(f"{where}: {error}", f"numb hp --why {found.name}" if found else None)
 
 
 def _at(origin: str) -> str:
@@ -200,6 +203,18 @@ def _split(name: str, table: Table) -> tuple[str, str]:
     return found.name, inside
 
 
+def refuse_late(script: Script, table: Table, names: Collection[str]) -> None:
+    """Raise `ConfigError` for an assignment that would overwrite what `numb_queue()` has set, naming its line."""
+    by_param = returned(table)
+    for item in script.late:
+        if item.name in names and item.name not in by_param:
+            raise ConfigError(
+                f"{os.path.basename(item.file)}:{item.line}: {item.name} is assigned below numb_queue() "
+                f"(line {script.queue_line}), which would overwrite the value that is set",
+                f"put numb_queue() below line {item.line}",
+            )
+
+
 def elsewhere(table: Table) -> list[str]:
     """The names that `numb_queue` need not find among the module's: calls ask for them."""
     return [each.name for each in table if Kind.CALL in each.kinds]
@@ -207,4 +222,5 @@ def elsewhere(table: Table) -> list[str]:
 
 def returned(table: Table) -> list[str]:
     """The names that only `numb_param` can give the script."""
-    return [each.name for each in table if set(each.kinds) == {Kind.PARAM}]
+    only = (each for each in table if set(each.kinds) == {Kind.PARAM})
+    return [each.name for each in only if any(place.settable for place in each.places)]

@@ -337,8 +337,9 @@ def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path) 
     for call in calls:
         lookup = _names_seen_by(call, module)
         for argument in call.node.args:
-            settable = call.is_used or isinstance(argument, ast.Name)
+            given_back = call.is_used or isinstance(argument, ast.Name)
             for key, line, value in _members(argument, lookup):
+                settable = given_back and not isinstance(value, ast.Name)  # with that name the script computes
                 found[key] = Found(key, _literal(value, lookup), str(path), line, "numb_param", settable)
     return found
 
