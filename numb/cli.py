@@ -417,6 +417,53 @@ def trial(arguments: tuple[str, ...], run: str | None, everything: bool, message
     sys.exit(code)
 
 
+@main.command("hp")
+@click.argument("words", nargs=-1, metavar="[FILE | NAME | NAME=VALUE]...")
+@click.option(
+    "-c", "--config", "files", multiple=True, metavar="[PREFIX=]FILE", help="With what a JSON, YAML or TOML file sets."
+)
+@click.option("--detail", is_flag=True, help="Every place, with the lines around it.")
+@click.option("--why", metavar="NAME", help="Each level at which NAME can be set, and which one counts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print YAML that numb train -c takes.")
+def hyperparameters(
+    words: tuple[str, ...], files: tuple[str, ...], detail: bool, why: str | None, as_json: bool, as_yaml: bool
+) -> None:
+    """List the hyperparameters of the project, or of FILEs, found by reading the source: name, value, type, hints, places.
+
+    With NAME=VALUE or -c it shows what numb train would do with them. Nothing is run.
+    """
+    from numb.hp import formats, table
+    from numb.hp.values import is_plain
+    from numb.view import hyper
+
+    given = [word for word in words if "=" in word]
+    sources = [Path(word) for word in words if "=" not in word and (os.sep in word or Path(word).exists())]
+    names = [word for word in words if "=" not in word and Path(word) not in sources]
+    if absent := next((path for path in sources if not path.exists()), None):
+        raise Usage(f"there is no file {absent}", "numb hp")
+    project = _project(reading=True)
+    rows, found = project.hyperparameters(given, files, sources)
+    for problem in found.problems:
+        _say(f"numb: {problem}")
+    wanted = {found.find(name)[0].name for name in (*names, *([why] if why else ()))}
+    rows = [row for row in rows if row.name in wanted] if wanted else rows
+    root = Path.cwd() if sources else project.home
+    if as_json:
+        _show(hyper.as_json(rows))
+    elif as_yaml:
+        values = {row.name: row.value for row in rows if is_plain(row.value)}
+        _show(formats.text_of(values, "yaml", annotate=False).rstrip())
+    elif why:
+        _show("\n\n".join(map(hyper.why, rows)))
+    elif detail or names:
+        _show(hyper.detailed(rows, lambda place: table.around(root, place, 5 if detail else 1)))
+    elif rows:
+        _show(hyper.listing(rows))
+    else:
+        _say('numb: no hyperparameters were found: from numb.hp import _, then lr = _("lr", 0.1)')
+
+
 @main.group()
 def queue() -> None:
     """Train with many combinations of hyperparameters, one run each."""

@@ -172,6 +172,17 @@ class InFlight:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def origins(self) -> dict[str, dict[str, str]]:
+        """Of each hyperparameter that was set from outside, at which level and by what."""
+        try:
+            order = record.loads(self.folder.order.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        levels = order.get("levels") or {}
+        return {
+            name: {"level": levels.get(name, ""), "origin": text} for name, text in (order.get("origins") or {}).items()
+        }
+
     def told(self) -> Told:
         try:
             content = self.folder.events.read_bytes()
@@ -265,7 +276,9 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
     if outcome is not None:
         notes += _observations(told, outcome)
     if run.kind == TRAIN and status == COMPLETE and told.started:
-        notes += _unread(told, folder)
+        set_by = InFlight(folder).origins()
+        unread = [name for name in set_by if name not in told.read]
+        notes += [f"{name} was set ({set_by[name]['origin']}), and the script has never read it" for name in unread]
     graph = next((path.name for path in sorted(folder.content.glob("graph*.onnx"))), None)
     return replace(
         run,
@@ -280,17 +293,6 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         graph=graph,
         notes=tuple(notes),
     )
-
-
-def _unread(told: Told, folder: RunFolder) -> list[str]:
-    """What was set from outside and has reached nothing in the script."""
-    try:
-        order = record.loads(folder.order.read_bytes())
-    except (OSError, ValueError):
-        return []
-    origins = order.get("origins") or {}
-    names = [name for name in order.get("inject") or () if name not in told.read]
-    return [f"{name} was set ({origins.get(name, 'from outside')}), and the script has never read it" for name in names]
 
 
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:

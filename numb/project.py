@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from numb.deinit import Deletion
     from numb.doctor import Finding
     from numb.hp import source
+    from numb.hp import table as hp
     from numb.hp.settings import Settings
     from numb.hp.table import Table
     from numb.launch import Outcome
@@ -300,6 +301,9 @@ class Project:
             run = self.snapshots.described(run, snapshot, flight.folder.content)
             tree = self.git.write_tree(snapshot.index)
         self.git.pin(run.id, tree, run.base, run.started)
+        if run.kind == TRAIN:
+            with contextlib.suppress(NumbError):  # it can be read from the snapshot again
+                atomic.write(flight.folder.content / "hyperparameters.json", self.table.to_json(flight.origins()))
         run = replace(run, left_out=self.snapshots.hashed(run.left_out))
         flight.write_state(run, script=script)
         return run
@@ -428,9 +432,7 @@ class Project:
         others = [path for path in self.git.files_named("*.py", "*.ipynb") if path.is_relative_to(self.home)]
         if trial is not None and script is not None and trial.resolve() != script.resolve():
             others = [path for path in others if path.resolve() != trial.resolve()]
-        found = table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
-        newest = self.index.runs(limit=1, project=self.place)
-        return replace(found, also=frozenset(newest[0].params if newest else ()))
+        return table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
 
     def settings(
         self,
@@ -447,10 +449,25 @@ class Project:
 
         if not (words or files or queue or any(name.startswith(PREFIX) for name in os.environ)):
             return Settings()
-        table = self.table
+        newest = self.index.runs(limit=1, project=self.place)
+        table = replace(self.table, also=frozenset(newest[0].params if newest else ()))
         found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
         refuse_late(self.script, table, found.levels(table))
         return found
+
+    def hyperparameters(
+        self, words: Sequence[str] = (), files: Sequence[str] = (), sources: Sequence[Path] = ()
+    ) -> tuple[list[hp.Row], Table]:
+        """Every hyperparameter with the value that a run with these settings would have, and the table it is from.
+
+        Of the project, or of the named *sources*. Raises what `settings` does, and `FileNotFoundError`.
+        """
+        from numb.hp import reading, table
+        from numb.hp.settings import gather
+
+        found = table.read([], reading.files_in(sources), Path.cwd()) if sources else self.table
+        settings = gather(found, files=files, environment=os.environ, words=words)
+        return settings.rows(found), found
 
     # -- trials
 

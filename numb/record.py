@@ -395,6 +395,17 @@ def brief(value: Any, width: int = 24) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries as one level with dotted names; one that is empty, or has a key that is no string, stays whole."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value and all(isinstance(key, str) for key in value):
+            found |= {f"{name}.{inner}": item for inner, item in flat(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
 def some(items: Sequence[str], most: int = 10) -> str:
     """The first of *items*, and how many more there are."""
     more = f" and {len(items) - most} more" if len(items) > most else ""

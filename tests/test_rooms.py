@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "hp.*": ({"atomic", "capture", "config", "errors", "hp", "layout", "record"}, {"yaml", "tomli", "tomli_w"}),
     "inflight": ({"alive", "atomic", "errors", "launch", "layout", "record"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
-    "view.*": ({"record", "view"}, {"tabulate"}),
+    "view.*": ({"hp", "record", "view"}, {"tabulate"}),
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
-    "cli": ({"errors", "layout", "project", "record", "talk", "version", "view"}, {"click"}),
+    "cli": ({"errors", "hp", "layout", "project", "record", "talk", "version", "view"}, {"click"}),
 }  # fmt: skip
 
 

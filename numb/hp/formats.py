@@ -58,9 +58,12 @@ def save(path: Path, values: Mapping[str, Any], named: str | None = None) -> Non
     atomic.write(path, text_of(values, kind))
 
 
-def text_of(values: Mapping[str, Any], kind: str) -> str:
-    """Flat values as the text of a nested file. Raises `ConfigError` for what the format cannot hold."""
-    nested = _listed(expand(values, annotate=True))
+def text_of(values: Mapping[str, Any], kind: str, *, annotate: bool = True) -> str:
+    """Flat values as the text of a nested file; with *annotate* dictionaries that are values are marked as such.
+
+    Raises `ConfigError` for what the format cannot hold.
+    """
+    nested = _listed(expand(values, annotate=annotate))
     match kind:
         case "json":
             import json

@@ -16,7 +16,7 @@ from numb.errors import ConfigError, HyperparameterError, UnknownHyperparameter,
 from numb.hp import coerce, formats, tree
 from numb.hp.occurrence import Level
 from numb.hp.source import Script
-from numb.hp.table import Hyperparameter, Kind, Table
+from numb.hp.table import Hyperparameter, Kind, Row, Table
 from numb.hp.values import NOT_LITERAL
 
 PREFIX = "NUMB_HP_"
@@ -53,6 +53,11 @@ class Settings:
     def of(self, name: str, table: Table) -> list[Setting]:
         """What was given for one hyperparameter, the one that counts most last."""
         return [setting for setting in self.given if _split(setting.name, table)[0] == name]
+
+    def rows(self, table: Table) -> list[Row]:
+        """Every hyperparameter of the table with the value that it would have."""
+        values = self.values(table)
+        return [Row(each, values.get(each.name, each.default), tuple(self.of(each.name, table))) for each in table]
 
     def levels(self, table: Table) -> dict[str, Level]:
         return {_split(setting.name, table)[0]: setting.level for setting in self.given}

@@ -14,13 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numb import atomic, record
 from numb.errors import ConfigError, NumbError, UnknownHyperparameter
 from numb.hp import reading, scan, source
 from numb.hp.occurrence import Occurrence
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent, is_plain, literal
+
+if TYPE_CHECKING:
+    from numb.hp.settings import Setting
 
 VERSION = 1  # of what is kept
 _MORE = ""  # the name that stands for those that cannot be read
@@ -86,6 +89,35 @@ class Hyperparameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A hyperparameter with the value that it would have, and what was given for it, the last most."""
+
+    known: Hyperparameter
+    value: Any
+    given: tuple[Setting, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.known.name
+
+    @property
+    def default(self) -> Any:
+        return self.known.default
+
+    @property
+    def type(self) -> str:
+        return self.known.type
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        return self.known.hints
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return self.known.places
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """The hyperparameters by name, and what could not be read, a line each."""
 
@@ -96,6 +128,16 @@ class Table:
 
     def __iter__(self) -> Iterator[Hyperparameter]:
         return iter(self.known.values())
+
+    def to_json(self, set_by: Mapping[str, Mapping[str, str]]) -> str:
+        """What is kept with a run: each hyperparameter with its default and its places, and what had set it, if anything."""
+        rows = []
+        for each in self:
+            value = {"default": record.encode(each.default)} if is_plain(each.default) else {}
+            where = [{"file": place.file, "line": place.line, "kind": place.kind.value} for place in each.places]
+            told = {"set_by": set_by[each.name]} if each.name in set_by else {}
+            rows.append({"name": each.name, **value, "type": each.type, "places": where, **told})
+        return record.dumps({"format": record.FORMAT, "hyperparameters": rows}, indent=1) + "\n"
 
     def find(self, name: str) -> tuple[Hyperparameter, str]:
         """The hyperparameter that *name* sets, and what is left of the name: a path inside of a dictionary.
@@ -111,6 +153,17 @@ class Table:
             if found is not None and isinstance(found.default, dict):
                 return found, name[len(above) + 1 :]
         raise unknown(name, self.known)
+
+
+def around(root: Path, place: Place, context: int = 5) -> str:
+    """The lines of the source around a place, nothing where they cannot be read."""
+    file = place.file.partition(f"{reading.NOTEBOOK}:")[0]
+    path = root / (place.file if file == place.file else f"{file}{reading.NOTEBOOK}")
+    with contextlib.suppress(OSError, NumbError):
+        for each in reading.read(path):
+            if each.file.endswith(place.file.rpartition(os.sep)[2]):
+                return each.around(place.line, context)
+    return ""
 
 
 def unknown(name: str, known: Iterable[str]) -> UnknownHyperparameter:

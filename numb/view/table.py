@@ -110,15 +110,16 @@ def _group(
     numbered: bool = False,
     of: int = 0,
 ) -> str:
-    params = _names(row.run.params for row in rows)
-    equal = [] if all_columns or len(rows) == 1 else [n for n in params if _same(rows, n)]
-    columns = _columns(rows, [n for n in params if n not in equal], now, numbered)
+    values = [record.flat(row.run.params) for row in rows]
+    params = _names(values)
+    equal = [] if all_columns or len(rows) == 1 else [n for n in params if _same(values, n)]
+    columns = _columns(rows, values, [n for n in params if n not in equal], now, numbered)
     text, hidden = _fitted(columns, width)
     title = bold(plain(rows[-1].run.network)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
     if of > len(rows):
         title += f" of {of}" + (" (* is the best of these)" if "*" in text else "")
     if equal:
-        title += ", all with " + " ".join(f"{plain(n)}={record.brief(rows[0].run.params[n])}" for n in equal)
+        title += ", all with " + " ".join(f"{plain(n)}={record.brief(values[0][n])}" for n in equal)
     if hidden:
         title += f"; too narrow for {', '.join(hidden)}"
     return title + "\n" + text
@@ -134,14 +135,16 @@ class _Column:
     right: bool = False
 
 
-def _columns(rows: Sequence[Row], differing: Sequence[str], now: float, numbered: bool) -> list[_Column]:
+def _columns(
+    rows: Sequence[Row], params: Sequence[Mapping[str, Any]], differing: Sequence[str], now: float, numbered: bool
+) -> list[_Column]:
     results = _names(row.results for row in rows)
     columns = [_Column("", [str(n) for n in range(1, len(rows) + 1)], right=True)] if numbered else []
     columns.append(_Column("id", [row.run.id for row in rows]))
     if len({row.run.project for row in rows}) > 1:
         columns.append(_Column("project", [plain(row.run.project) for row in rows]))
     for n in differing:
-        cells = [record.brief(row.run.params[n]) if n in row.run.params else "" for row in rows]
+        cells = [record.brief(values[n]) if n in values else "" for values in params]
         columns.append(_Column(plain(n), cells, [(4, 0)], right=True))
     for n in results:
         best = _best(n, [row.results.get(n) for row in rows])
@@ -186,10 +189,10 @@ def _names(values: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for mapping in values for name in mapping))
 
 
-def _same(rows: Sequence[Row], name: str) -> bool:
-    first = rows[0].run.params
+def _same(params: Sequence[Mapping[str, Any]], name: str) -> bool:
+    first = params[0]
     return all(
-        name in r.run.params and record.canonical(r.run.params[name]) == record.canonical(first.get(name)) for r in rows
+        name in values and record.canonical(values[name]) == record.canonical(first.get(name)) for values in params
     )
 
 
@@ -254,17 +257,18 @@ def detail(row: Row) -> dict[str, Any]:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """One line for each run; hyperparameters as `param.NAME`, results as `result.NAME`."""
-    params, results = _names(row.run.params for row in rows), _names(row.results for row in rows)
+    flat = [record.flat(row.run.params) for row in rows]
+    params, results = _names(flat), _names(row.results for row in rows)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     fixed = ["id", "status", "started", "seconds", "architecture", "message", "commit"]
     writer.writerow([*fixed, *(f"param.{n}" for n in params), *(f"result.{n}" for n in results)])
-    for row in rows:
+    for row, values in zip(rows, flat, strict=True):
         run = row.run
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started))
         known = [run.id, run.status, started, run.seconds, run.architecture, run.message, run.commit]
-        values = [_cell(run.params.get(n)) for n in params] + [_cell(row.results.get(n)) for n in results]
-        writer.writerow([*known, *values])
+        cells = [_cell(values.get(n)) for n in params] + [_cell(row.results.get(n)) for n in results]
+        writer.writerow([*known, *cells])
     return out.getvalue().rstrip("\n")
 
 

@@ -1,0 +1,181 @@
+"""Hyperparameters of a project, for a person and for a program: a table, every place, and which value won."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from numb import record
+from numb.hp.occurrence import Level
+from numb.hp.values import EMPTY, NOT_LITERAL, is_plain
+from numb.view.table import grid, plain
+
+
+class Place(Protocol):
+    """Where a hyperparameter stands."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def kind(self) -> Any: ...
+    @property
+    def value(self) -> Any: ...
+    @property
+    def hints(self) -> Mapping[str, Any]: ...
+
+
+class Setting(Protocol):
+    """A value that was given from outside."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> Any: ...
+    @property
+    def level(self) -> Level: ...
+    @property
+    def origin(self) -> str: ...
+
+
+class Row(Protocol):
+    """One hyperparameter, with its value and what was given for it, the last most."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> Any: ...
+    @property
+    def default(self) -> Any: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def hints(self) -> Mapping[str, Any]: ...
+    @property
+    def places(self) -> Sequence[Place]: ...
+    @property
+    def given(self) -> Sequence[Setting]: ...
+
+
+def listing(rows: Sequence[Row]) -> str:
+    """A line for each: name, value, type, what the hints allow, where it stands."""
+    cells = [[plain(row.name), shown(row.value), row.type, _from(row), _hints(row.hints), _places(row)] for row in rows]
+    heads = ["name", "value", "type", "set by", "hints", "where"]
+    used = [at for at in range(len(heads)) if at not in (3, 4) or any(line[at] for line in cells)]
+    text = grid([[line[at] for at in used] for line in cells], [heads[at] for at in used], [1])
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def detailed(rows: Sequence[Row], around: Callable[[Any], str]) -> str:
+    """Every place of each, with the lines around it."""
+    blocks = []
+    for row in rows:
+        lines = [f"{plain(row.name)} = {shown(row.value)}  ({row.type})" + (f"  {_from(row)}" if row.given else "")]
+        lines += [f"  {keyword}: {shown(value, 60)}" for keyword, value in row.hints.items()]
+        for place in row.places:
+            lines.append(f"  {plain(place.file)}:{place.line}  {place.kind.value}")
+            lines += [f"    {plain(line)}" for line in around(place).splitlines()]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def why(row: Row) -> str:
+    """Each level at which a value can be given, the value there, and which of them counts."""
+    given: dict[Level, list[Setting]] = {}
+    for setting in row.given:
+        given.setdefault(setting.level, []).append(setting)
+    used = max(given, default=Level.SOURCE)
+    lines = []
+    for level in Level:
+        mark = "*" if level is used else ""
+        if level is Level.SOURCE:
+            places = [place for place in row.places if place.value is not EMPTY] or list(row.places)
+            lines += [
+                [
+                    mark if place.value is row.default else "",
+                    level.text,
+                    shown(place.value),
+                    f"{place.file}:{place.line}",
+                ]
+                for place in places
+            ]
+        elif level in (Level.CALL, Level.SET):
+            lines.append(["", level.text, "", "known when the script runs"])
+        else:
+            lines += [[mark, level.text, _said(each, row.name), each.origin] for each in given.get(level, ())] or [
+                ["", level.text, "-", ""]
+            ]
+    text = grid(lines, ["", "level", "value", "where"])
+    return f"{plain(row.name)} = {shown(row.value)}\n" + "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """A JSON list; a value that only running the script could tell is null, and `literal` is false."""
+    return json.dumps([_detail(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _detail(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        **_value(row.value),
+        "type": row.type,
+        "hints": {keyword: _value(value)["value"] for keyword, value in row.hints.items()},
+        "places": [
+            {"file": place.file, "line": place.line, "kind": place.kind.value, **_value(place.value)}
+            for place in row.places
+        ],
+        "given": [
+            {"name": each.name, "level": each.level.text, "origin": each.origin, **_value(each.value)}
+            for each in row.given
+        ],
+    }
+
+
+def _value(value: Any) -> dict[str, Any]:
+    if value is EMPTY:
+        return {"value": None, "default": False}
+    if value is NOT_LITERAL:
+        return {"value": None, "literal": False}
+    return {"value": record.encode(value) if is_plain(value) else repr(value)}
+
+
+def shown(value: Any, width: int = 32) -> str:
+    """A value as a person would write it; what only running could tell, and what is not there, in words."""
+    if value is EMPTY:
+        return "-"
+    if value is NOT_LITERAL:
+        return "(computed)"
+    if is_plain(value):
+        return record.brief(value, width) if value != "" else "''"
+    text = plain(repr(value))
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _said(setting: Setting, name: str) -> str:
+    inside = setting.name[len(name) + 1 :]
+    return f"{inside}={shown(setting.value)}" if inside else shown(setting.value)
+
+
+def _from(row: Row) -> str:
+    return plain(row.given[-1].origin) if row.given else ""
+
+
+def _hints(hints: Mapping[str, Any]) -> str:
+    words = []
+    if choices := hints.get("choices"):
+        words.append(
+            " | ".join(shown(choice) for choice in choices) if isinstance(choices, (list, tuple)) else shown(choices)
+        )
+    low, high = hints.get("min"), hints.get("max")
+    if low is not None or high is not None:
+        words.append(f"{'' if low is None else shown(low)}…{'' if high is None else shown(high)}")
+    words += [keyword for keyword in ("log", "required") if hints.get(keyword) is True]
+    words += [str(hints[keyword]) for keyword in ("unit", "help") if hints.get(keyword)]
+    return record.brief(", ".join(words), 48)
+
+
+def _places(row: Row) -> str:
+    names = [f"{plain(place.file)}:{place.line}" for place in row.places]
+    return record.some(names, 3)
