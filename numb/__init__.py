@@ -17,7 +17,12 @@ from numb.version import __version__
 if TYPE_CHECKING:
     import os
 
+    from numb.hp.building import build as build
+    from numb.hp.tree import expand as expand
+    from numb.hp.tree import flatten as flatten
     from numb.project import Project
+
+_HP = ("build", "expand", "flatten")
 
 # Without `open`: a script that imports * keeps its own.
 __all__ = ["__version__", "numb_model", "numb_param", "numb_queue", "numb_trial_result"]
@@ -33,8 +38,9 @@ def open(where: str | os.PathLike[str] = ".") -> Project:
     return Project.open(where)
 
 
-def build(description: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """Make the object that `{"$build": "torch.optim.Adam", "lr": 1e-3}` describes; see `numb.hp.build`."""
-    from numb.hp.build import build
+def __getattr__(name: str) -> Any:
+    if name in _HP:
+        from importlib import import_module
 
-    return build(description, *args, **kwargs)
+        return getattr(import_module("numb.hp"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 # What is not a placeholder, and where it is: nothing is imported before it is asked for.
 _PUBLIC = {
     "Manager": "manager", "Occurrence": "occurrence", "Occurrences": "occurrence", "Level": "occurrence", "L": "occurrence",
-    "EMPTY": "values", "NOT_LITERAL": "values", "Params": "params", "build": "build",
+    "EMPTY": "values", "NOT_LITERAL": "values", "Params": "params", "build": "building", "flatten": "tree",
+    "expand": "tree",
 }  # fmt: skip
 _ROOMS = frozenset(
     (
-        "coerce", "formats", "manager", "occurrence", "params", "reading", "runtime", "scan", "settings", "source", "table",
-        "tree", "values",
+        "building", "coerce", "formats", "manager", "occurrence", "params", "reading", "runtime", "scan", "settings", "source",
+        "table", "tree", "values",
     )
 )  # fmt: skip
 RESERVED = frozenset(_PUBLIC) | _ROOMS

@@ -72,7 +72,10 @@ def text_of(values: Mapping[str, Any], kind: str, *, annotate: bool = True) -> s
         case "yaml":
             import yaml
 
-            return str(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True))
+            text = str(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True))
+            if yaml.safe_load(text) != nested:  # it writes line breaks of Unicode as they are, and reads them as spaces
+                text = str(yaml.safe_dump(nested, sort_keys=False))
+            return text
         case _:
             import tomli_w
 

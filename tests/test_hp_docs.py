@@ -1,0 +1,75 @@
+"""The page on hyperparameters: every snippet of it runs and does what the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Done, Scene, furnish
+
+PAGE = (Path(__file__).parent.parent / "docs" / "hyperparameters.md").read_text()
+
+
+def block(language: str, beginning: str) -> str:
+    found = [text for kind, text in re.findall(r"```(\w+)\n(.*?)```", PAGE, re.S) if kind == language]
+    (one,) = [text for text in found if text.startswith(beginning)]
+    return one
+
+
+@pytest.fixture
+def page(empty: Scene) -> Scene:
+    """The script and the files of the page."""
+    furnish(empty, {"train.py": block("python", "# train.py")})
+    empty.write("base.yaml", block("yaml", "# base.yaml"))
+    empty.write("sweep.json", block("json", "[{"))
+    return empty
+
+
+def typed(scene: Scene, line: str) -> Done:
+    """What a line of a console block does."""
+    before, _, words = line.removeprefix("$ ").partition("numb ")
+    return scene.numb(words, env=dict(pair.split("=", 1) for pair in before.split()))
+
+
+def test_the_settings_of_the_page(page: Scene) -> None:
+    """Each command line of the page trains with the values that it sets."""
+    lines = block("console", "$ numb train width=4").splitlines()
+
+    printed = [typed(page, line).stdout for line in lines]
+
+    assert ["3 4 0.1 gelu\n", "3 2 0.01 relu\n", "2 8 0.001 relu\n", "3 16 0.1 relu\n"] == printed[:4]
+    assert "1 3 0.1 relu\n1 5 0.2 relu\n" == printed[4]
+    widths = [run["params"]["width"] for run in page.runs()]
+    assert [4, 2, 8, 16, 3, 5] == widths
+    assert "torch.optim.Adam" == page.runs()[2]["params"]["opt"]["$build"]
+
+
+def test_the_looks_of_the_page(page: Scene) -> None:
+    """Each way to look prints every hyperparameter, and runs nothing."""
+    for line in block("console", "$ numb hp\n").splitlines():
+        done = typed(page, line)
+        names = ("width",) if line.endswith("width") else ("epochs", "opt", "width", "act")
+        assert 0 == done.code and all(name in done.stdout for name in names), done.stderr
+    assert [] == page.runs()
+
+
+def test_the_mistakes_of_the_page(page: Scene) -> None:
+    """What the page shows to be refused is refused in these words, before anything runs."""
+    shown = block("console", "$ numb train widht=4")
+    for typing, said in re.findall(r"(\$ .*)\n((?:(?!\$).*\n)+)", shown):
+        done = typed(page, typing)
+        assert (2, "", said) == (done.code, done.stdout, done.stderr)
+    assert [] == page.runs()
+
+
+def test_the_manager_of_the_page(tmp_path: Path) -> None:
+    """The program on the manager's interface holds what it asserts."""
+    program = tmp_path / "tool.py"
+    program.write_text(block("python", "# tool.py"))
+    subprocess.run(
+        [sys.executable, str(program)], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    )

@@ -1,0 +1,492 @@
+"""Hyperparameters set from outside: what text becomes, which value counts, what is refused before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Scene, furnish
+from hypothesis import given
+from hypothesis import strategies as st
+
+import numb
+from numb.errors import ConfigError, HyperparameterError, NumbError, UnknownHyperparameter, Usage
+from numb.hp import EMPTY, NOT_LITERAL, Level, Params, coerce, formats, table
+from numb.hp.settings import Settings, gather
+
+SOURCE = """
+from numb import numb_param, numb_queue
+from numb.hp import _
+epochs = 3
+opt = {"name": "sgd", "lr": 0.1, "betas": (0.9, 0.999)}
+numb_queue()
+params = numb_param({"seed": 0, "epochs": epochs})
+lr = _("lr", 0.1, min=0, max=1)
+mode = _("mode", "min")
+sizes = _("net.sizes", [1, 2])
+flag = _("flag", False)
+maybe = _("maybe", None)
+pair = _("pair", (1, 2))
+act = _("act", "relu", choices=["relu", "gelu"])
+made = _("made", print)
+"""
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> table.Table:
+    """The table of one script with every kind of hyperparameter."""
+    path = tmp_path / "train.py"
+    path.write_text(SOURCE)
+    return table.read([path], [], tmp_path)
+
+
+def set_by(known: table.Table, *words: str, **levels: Any) -> dict[str, Any]:
+    return gather(known, words=words, **levels).values(known)
+
+
+@pytest.mark.parametrize(
+    ("default", "text", "value"),
+    [
+        (1, "3", 3), (1, "-3", -3), (1, "0x10", 16), (1, "1_000", 1000), (0.1, "3", 3.0), (0.1, "-1e-4", -1e-4), (0.1, "inf", math.inf),
+        (0.1, "1e-08", 1e-8), ("x", "3", "3"), ("x", "None", "None"), ("x", "", ""), ("x", "a=b c", "a=b c"), (None, "None", None),
+        (None, "1e-4", 1e-4), (None, "max", "max"), (None, "[1, 2]", [1, 2]), ([1], "[3, 4]", [3, 4]), ([1], "(3, 4)", [3, 4]),
+        ((1,), "(3,4)", (3, 4)), ((1,), "[3,4]", (3, 4)), ((1,), "3, 4", (3, 4)), ({1}, "{3, 4}", {3, 4}), ({"a": 1}, "{'b': 2}", {"b": 2}),
+        ({"a": 1}, '{"b": true, "c": null}', {"b": True, "c": None}), (1j, "1+2j", 1 + 2j), (b"x", "b'yz'", b"yz"), (b"x", "yz", b"yz"),
+        (NOT_LITERAL, "3", 3), (NOT_LITERAL, "__import__('os').getpid()", "__import__('os').getpid()"), (EMPTY, "true", True),
+    ],
+)  # fmt: skip
+def test_the_type_of_the_default_decides(default: object, text: str, value: object) -> None:
+    """A02 to A04: text becomes a value of the default's type, by parsing a literal and never by evaluating."""
+    assert repr(value) == repr(coerce.from_text(text, default))
+
+
+@pytest.mark.parametrize("word", ["yes", "True", "t", "Y", "1"])
+def test_booleans_are_words(word: str) -> None:
+    """AC-A4: in any case, and nothing else is one."""
+    assert coerce.from_text(word, False) is True
+    assert coerce.from_text({"yes": "no", "True": "FALSE", "t": "F", "Y": "n", "1": "0"}[word], True) is False
+    with pytest.raises(coerce.Unfit, match="true or false"):
+        coerce.from_text(f"{word}x", True)
+
+
+@pytest.mark.parametrize(
+    ("default", "text"),
+    [(1, "3.5"), (1, "a"), (1, "True"), (0.1, "a"), ([1], "3"), ((1,), "3"), ({"a": 1}, "[1]"), ({"a": 1}, "{"), ([1], "["), ({1}, "{[]}")],
+)  # fmt: skip
+def test_what_is_of_another_type_is_refused(default: object, text: str) -> None:
+    """Neither rounded nor taken to pieces: it is said what was expected and what was found."""
+    with pytest.raises(coerce.Unfit, match=r"expected .*found"):
+        coerce.from_text(text, default)
+
+
+@pytest.mark.parametrize(
+    ("default", "value", "fits"),
+    [
+        (1, 1.0, 1), (1, "7", 7), (0.1, "1e-4", 1e-4), (0.1, 3, 3), ((1,), [1, 2], (1, 2)), (0.1, None, None), (True, "no", False),
+        ("x", "y", "y"), (None, {"a": 1}, {"a": 1}), ([1], (1, 2), [1, 2]),
+    ],
+)  # fmt: skip
+def test_values_of_files_fit_without_loss(default: object, value: object, fits: object) -> None:
+    """A08: JSON has no tuples and YAML reads 1e-4 as text; None goes everywhere."""
+    assert repr(fits) == repr(coerce.from_value(value, default))
+
+
+@pytest.mark.parametrize(
+    ("default", "value"), [(1, 1.7), (1, True), (True, 1), (0.1, "a"), (0.1, True), ("x", 3), ([1], 3), ({}, [1])]
+)
+def test_values_that_would_lose_something_are_refused(default: object, value: object) -> None:
+    """A08: 1.7 is no whole number, and text is not true because it is there."""
+    with pytest.raises(coerce.Unfit):
+        coerce.from_value(value, default)
+
+
+@given(
+    st.integers()
+    | st.floats(allow_nan=False)
+    | st.lists(st.integers())
+    | st.dictionaries(st.text(), st.integers())
+    | st.booleans()
+)
+def test_what_python_writes_is_read_back(value: object) -> None:
+    """The text that Python prints for a value sets a hyperparameter of its type to that value."""
+    assert repr(value) == repr(coerce.from_text(repr(value), value))
+
+
+def test_every_kind_is_set_by_words(known: table.Table) -> None:
+    """AC-J8: calls, assignments, keys of numb_param, and what lies inside of a dictionary; nothing is executed."""
+    words = [
+        "lr=1e-8",
+        "epochs=7",
+        "seed=3",
+        "mode=max",
+        "net.sizes=[5]",
+        "opt.lr=0.5",
+        "opt.name=adam",
+        "flag=yes",
+        "made=foo bar",
+    ]
+    assert {
+        "lr": 1e-8, "epochs": 7, "seed": 3, "mode": "max", "net.sizes": [5], "flag": True, "made": "foo bar",
+        "opt": {"name": "adam", "lr": 0.5, "betas": (0.9, 0.999)},
+    } == set_by(known, *words)  # fmt: skip
+    assert {"mode": '__import__("os").getpid()'} == set_by(known, 'mode=__import__("os").getpid()')
+
+
+@pytest.mark.parametrize(
+    ("word", "said", "hint"),
+    [
+        ("Lr=1", "Lr=1: the script has no hyperparameter Lr", "did you mean lr?"),
+        ("sizes=[1]", "sizes=[1]: the script has no hyperparameter sizes", "did you mean net.sizes?"),
+        ("lr=2", "lr=2: expected at most 1, found 2.0", "numb hp --why lr"),
+        ("lr=-1", "lr=-1: expected at least 0, found -1.0", "numb hp --why lr"),
+        ("lr=nan", "lr=nan: expected at least 0, found nan", "numb hp --why lr"),
+        ("act=tanh", "act=tanh: expected one of 'relu', 'gelu', found 'tanh'", "numb hp --why act"),
+        ("epochs=a", "epochs=a: expected a whole number, found 'a'", "numb hp --why epochs"),
+    ],
+)
+def test_what_the_script_cannot_take_is_refused(known: table.Table, word: str, said: str, hint: str) -> None:
+    """An unknown name names the nearest, a value outside of its limits the limit."""
+    with pytest.raises(HyperparameterError) as error:
+        set_by(known, word)
+    assert (said, hint) == (str(error.value), error.value.hint)
+
+
+def test_a_value_that_only_the_record_would_have_is_refused(tmp_path: Path) -> None:
+    """What is only registered cannot be set: the script would go on computing with its own value."""
+    path = tmp_path / "train.py"
+    path.write_text(
+        "from numb import numb_param\nlr = 0.1\nnumb_param({'lr': lr, 'seed': 1})\nkept = numb_param({'wd': lr, 'x': 1})\n"
+    )
+    known = table.read([path], [], tmp_path)
+
+    for word in ("lr=1", "seed=1", "wd=1"):
+        with pytest.raises(HyperparameterError, match="is only registered"):
+            set_by(known, word)
+    assert {"x": 2} == set_by(known, "x=2")
+
+
+def test_the_highest_level_counts(known: table.Table, tmp_path: Path) -> None:
+    """File, environment, queue, command line: each goes before the one above, and a later file before an earlier one."""
+    one, two = tmp_path / "one.yaml", tmp_path / "two.json"
+    one.write_text("lr: 0.2\nepochs: 2\nmode: one\nflag: true\nopt:\n  name: adam\n  lr: 0.2\n")
+    two.write_text('{"lr": 0.3, "net": {"sizes": [3]}}')
+    given = {
+        "files": [str(one), str(two)],
+        "environment": {"NUMB_HP_EPOCHS": "4", "NUMB_HP_net__sizes": "[4]", "HOME": "x"},
+    }
+
+    everything = gather(known, **given, queue={"epochs": 5, "mode": "queue"}, words=["mode=word", "opt.lr=0.6"])
+
+    assert {
+        "lr": 0.3, "epochs": 5, "mode": "word", "flag": True, "net.sizes": [4], "opt": {"name": "adam", "lr": 0.6},
+    } == everything.values(known)  # fmt: skip
+    levels = {name: level.text for name, level in everything.levels(known).items()}
+    assert {
+        "lr": "file", "epochs": "queue", "mode": "command line", "flag": "file", "net.sizes": "environment", "opt": "command line",
+    } == levels  # fmt: skip
+    origins = [(each.level, each.origin) for each in everything.of("epochs", known)]
+    assert [(Level.FILE, f"{one}:2"), (Level.ENVIRONMENT, "NUMB_HP_EPOCHS"), (Level.QUEUE, "the queue")] == origins
+
+
+def test_a_file_below_a_name(known: table.Table, tmp_path: Path) -> None:
+    """`-c PREFIX=FILE` sets what lies below the prefix."""
+    (tmp_path / "net.toml").write_text("sizes = [7, 8]\n")
+    assert {"net.sizes": [7, 8]} == set_by(known, files=[f"net={tmp_path / 'net.toml'}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", '{"lr": 1,\n "lr": 2}', r"a\.json:2:2: .*lr"),
+        ("a.yaml", "lr: 1\nnet:\n  a: 1\n  a: 2\n", r"a\.yaml:4: the key a is there twice, first in line 3"),
+        ("a.yaml", "opt: [{a: 1, a: 2}]\n", r"a\.yaml:1: the key a is there twice"),
+        ("a.toml", "lr = 1\n\nlr = 2\n", r"a\.toml:3: "),
+        ("a.yaml", "lr: [1\n", r"a\.yaml:2: "),
+        ("a.yaml", "- 1\n", r"a\.yaml:1: expected a mapping"),
+        ("a.yaml", "lr: !!python/object/apply:os.getpid []\n", r"a\.yaml:1: "),
+        ("a.json", "[1]", r"a\.json:1:1: expected an object"),
+        ("a.toml", "lr = \n", r"a\.toml:1: "),
+        ("a.yaml", "lrr: 1\n", r"a\.yaml:1: the script has no hyperparameter lrr"),
+        ("a.yaml", "net:\n  size: [1]\n", r"a\.yaml:2: the script has no hyperparameter net\.size"),
+        ("a.yaml", "epochs: 1.7\n", r"a\.yaml:1: epochs: expected a whole number, found 1\.7"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_is_named_with_its_line(
+    known: table.Table, tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    """AC-J3: a key that is there twice, bad syntax, an unknown name and a value that would lose something."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        set_by(known, files=[str(tmp_path / name)])
+
+
+def test_files_that_are_none(known: table.Table, tmp_path: Path) -> None:
+    """A missing file and an unknown format are mistakes in the call; an empty file sets nothing."""
+    (tmp_path / "a.ini").write_text("lr=1")
+    (tmp_path / "a.yaml").write_text("")
+    for name, said in (("gone.yaml", "there is no file"), ("a.ini", "Unsupported file extension: .ini")):
+        with pytest.raises(Usage, match=said):
+            set_by(known, files=[str(tmp_path / name)])
+    assert {} == set_by(known, files=[str(tmp_path / "a.yaml")])
+
+
+PLAIN = st.recursive(
+    st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.lists(st.sampled_from(["a", "b", "c", "net", "x1"]), min_size=1, max_size=3).map(".".join)
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml", "toml"])
+@given(values=st.dictionaries(NAMES, PLAIN, max_size=5))
+def test_what_is_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, kind: str, values: dict[str, Any]) -> None:
+    """AC-A5: nested values come back from every format as they were."""
+    values = {
+        name: value for name, value in values.items() if not any(other.startswith(f"{name}.") for other in values)
+    }
+    path = tmp_path_factory.mktemp("saved") / f"a.{kind}"
+
+    formats.save(path, values)
+
+    assert values == numb.flatten(formats.load(path)[0])
+
+
+@given(st.dictionaries(NAMES, PLAIN | st.dictionaries(st.integers(), st.integers(), min_size=1), max_size=5))
+def test_flat_and_nested_are_the_same(values: dict[str, Any]) -> None:
+    """J20: nested to flat and back loses nothing, and changes neither."""
+    values = {
+        name: value for name, value in values.items() if not any(other.startswith(f"{name}.") for other in values)
+    }
+    nested = numb.expand(values, annotate=True)
+    before = json.dumps(nested, default=str)
+
+    assert values == numb.flatten(nested)
+    assert before == json.dumps(nested, default=str)
+
+
+class EpochCounter:
+    """Something that a configuration names."""
+
+    def __init__(self, max_epochs: int, name: str = "") -> None:
+        self.max_epochs, self.name = max_epochs, name
+
+
+def test_described_objects_are_built() -> None:
+    """AC-J2: the class is imported and called with what the description and the call say; values are taken as they are."""
+    here = f"{EpochCounter.__module__}.EpochCounter"
+    sys.modules.setdefault(EpochCounter.__module__, sys.modules[__name__])
+    params = {"crit": {"$build": here, "max_epochs": 2}, "s": "yes", "n": None}
+
+    built = numb.build(params)
+
+    assert (2, "yes", None) == (built["crit"].max_epochs, built["s"], built["n"])
+    assert [2, "x"] == [numb.build([params["crit"]])[0].max_epochs, numb.build(params["crit"], name="x").name]
+    assert OrderedDict(a=1) == numb.build({"$build": "collections.OrderedDict", "a": 1})
+    assert {"crit": {"$build": here, "max_epochs": 2}, "s": "yes", "n": None} == params
+
+
+@pytest.mark.parametrize(
+    ("description", "said", "hint"),
+    [
+        (
+            {"$build": "collections.OrderdDict"},
+            "collections has no OrderdDict",
+            "did you mean collections.OrderedDict?",
+        ),
+        ({"$build": "colections.OrderedDict"}, "there is no module colections", "did you mean collections?"),
+        (
+            {"$build": "fractions.Fraction", "numeratr": 1},
+            "unexpected keyword argument 'numeratr'",
+            "did you mean numerator?",
+        ),
+        ({"$build": "math.pi"}, "is a float, which builds nothing", None),
+        ({"$build": "os.system('x')"}, "is no path to import", '{"$build": "torch.optim.Adam"}'),
+        ({"$build": 3}, "is no path to import", '{"$build": "torch.optim.Adam"}'),
+    ],
+)
+def test_what_cannot_be_built_names_the_nearest(description: dict[str, Any], said: str, hint: str | None) -> None:
+    """A misspelt module, class or argument is named with what was meant."""
+    with pytest.raises(HyperparameterError) as error:
+        numb.build(description)
+    assert said in str(error.value) and hint == error.value.hint
+
+
+def test_parameters_are_attributes_too() -> None:
+    """J02: nested, for reading; one that is not there is named."""
+    params = Params({"opt": {"lr": 0.1}, "seed": 0})
+    assert (0.1, 0.1, 0) == (params.opt.lr, params["opt"]["lr"], params.seed)
+    with pytest.raises(AttributeError, match="no hyperparameter momentum; there are opt, seed"):
+        _ = params.momentum
+
+
+def test_nothing_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that did not change are known from before; one that did is read, and a damaged memory is made again."""
+    path, memory = tmp_path / "train.py", tmp_path / "kept.json"
+    path.write_text(SOURCE)
+    first = table.read([path], [], tmp_path, memory)
+    with monkeypatch.context() as patched:
+        patched.setattr(table.reading, "read", None)
+        assert first == table.read([path], [], tmp_path, memory)
+    path.write_text(SOURCE + 'extra = _("extra", 1)\n')
+    assert 1 == table.read([path], [], tmp_path, memory).known["extra"].default
+    for damage in (
+        "{",
+        "[]",
+        '{"a": 1}',
+        memory.read_text().replace('"rows"', '"rose"'),
+        memory.read_text().replace("plain", "plane"),
+    ):
+        memory.write_text(damage)
+        assert 1 == table.read([path], [], tmp_path, memory).known["extra"].default
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_of_its_own(tmp_path: Path) -> None:
+    """H11: it is named, and the others are read."""
+    for name, text in (
+        ("good.py", 'from numb.hp import _\n_("lr", 1)\n'),
+        ("bad.py", "from numb.hp import _\n_(lr)\n"),
+        ("worse.py", "numb.hp ("),
+    ):
+        (tmp_path / name).write_text(text)
+    found = table.read([], sorted(tmp_path.glob("*.py")), tmp_path)
+    assert ["lr"] == list(found.known)
+    bad, worse = found.problems
+    assert f"{tmp_path}/bad.py:2:1: _(lr)" in bad and f"{tmp_path}/worse.py:1: " in worse
+
+
+@given(st.text(max_size=30))
+def test_only_errors_of_numbs_come_of_a_word(text: str) -> None:
+    """Whatever is typed, it is a setting or refused with a reason."""
+    known = table.Table({"a": table.Hyperparameter("a", (table.Place("f", 1, table.Kind.CALL, 1),))})
+    with contextlib.suppress(NumbError):
+        assert isinstance(gather(known, words=[text]), Settings)
+
+
+def test_a_mistyped_variable_is_refused(known: table.Table) -> None:
+    """NUMB_HP_… of no hyperparameter would set nothing, silently."""
+    with pytest.raises(UnknownHyperparameter, match="NUMB_HP_EPOCH: the script has no hyperparameter EPOCH"):
+        set_by(known, environment={"NUMB_HP_EPOCH": "1"})
+
+
+# -- in runs
+
+SCRIPT = """
+import numb
+from numb import numb_param, numb_queue
+from numb.hp import _
+epochs = 3
+numb_queue()
+cfg = {"seed": 0, "opt": {"lr": 0.1}}
+numb_param(cfg)
+for _step in range(2):
+    width = _("width", 8)
+print(epochs, cfg, width)
+if False:
+    _("never", 1)
+"""
+
+
+@pytest.fixture
+def project(empty: Scene) -> Scene:
+    furnish(empty, {"train.py": SCRIPT})
+    return empty
+
+
+def test_what_was_used_is_recorded(project: Scene) -> None:
+    """Values of all three kinds arrive where they are used, and are the run's; with it is kept what had set them."""
+    plain, given = project.trained(), project.trained("width=16", "opt.lr=0.5", "epochs=4")
+
+    shown = project.numb("show @ --log").stdout
+    kept = json.loads(project.sh("git show numb:.nmb/run/hyperparameters.json"))["hyperparameters"]
+    assert "4 {'seed': 0, 'opt': {'lr': 0.5}} 16\n" == shown
+    assert {"seed": 0, "opt": {"lr": 0.1}, "width": 8} == plain["params"]
+    assert {"epochs": 4, "seed": 0, "opt": {"lr": 0.5}, "width": 16} == given["params"]
+    set_by = {each["name"]: each["set_by"]["origin"] for each in kept if "set_by" in each}
+    assert {"width": "width=16", "opt": "opt.lr=0.5", "epochs": "epochs=4"} == set_by
+    assert ["epochs", "never", "opt", "seed", "width"] == sorted(each["name"] for each in kept)
+
+
+def test_what_was_set_and_never_read_is_noted(project: Scene) -> None:
+    """A hyperparameter behind a branch that was not taken: the run says that its value reached nothing."""
+    done = project.numb("train never=2")
+    (run,) = project.runs()
+    assert ["never was set (never=2), and the script has never read it"] == run["notes"]
+    assert "      never was set (never=2), and the script has never read it" in done.stderr.splitlines()
+
+
+def test_a_value_computed_from_one_that_was_set_has_another_name(project: Scene) -> None:
+    """Registering something else under the name that was set would make the record lie."""
+    project.write(
+        "train.py",
+        "from numb import *\nfrom numb.hp import _\nlr = _('lr', 1.0)\nnumb_param({'lr': lr / 2})\nprint('no')\n",
+    )
+    done = project.numb("train lr=3")
+    assert (125, "", []) == (done.code, done.stdout, project.runs())
+    assert "train.py:4: lr was set to 3.0, but the script registered 1.5" in done.stderr
+
+
+def test_every_process_of_a_script_has_the_values(project: Scene) -> None:
+    """Children by spawn ask for themselves, and get what was set."""
+    project.write(
+        "train.py",
+        "import multiprocessing as mp\nfrom numb.hp import _\ndef f(n):\n    return _('width', 8)\n"
+        "if __name__ == '__main__':\n    with mp.get_context('spawn').Pool(1) as pool:\n        print(pool.map(f, [0]), f(0))\n",
+    )
+    assert "[5] 5\n" == project.numb("train width=5").stdout
+
+
+def test_a_trial_has_the_shape_that_was_trained(torch_scene: Scene) -> None:
+    """What calls returned in the training, they return in the trial."""
+    script = "import torch\nfrom torch import nn\nfrom numb import *\nfrom numb.hp import _\n"
+    script += "net = numb_model((1, 4))(nn.Linear(4, _('width', 2)))\n"
+    torch_scene.write("train.py", script + "net(torch.ones(1, 4)).sum().backward()\n")
+    torch_scene.write("trial.py", script + "print(net.out_features)\nnumb_trial_result({'acc': net.out_features})\n")
+    torch_scene.numb("train width=7")
+
+    done = torch_scene.numb("trial @")
+
+    assert (0, "7\n") == (done.code, done.stdout), done.stderr
+
+
+def test_values_of_any_type_are_used(project: Scene) -> None:
+    """AC-H21 under numb: what a record cannot hold is used as it is, and named in the record."""
+    project.write("train.py", "from numb.hp import _\nprint(_('f', print) is print, _('c', b'x'), _('s', {1, 2}))\n")
+    done = project.numb("train")
+    (run,) = project.runs()
+    assert ("True b'x' {1, 2}\n", "complete") == (done.stdout, run["status"])
+    assert "builtins.print" == run["params"]["f"]
+
+
+def test_hp_looks_at_named_files(project: Scene) -> None:
+    """A13: files that are named are read, whether they belong to the project or not, and nothing of them is run."""
+    project.write("../other.py", "from numb.hp import _\nraise SystemExit(_('depth', 2, help='100 % of it'))\n")
+    done = project.numb("hp ../other.py --json")
+    (only,) = json.loads(done.stdout)
+    assert ("depth", 2, "int", {"help": "100 % of it"}) == (only["name"], only["value"], only["type"], only["hints"])
+
+
+def test_hp_says_why(project: Scene) -> None:
+    """Each level of precedence with its value, and a star at the one that counts."""
+    project.write("a.yaml", "width: 3\n")
+    lines = project.numb("hp --why width -c a.yaml width=4").stdout.splitlines()
+    assert "width = 4" == lines[0]
+    assert ["* command line 4 width=4"] == [" ".join(line.split()) for line in lines if line.startswith("*")]
+    assert "file 3 a.yaml:1" in [" ".join(line.split()) for line in lines]
+    assert "source default 8 train.py:9" in [" ".join(line.split()) for line in lines]
+
+
+def test_hp_writes_what_train_reads(project: Scene) -> None:
+    """`numb hp --yaml` is a file for -c."""
+    project.write("all.yaml", project.numb("hp width=11 --yaml").stdout)
+    done = project.numb("train -c all.yaml")
+    assert (0, "3 {'seed': 0, 'opt': {'lr': 0.1}} 11\n") == (done.code, done.stdout), done.stderr
