@@ -6,6 +6,7 @@ python bench/run.py list       only the measurements whose name contains `list`
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,11 +200,67 @@ def snapshot() -> Iterator[Figure]:
         yield Figure("numb revert, 2,000 files", took, 5 * checkout, "5 x git checkout")
 
 
+MODULE = """import torch
+from torch import nn
+from numb.hp import _
+
+
+class Block{n}(nn.Module):
+    def __init__(self, inputs: int, outputs: int = 8) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+        self.drop = nn.Dropout(_("net.drop{n}", 0.1, help="share of units", min=0, max=1))
+
+    def forward(self, x):
+        for _ in range(2):
+            x = torch.relu(self.layer(x)) + x.mean(dim=-1, keepdim=True) * 0.5
+        return self.drop(x)
+
+"""
+
+
+def hyperparameters() -> Iterator[Figure]:
+    """Finding hyperparameters in 2,000 files of 200 lines, and using one in a loop."""
+    from numb.hp import table
+
+    with folder() as root:
+        files = []
+        for number in range(2000):
+            text = MODULE.replace("{n}", str(number)) + "".join(
+                f"def step{k}(x, rate={k}):\n    total = [x * rate + i for i in range(10)]\n    if total[0] > {k}:\n"
+                f"        return sum(total) / len(total)\n    return {{'x': x, 'total': total}}\n\n\n"
+                for k in range(26)
+            )
+            files.append(root / f"m{number}.py")
+            files[-1].write_text(text)
+        kept = root / "kept.json"
+
+        def parse_all() -> None:
+            for path in files:
+                ast.parse(path.read_text())
+
+        parse = seconds(parse_all, 3)
+        first = seconds(lambda: table.read([], files, root, kept), 3, lambda: kept.unlink(missing_ok=True))
+        yield Figure("hp, 2,000 files", first, 1.5 * parse, "1.5 x ast.parse of them")
+        again = seconds(lambda: table.read([], files, root, kept), 3)
+        yield Figure("hp, 2,000 files again", again, 0.1 * parse, "a tenth of ast.parse of them, for looking at each")
+    setup = "from numb.hp import _; _('lr', 1e-3)"
+    loop = min(timeit.repeat("_('lr', 1e-3)", setup, number=100_000, repeat=7)) / 100_000
+    yield Figure("1,000 calls of _", 1000 * loop, 0.002, "2 µs a call")
+    with folder() as root:
+        repository(root)
+        (root / "train.py").write_text(MODULE.replace("{n}", "") + "lr = _('lr', 0.1)\n")
+        (root / "nmb.json").write_text('{"version": 1, "train": {"command": "python train.py"}}')
+        run(*NUMB, "init", cwd=root)
+        took = seconds(lambda: run(*NUMB, "hp", cwd=root), 15)
+        yield Figure("numb hp", took, 3 * import_click(), "3 x import click")
+
+
 def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     missed = 0
-    for measure in (startup, snapshot, listing, overhead):
+    for measure in (startup, snapshot, listing, hyperparameters, overhead):
         if wanted not in measure.__name__:
             continue
         for figure in measure():
