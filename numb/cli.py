@@ -357,6 +357,7 @@ def _words(context: click.Context, words: Sequence[str], pairs: Sequence[str]) -
     "--queue", "-queue", "queue_file", type=click.Path(path_type=Path), metavar="FILE", help="One run for each entry."
 )
 @click.option("--strict", is_flag=True, help="Do not run the script when its run cannot be recorded.")
+@click.option("--dry-run", is_flag=True, help="Check, and print the hyperparameters as YAML; run nothing.")
 @click.pass_context
 def train(
     context: click.Context,
@@ -368,6 +369,7 @@ def train(
     message: str,
     queue_file: Path | None,
     strict: bool,
+    dry_run: bool,
 ) -> None:
     """Run the train command of nmb.json as one run, and keep it: code, network, hyperparameters, weights, output.
 
@@ -377,6 +379,12 @@ def train(
     redo, given = _redo(again, skip_done), _words(context, words, pairs)
     arguments = context.obj
     project = _project()
+    if dry_run:
+        if queue_file is not None:
+            raise Usage("--dry-run and --queue exclude each other", f"numb queue status {queue_file}")
+        project.settings(given, files)  # which checks more than the listing does
+        _show(_yaml(project.hyperparameters(given, files)[0]))
+        return
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
     settings = project.settings(given, files)
@@ -433,8 +441,7 @@ def hyperparameters(
 
     With NAME=VALUE or -c it shows what numb train would do with them. Nothing is run.
     """
-    from numb.hp import formats, table
-    from numb.hp.values import is_plain
+    from numb.hp import table
     from numb.view import hyper
 
     given = [word for word in words if "=" in word]
@@ -452,8 +459,7 @@ def hyperparameters(
     if as_json:
         _show(hyper.as_json(rows))
     elif as_yaml:
-        values = {row.name: row.value for row in rows if is_plain(row.value)}
-        _show(formats.text_of(values, "yaml", annotate=False).rstrip())
+        _show(_yaml(rows))
     elif why:
         _show("\n\n".join(map(hyper.why, rows)))
     elif detail or names:
@@ -462,6 +468,16 @@ def hyperparameters(
         _show(hyper.listing(rows))
     else:
         _say('numb: no hyperparameters were found: from numb.hp import _, then lr = _("lr", 0.1)')
+
+
+def _yaml(rows: Sequence[Any]) -> str:
+    """Hyperparameters as a file for -c; what only running could tell is not in it."""
+    from numb.hp import formats
+    from numb.hp.values import is_plain
+
+    return formats.text_of(
+        {row.name: row.value for row in rows if is_plain(row.value)}, "yaml", annotate=False
+    ).rstrip()
 
 
 @main.group()

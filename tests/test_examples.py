@@ -43,3 +43,25 @@ def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
     assert (0, "complete") == (trial.code, trialed["trials"][0]["status"]), trial.stderr
     assert trialed["results"] and all(isinstance(value, float) for value in trialed["results"].values())
     assert [] == run["notes"] == trialed["trials"][0]["notes"]
+
+
+def test_the_hyperparameters_of_an_example_are_set_as_its_page_says(empty: Scene) -> None:
+    """The commands of the page, typed in order, train and trial what they say, without a change of a file."""
+    pytest.importorskip("sklearn")
+    shutil.copytree(EXAMPLES / "hp", empty.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    empty.sh("printf '__pycache__/\n' > .gitignore && git add -A && git commit -qm example && numb init")
+    page = (EXAMPLES / "README.md").read_text().partition("## Without editing anything")[2]
+    commands = [line.removeprefix("$ numb ") for line in page.splitlines() if line.startswith("$ numb ")]
+
+    done = {words: empty.numb(words) for words in commands}
+
+    assert {0} == {each.code for each in done.values()}, done
+    one, two = runs(empty)
+    params = [
+        (run["params"]["net.width"], run["params"]["net.layers"], run["params"]["opt"]["lr"]) for run in (one, two)
+    ]
+    assert [(32, 2, 0.003), (128, 3, 0.001)] == params
+    assert [(2, 0.0), (1, 0.1)] == [(run["params"]["epochs"], run["params"]["smoothing"]) for run in (one, two)]
+    assert ["net.width", "opt"] == [name for name in ("net.width", "opt") if name in done["hp"].stdout]
+    assert "lr: 0.01" in done["train --dry-run opt.lr=0.01"].stdout
+    assert 1 == len(two["trials"]) and "" == empty.sh("git status --porcelain -- '*.py' '*.yaml'")

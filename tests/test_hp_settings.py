@@ -485,6 +485,13 @@ def test_hp_says_why(project: Scene) -> None:
     assert "source default 8 train.py:9" in [" ".join(line.split()) for line in lines]
 
 
+def test_a_dry_run_checks_and_shows(project: Scene) -> None:
+    """J07: the hyperparameters as they would be, as YAML; what could not be set is refused as it would be; nothing runs."""
+    shown, refused = project.numb("train --dry-run width=3 opt.lr=0.5"), project.numb("train --dry-run widht=3")
+    assert "epochs: 3\nseed: 0\nopt:\n  lr: 0.5\nwidth: 3\nnever: 1\n" == shown.stdout
+    assert (0, 2, []) == (shown.code, refused.code, project.runs())
+
+
 def test_hp_writes_what_train_reads(project: Scene) -> None:
     """`numb hp --yaml` is a file for -c."""
     project.write("all.yaml", project.numb("hp width=11 --yaml").stdout)

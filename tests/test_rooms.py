@@ -102,6 +102,7 @@ def test_a_room_imports_only_what_it_may_know(module: str) -> None:
     ("entrance", "without"),
     [
         ("numb", {"torch", "onnx", "git", "click", "sqlite3", "tabulate", "subprocess", "json"}),
+        ("numb.hp.manager", {"torch", "onnx", "git", "click", "sqlite3", "tabulate", "yaml", "subprocess"}),
         ("numb.capture.session", {"torch", "onnx", "git", "click", "sqlite3", "tabulate"}),
         ("numb.cli", {"torch", "onnx", "git", "tabulate", "sqlite3", "numb.project"}),
         ("numb.project", {"torch", "onnx", "git", "tabulate", "click", "safetensors"}),
