@@ -45,6 +45,7 @@ class Told:
     ended: bool = False
     queued: bool = False  # `numb_queue` was called
     read: frozenset[str] = frozenset()  # hyperparameters that the script has used or registered
+    called: frozenset[str] = frozenset()  # those among them that calls of a placeholder asked for
     process: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     operators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -237,7 +238,8 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             values = _values(event)
             params = {k: v for k, v in told.params.items() if k not in values} | values
             queued = told.queued or event["event"] == "queue"
-            return replace(told, params=params, queued=queued, read=told.read | values.keys())
+            called = told.called | values.keys() if event["event"] == "hp" else told.called
+            return replace(told, params=params, queued=queued, read=told.read | values.keys(), called=called)
         case "result":
             return replace(told, results={**told.results, **_values(event)})
         case "weights":
@@ -279,6 +281,9 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         set_by = InFlight(folder).origins()
         unread = [name for name in set_by if name not in told.read]
         notes += [f"{name} was set ({set_by[name]['origin']}), and the script has never read it" for name in unread]
+        notes += [
+            f"{name} stands in no source that numb can read, so it cannot be set" for name in _unseen(told, folder)
+        ]
     graph = next((path.name for path in sorted(folder.content.glob("graph*.onnx"))), None)
     return replace(
         run,
@@ -293,6 +298,16 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         graph=graph,
         notes=tuple(notes),
     )
+
+
+def _unseen(told: Told, folder: RunFolder) -> list[str]:
+    """Hyperparameters that the script asked for by names which reading it does not show."""
+    try:
+        kept = record.loads((folder.content / "hyperparameters.json").read_bytes())
+        known = {str(each["name"]) for each in kept["hyperparameters"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sorted(told.called - known)
 
 
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:

@@ -451,6 +451,8 @@ class Project:
             return Settings()
         newest = self.index.runs(limit=1, project=self.place)
         table = replace(self.table, also=frozenset(newest[0].params if newest else ()))
+        for problem in table.problems:
+            self.talk.say(problem)
         found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
         refuse_late(self.script, table, found.levels(table))
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import subprocess
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -422,6 +423,44 @@ def test_what_was_set_and_never_read_is_noted(project: Scene) -> None:
     (run,) = project.runs()
     assert ["never was set (never=2), and the script has never read it"] == run["notes"]
     assert "      never was set (never=2), and the script has never read it" in done.stderr.splitlines()
+
+
+def test_what_reading_does_not_show_is_noted(project: Scene) -> None:
+    """H03: a name that is put together when the script runs is used and recorded, and cannot be set."""
+    project.write("net.py", "from numb.hp import _\nask = [_][0]\ndepth = ask('depth', 2)\n")
+    project.write("train.py", "import net\nfrom numb.hp import _\nprint(net.depth, _('width', 8))\n")
+    run = project.trained()
+    assert {"depth": 2, "width": 8} == run["params"]
+    assert ["depth stands in no source that numb can read, so it cannot be set"] == run["notes"]
+
+
+def test_different_defaults_of_one_name_are_told(project: Scene) -> None:
+    """H07: the run says that the name had several values, and `numb hp` where they stand."""
+    project.write("train.py", "from numb.hp import _\nprint(_('width', 8), _('width', 9))\n")
+    listed, run = project.numb("hp"), project.trained()
+    assert "numb: width has different defaults: train.py:2, train.py:2" in listed.stderr
+    assert ({"width": 9}, ["width had several values in this run; the last one is recorded"]) == (
+        run["params"],
+        run["notes"],
+    )
+    assert "4 4\n" == project.numb("train width=4").stdout
+
+
+def test_hp_needs_no_torch(project: Scene) -> None:
+    """Listing, explaining and checking import neither torch nor what the script imports."""
+    project.write("train.py", f"import torch\n{SCRIPT}")
+    for words in ("hp", "hp --why width", "hp --detail", "hp --json", "train --dry-run width=2"):
+        program = f"import sys; sys.argv = ['numb', *{words.split()!r}]; from numb.cli import main\ntry: main()\n"
+        program += "except SystemExit: print(*sys.modules, file=sys.stderr)"
+        loaded = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=project.root,
+            env=project.env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "numb.hp.table" in loaded.stderr.split() and not {"torch", "numpy", "git"} & set(loaded.stderr.split())
 
 
 def test_a_value_computed_from_one_that_was_set_has_another_name(project: Scene) -> None:

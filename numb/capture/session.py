@@ -172,6 +172,7 @@ class Session:
         self.params: dict[str, Any] = {}
         self.injected: dict[str, Any] = {}
         self.asked_for: set[str] = set()  # by calls of a placeholder
+        self._changed: set[str] = set()  # of those, what calls have returned different values for
         self.queued = False
         self._decorated: list[str] = []
         self._said = False
@@ -486,6 +487,9 @@ class Session:
         decoded = record.decode(encoded)
         if not first and _same(self.params.get(name), decoded):
             return
+        if not first and name not in self._changed:
+            self._changed.add(name)
+            self.note(f"{name} had several values in this run; the last one is recorded")
         self.params[name] = decoded
         self.event("hp", values={name: encoded})
         if self._begun:

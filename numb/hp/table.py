@@ -207,7 +207,16 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     for name, place in places:
         if name != _MORE:
             known.setdefault(name, []).append(place)
-    return Table({name: Hyperparameter(name, tuple(known[name])) for name in known}, tuple(problems), opaque)
+    together = {name: Hyperparameter(name, tuple(known[name])) for name in known}
+    return Table(together, (*problems, *_contradictions(together.values())), opaque)
+
+
+def _contradictions(known: Iterable[Hyperparameter]) -> Iterator[str]:
+    """Calls of one name that have different defaults: what a script computes with then depends on which comes last."""
+    for each in known:
+        calls = [place for place in each.places if place.kind is Kind.CALL and place.value is not EMPTY]
+        if len(calls) > 1 and any(repr(place.value) != repr(calls[0].value) for place in calls):
+            yield f"{each.name} has different defaults: {', '.join(map(str, calls))}"
 
 
 def _from(root: Path, path: Path) -> str:
