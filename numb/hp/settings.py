@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,25 +141,26 @@ def _leaves(nested: Mapping[str, Any], prefix: str, table: Table) -> Iterator[tu
 
 
 def _from_text(table: Table, name: str, text: str, level: Level, origin: str) -> Setting:
-    found, inside = _find(table, name, origin)
-    default, hints = _expected(found, inside)
-    try:
-        value = coerce.from_text(text, default, hints)
-        coerce.check(value, hints)
-    except coerce.Unfit as error:
-        raise _unfit(name, origin, error, found) from None
-    return Setting(name, value, level, origin)
+    return _fitting(table, name, text, level, origin, coerce.from_text)
 
 
 def _from_value(table: Table, name: str, value: Any, level: Level, origin: str) -> Setting:
+    return _fitting(table, name, value, level, origin, coerce.from_value)
+
+
+def _fitting(
+    table: Table, name: str, given: Any, level: Level, origin: str, fit: Callable[[Any, Any, dict[str, Any]], Any]
+) -> Setting:
+    """The setting, made to fit its hyperparameter. Raises `HyperparameterError` where it does not."""
     found, inside = _find(table, name, origin)
     default, hints = _expected(found, inside)
     try:
-        fitted = coerce.from_value(value, default, hints)
-        coerce.check(fitted, hints)
+        value = fit(given, default, hints)
+        coerce.check(value, hints)
     except coerce.Unfit as error:
-        raise _unfit(name, origin, error, found) from None
-    return Setting(name, fitted, level, origin)
+        where = origin if origin.startswith(f"{name}=") else f"{_at(origin)}{name}"
+        raise HyperparameterError(f"{where}: {error}", f"numb hp --why {found.name}" if found else None) from None
+    return Setting(name, value, level, origin)
 
 
 def _find(table: Table, name: str, origin: str) -> tuple[Hyperparameter | None, str]:
@@ -189,11 +190,6 @@ def _expected(found: Hyperparameter | None, inside: str) -> tuple[Any, dict[str,
             return NOT_LITERAL, {}
         default = default[key]
     return default, {}
-
-
-def _unfit(name: str, origin: str, error: coerce.Unfit, found: Hyperparameter | None) -> HyperparameterError:
-    where = origin if origin.startswith(f"{name}=") else f"{_at(origin)}{name}"
-    return HyperparameterError(f"{where}: {error}", f"numb hp --why {found.name}" if found else None)
 
 
 def _at(origin: str) -> str:
