@@ -527,7 +527,7 @@ def _run_queue(
     for _, ended in project.run_queue(file, arguments, message=message, redo=redo, **how):
         _report_end(ended)
         code, idle = code or ended.exit_code, False
-    counts = project.queue(file).counts()
+    counts = project.queue(file, words, files).counts()
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
     _say(f"numb: {file}: {states or 'no combinations'}")
     if idle and counts.get("done"):

@@ -498,10 +498,12 @@ class Project:
 
     # -- queues
 
-    def queue(self, file: Path) -> Queue:
+    def queue(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> Queue:
+        """A queue file and how far its entries have come, with what *words* and *files* set for all of them."""
         from numb.queue import Queue
 
-        return Queue.at(Path(file), self.layout.queues)
+        common = {setting.name: setting.value for setting in self.settings(words, files).given}
+        return Queue.at(Path(file), self.layout.queues, common)
 
     def make_queue(self, file: Path, *, force: bool = False) -> dict[str, Any]:
         """Write a queue file with the script's own hyperparameters as its one combination."""

@@ -71,18 +71,21 @@ class Claim:
 
 
 class Queue:
-    """One queue file and the states of its entries, which stand in *folder*."""
+    """One queue file and the states of its entries, which stand in *folder*.
 
-    def __init__(self, file: Path, folder: Path) -> None:
-        self.file, self._folder = file, folder
+    *common* are values that were set for all of them elsewhere: with others they are other entries.
+    """
+
+    def __init__(self, file: Path, folder: Path, common: Mapping[str, Any] | None = None) -> None:
+        self.file, self._folder, self._common = file, folder, dict(common or {})
 
     @classmethod
-    def at(cls, file: Path, queues: Path) -> Queue:
+    def at(cls, file: Path, queues: Path, common: Mapping[str, Any] | None = None) -> Queue:
         """The queue of *file*: its states lie in a folder of *queues* that the file's path names."""
         path = file.absolute()
         digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
         stem = "".join(c if c.isalnum() else "-" for c in path.stem)[:40]
-        return cls(path, queues / f"{stem}-{digest}")
+        return cls(path, queues / f"{stem}-{digest}", common)
 
     def entries(self) -> list[Entry]:
         """Read the file. Raises `ConfigError` with line and column for anything that is not a list of combinations."""
@@ -97,7 +100,8 @@ class Queue:
             if not isinstance(item.value, dict):
                 raise item.wrong('a combination such as {"lr": 0.1}')
             params = {name: record.decode(value) for name, value in item.value.items()}
-            found.append(Entry(params, record.key(params)[:20], number))
+            identity = {"entry": params, "common": self._common} if self._common else params
+            found.append(Entry(params, record.key(identity)[:20], number))
         return found
 
     def repeated(self) -> list[Entry]:

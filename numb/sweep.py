@@ -45,7 +45,7 @@ class How:
 
 def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
     """Train with each combination that is not done; `Project.run_queue` says what that means."""
-    queue = project.queue(file)
+    queue = project.queue(file, how.words, how.files)
     wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     project.branch.recover()
     if repeated := [str(entry.number) for entry in queue.repeated()]:

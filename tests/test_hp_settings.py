@@ -425,6 +425,14 @@ def test_what_was_set_and_never_read_is_noted(project: Scene) -> None:
     assert "      never was set (never=2), and the script has never read it" in done.stderr.splitlines()
 
 
+def test_a_queue_with_other_values_for_all_is_another(project: Scene) -> None:
+    """Entries are done with what was set for all of them; with something else they are trained again."""
+    project.write("q.json", '[{"width": 3}]')
+    printed = [project.numb(f"train --queue q.json epochs={n}").stdout for n in (1, 1, 2)]
+    assert ["1 {'seed': 0, 'opt': {'lr': 0.1}} 3\n", "", "2 {'seed': 0, 'opt': {'lr': 0.1}} 3\n"] == printed
+    assert [1, 2] == [run["params"]["epochs"] for run in project.runs()]
+
+
 def test_what_reading_does_not_show_is_noted(project: Scene) -> None:
     """H03: a name that is put together when the script runs is used and recorded, and cannot be set."""
     project.write("net.py", "from numb.hp import _\nask = [_][0]\ndepth = ask('depth', 2)\n")
