@@ -238,7 +238,9 @@ class Project:
         self.branch.recover()
         order = {
             **order,
-            "inject": {name: record.encode(value, name) for name, value in order.get("inject", {}).items()},
+            "inject": {
+                name: record.encode(value, name, literals=True) for name, value in order.get("inject", {}).items()
+            },
             "launched": inflight.launched(self.home, self.config.environment),
         }
         try:

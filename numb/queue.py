@@ -58,7 +58,7 @@ class Claim:
         self._lock.release()
 
     def _write(self, status: str, run: str | None, exit_code: int | None, skipped: bool = False) -> None:
-        params = {name: record.encode(value, name) for name, value in self.entry.params.items()}
+        params = {name: record.encode(value, name, literals=True) for name, value in self.entry.params.items()}
         state = {
             "format": 1,
             "params": params,
@@ -178,7 +178,7 @@ class Queue:
 
 def write_template(file: Path, params: Mapping[str, Any], *, force: bool = False) -> None:
     """Write a queue file with one combination. Raises `TargetExists` rather than replace one."""
-    combination = {name: record.encode(value, name) for name, value in params.items()}
+    combination = {name: record.encode(value, name, literals=True) for name, value in params.items()}
     text = json.dumps([combination], indent=2, ensure_ascii=False) + "\n"
     if force:
         atomic.write(file, text)

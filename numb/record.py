@@ -23,7 +23,7 @@ STATUSES = (RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 
 TRAIN, TRIAL, SAVED = "train", "trial", "saved"
 
-_TAGS = frozenset(("$float", "$tuple", "$dict"))
+_TAGS = frozenset(("$float", "$tuple", "$dict", "$literal"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
 _ID = re.compile(r"\d{8}-\d{6}-[a-z2-9]{4}")
 _NAME = re.compile(r"[\w-]{1,80}")
@@ -50,13 +50,50 @@ class RunId(str):
         return cls(time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + letters)
 
 
-def encode(value: Any, where: str = "value") -> Any:
+def encode(value: Any, where: str = "value", *, literals: bool = False) -> Any:
     """Turn *value* into what JSON can say, without losing its type.
 
-    Scalars of NumPy and torch become Python's, paths become strings. Raises `TypeError` naming the place (`opt.betas[1]`)
-    of the first value that cannot be kept.
+    Scalars of NumPy and torch become Python's, paths become strings. With *literals* whatever Python has a literal for is kept,
+    sets, bytes, complex numbers and dictionaries with any keys too. Raises `TypeError` naming the place (`opt.betas[1]`) of the
+    first value that cannot be kept.
     """
+    if literals and _needs_python(value) and (text := _literal_text(value)) is not None:
+        return {"$literal": text}
     return _encode(value, where, ())
+
+
+def _needs_python(value: Any) -> bool:
+    """Whether there is something in *value* that JSON has nothing like."""
+    match value:
+        case list() | tuple():
+            return any(map(_needs_python, value))
+        case dict():
+            return not all(isinstance(key, str) for key in value) or any(map(_needs_python, value.values()))
+        case _:
+            return isinstance(value, (set, bytes, complex)) or value is ...
+
+
+def _literal_text(value: Any) -> str | None:
+    """The literal of Python that is *value*, the same for equal sets; None where it has none."""
+    match value:
+        case set():
+            items = [_literal_text(item) for item in value]
+            return None if None in items else f"{{{', '.join(sorted(map(str, items)))}}}" if items else "set()"
+        case list() | tuple():
+            items = [_literal_text(item) for item in value]
+            inside = ", ".join(map(str, items)) + ("," if len(items) == 1 and isinstance(value, tuple) else "")
+            return None if None in items else f"[{inside}]" if isinstance(value, list) else f"({inside})"
+        case dict():
+            pairs = [(_literal_text(key), _literal_text(item)) for key, item in value.items()]
+            return None if any(None in pair for pair in pairs) else f"{{{', '.join(f'{k}: {v}' for k, v in pairs)}}}"
+        case float() if not math.isfinite(value):
+            return None if value != value else "1e999" if value > 0 else "-1e999"
+        case _ if value is ...:
+            return "..."
+        case None | bool() | int() | float() | complex() | str() | bytes():
+            return repr(value) if type(value) in (type(None), bool, int, float, complex, str, bytes) else None
+        case _:
+            return None
 
 
 def _encode(value: Any, where: str, above: tuple[int, ...]) -> Any:
@@ -128,6 +165,13 @@ def decode(value: Any) -> Any:
                 return tuple(decode(item) for item in items)
             case {"$dict": dict(inner)}:
                 return {key: decode(item) for key, item in inner.items()}
+            case {"$literal": str(text)}:
+                import ast  # rarely needed, and `numb list` answers at once
+
+                try:
+                    return ast.literal_eval(text)
+                except (ValueError, SyntaxError, MemoryError, RecursionError):
+                    return text  # not written by numb
     return {key: decode(item) for key, item in value.items()}
 
 
@@ -158,6 +202,8 @@ def canonical(values: Any) -> str:
 
 
 def _canonical(value: Any) -> Any:
+    if _needs_python(value):
+        return {"$literal": _literal_text(value)}
     if isinstance(value, Mapping):
         plain = {key: _canonical(item) for key, item in value.items()}
         return {"$dict": plain} if len(plain) == 1 and next(iter(plain)) in _TAGS else plain
@@ -310,7 +356,7 @@ class Run:
             value = getattr(self, name)
             match name:
                 case "params" | "results":
-                    plain[name] = {k: encode(v, k) for k, v in value.items()}
+                    plain[name] = {k: encode(v, k, literals=True) for k, v in value.items()}
                 case "models" | "weights":
                     plain[name] = {k: _plain(v) for k, v in value.items()}
                 case "left_out" | "nested":
@@ -389,6 +435,8 @@ def brief(value: Any, width: int = 24) -> str:
             text = value
         case None | bool() | int():
             text = str(value)
+        case _ if _needs_python(value):
+            text = str(_literal_text(value))
         case _:
             text = json.dumps(_canonical(value), ensure_ascii=False)
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

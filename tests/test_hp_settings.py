@@ -506,12 +506,17 @@ def test_a_trial_has_the_shape_that_was_trained(torch_scene: Scene) -> None:
 
 
 def test_values_of_any_type_are_used(project: Scene) -> None:
-    """AC-H21 under numb: what a record cannot hold is used as it is, and named in the record."""
-    project.write("train.py", "from numb.hp import _\nprint(_('f', print) is print, _('c', b'x'), _('s', {1, 2}))\n")
-    done = project.numb("train")
-    (run,) = project.runs()
-    assert ("True b'x' {1, 2}\n", "complete") == (done.stdout, run["status"])
-    assert "builtins.print" == run["params"]["f"]
+    """AC-H21 under numb: every literal is used, set and recorded exactly; what has none is used, and named in the record."""
+    script = "from numb.hp import _\nprint(_('f', print) is print, _('c', b'x'), _('s', {1, 2}), _('z', 1j), _('d', {1: 2}))\n"
+    project.write("train.py", script)
+    done, given = project.numb("train"), project.numb("train s={3} c=yz z=2j 'd={4: (5, 6)}'")
+    listed, (run, other) = project.numb("list --csv"), project.runs()
+    assert ("True b'x' {1, 2} 1j {1: 2}\n", "complete") == (done.stdout, run["status"])
+    assert "True b'yz' {3} 2j {4: (5, 6)}\n" == given.stdout
+    literals = {name: value["$literal"] for name, value in run["params"].items() if name != "f"}
+    assert {"c": "b'x'", "s": "{1, 2}", "z": "1j", "d": "{1: 2}"} == literals
+    assert "builtins.print" == run["params"]["f"] and {"$literal": "{4: (5, 6)}"} == other["params"]["d"]
+    assert 0 == listed.code and "{3}" in project.numb("list").stdout
 
 
 def test_hp_looks_at_named_files(project: Scene) -> None:

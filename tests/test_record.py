@@ -53,6 +53,7 @@ def through_json(values: Any) -> Any:
 
 
 @given(VALUES)
+@example({"$literal": "1"})
 @example({"$float": "nan"})
 @example({"$dict": {"$tuple": [1]}})
 @example([-0.0, 0.0, math.nan, math.inf, -math.inf, 5e-324, 1e308, 2**70, True, 1, 1.0])
@@ -60,6 +61,33 @@ def through_json(values: Any) -> Any:
 def test_a_value_comes_back_with_its_type(value: Any) -> None:
     """What is registered and what is read back are the same: types, the sign of zero, NaN, order, look-alikes of tags."""
     assert exactly(value) == exactly(through_json(value))
+
+
+HASHABLE = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(st.characters(), max_size=4), st.binary(max_size=4)
+)
+LITERALS: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(
+        SCALARS.filter(lambda value: value == value),
+        st.binary(max_size=4),
+        st.sets(HASHABLE, max_size=3),
+        st.just(1 + 2j),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(HASHABLE, inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@given(LITERALS)
+def test_a_literal_comes_back_with_its_type(value: Any) -> None:
+    """Sets, bytes, complex numbers and dictionaries with any keys, as hyperparameters may be."""
+    back = record.decode(json.loads(record.dumps(record.encode(value, literals=True)).encode()))
+    assert exactly(value) == exactly(back)
+    assert record.canonical(value) == record.canonical(back)
 
 
 @given(PARAMS)

@@ -481,7 +481,7 @@ class Session:
         first = name not in self.asked_for
         self.asked_for.add(name)
         try:
-            encoded = record.encode(value, name)
+            encoded = record.encode(value, name, literals=True)
         except TypeError:  # whatever the script computes with: a function, an object
             encoded = record.encode(_described(value), name)
         decoded = record.decode(encoded)

@@ -6,7 +6,6 @@ the dictionary given to `numb_param()`. What was read is kept in a file, so that
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import os
 import re
@@ -20,7 +19,7 @@ from numb import atomic, record
 from numb.errors import ConfigError, NumbError, UnknownHyperparameter
 from numb.hp import reading, scan, source
 from numb.hp.occurrence import Occurrence
-from numb.hp.values import EMPTY, NOT_LITERAL, Absent, is_plain, literal
+from numb.hp.values import EMPTY, NOT_LITERAL, Absent
 
 if TYPE_CHECKING:
     from numb.hp.settings import Setting
@@ -133,7 +132,7 @@ class Table:
         """What is kept with a run: each hyperparameter with its default and its places, and what had set it, if anything."""
         rows = []
         for each in self:
-            value = {"default": record.encode(each.default)} if is_plain(each.default) else {}
+            value = {} if isinstance(each.default, Absent) else {"default": record.encode(each.default, literals=True)}
             where = [{"file": place.file, "line": place.line, "kind": place.kind.value} for place in each.places]
             told = {"set_by": set_by[each.name]} if each.name in set_by else {}
             rows.append({"name": each.name, **value, "type": each.type, "places": where, **told})
@@ -306,17 +305,13 @@ def _decoded(row: Sequence[Any]) -> tuple[str, Place]:
 
 
 def _value_encoded(value: Any) -> list[Any]:
-    if isinstance(value, Absent):
-        return [value.name]
-    return ["plain", record.encode(value)] if is_plain(value) else ["python", repr(value)]
+    return [value.name] if isinstance(value, Absent) else ["value", record.encode(value, literals=True)]
 
 
 def _value_decoded(pair: Sequence[Any]) -> Any:
     match pair:
-        case ["plain", value]:
+        case ["value", value]:
             return record.decode(value)
-        case ["python", str(text)]:
-            return literal(ast.parse(text, mode="eval").body)
         case [str(name)]:
             return Absent[name]
     raise ValueError(pair)

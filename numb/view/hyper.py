@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numb import record
 from numb.hp.occurrence import Level
-from numb.hp.values import EMPTY, NOT_LITERAL, is_plain
+from numb.hp.values import EMPTY, NOT_LITERAL
 from numb.view.table import grid, plain
 
 
@@ -138,7 +138,7 @@ def _value(value: Any) -> dict[str, Any]:
         return {"value": None, "default": False}
     if value is NOT_LITERAL:
         return {"value": None, "literal": False}
-    return {"value": record.encode(value) if is_plain(value) else repr(value)}
+    return {"value": record.encode(value, literals=True)}
 
 
 def shown(value: Any, width: int = 32) -> str:
@@ -147,10 +147,7 @@ def shown(value: Any, width: int = 32) -> str:
         return "-"
     if value is NOT_LITERAL:
         return "(computed)"
-    if is_plain(value):
-        return record.brief(value, width) if value != "" else "''"
-    text = plain(repr(value))
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return record.brief(value, width) if value != "" else "''"
 
 
 def _said(setting: Setting, name: str) -> str:

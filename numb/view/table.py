@@ -273,7 +273,11 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float) else record.dumps(record.encode(value))
+    return (
+        value
+        if value is None or isinstance(value, str | int | float)
+        else record.dumps(record.encode(value, literals=True))
+    )
 
 
 class Finding(Protocol):
@@ -332,7 +336,7 @@ def queue(states: Sequence[EntryState]) -> str:
 def queue_json(states: Sequence[EntryState]) -> str:
     entries = [
         {
-            "params": {name: record.encode(value, name) for name, value in state.entry.params.items()},
+            "params": {name: record.encode(value, name, literals=True) for name, value in state.entry.params.items()},
             "status": state.status, "run": state.run, "exit_code": state.exit_code,
         }
         for state in states
