@@ -199,14 +199,13 @@ class Project:
         """What the script is told of values from outside."""
         from numb.hp.settings import elsewhere, returned
 
-        table = self.table
-        levels = settings.levels(table)
+        levels = settings.levels()
         return {
-            "inject": settings.values(table),
+            "inject": settings.values(),
             "levels": {name: level.name.lower() for name, level in levels.items()},
-            "origins": {name: settings.of(name, table)[-1].origin for name in levels},
-            "elsewhere": elsewhere(table),
-            "params": returned(table),
+            "origins": {name: settings.of(name)[-1].origin for name in levels},
+            "elsewhere": elsewhere(settings.table),
+            "params": returned(settings.table),
         }
 
     def new_run(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
@@ -448,15 +447,16 @@ class Project:
         Raises `UnknownHyperparameter`, `HyperparameterError` and `ConfigError` for what the script could not take.
         """
         from numb.hp.settings import PREFIX, Settings, gather, refuse_late
+        from numb.hp.table import Table
 
         if not (words or files or queue or any(name.startswith(PREFIX) for name in os.environ)):
-            return Settings()
+            return Settings(Table({}))
         newest = self.index.runs(limit=1, project=self.place)
         table = replace(self.table, also=frozenset(newest[0].params if newest else ()))
         for problem in table.problems:
             self.talk.say(problem)
         found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
-        refuse_late(self.script, table, found.levels(table))
+        refuse_late(self.script, table, found.levels())
         return found
 
     def hyperparameters(
@@ -471,7 +471,7 @@ class Project:
 
         found = table.read([], reading.files_in(sources), Path.cwd()) if sources else self.table
         settings = gather(found, files=files, environment=os.environ, words=words)
-        return settings.rows(found), found
+        return settings.rows(), found
 
     # -- trials
 

@@ -48,7 +48,7 @@ def known(tmp_path: Path) -> table.Table:
 
 
 def set_by(known: table.Table, *words: str, **levels: Any) -> dict[str, Any]:
-    return gather(known, words=words, **levels).values(known)
+    return gather(known, words=words, **levels).values()
 
 
 @pytest.mark.parametrize(
@@ -186,12 +186,12 @@ def test_the_highest_level_counts(known: table.Table, tmp_path: Path) -> None:
 
     assert {
         "lr": 0.3, "epochs": 5, "mode": "word", "flag": True, "net.sizes": [4], "opt": {"name": "adam", "lr": 0.6},
-    } == everything.values(known)  # fmt: skip
-    levels = {name: level.text for name, level in everything.levels(known).items()}
+    } == everything.values()  # fmt: skip
+    levels = {name: level.text for name, level in everything.levels().items()}
     assert {
         "lr": "file", "epochs": "queue", "mode": "command line", "flag": "file", "net.sizes": "environment", "opt": "command line",
     } == levels  # fmt: skip
-    origins = [(each.level, each.origin) for each in everything.of("epochs", known)]
+    origins = [(each.level, each.origin) for each in everything.of("epochs")]
     assert [(Level.FILE, f"{one}:2"), (Level.ENVIRONMENT, "NUMB_HP_EPOCHS"), (Level.QUEUE, "the queue")] == origins
 
 

@@ -34,33 +34,42 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that was given, in the order in which it counts, the last most."""
+    """Everything that was given, in the order in which it counts, the last most, for the hyperparameters of a table."""
 
+    table: Table
     given: tuple[Setting, ...] = ()
 
-    def values(self, table: Table) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """What each hyperparameter that was given becomes: of dictionaries the whole, with what lies inside replaced."""
         found: dict[str, Any] = {}
         for setting in self.given:
-            name, inside = _split(setting.name, table)
+            name, inside = self._split(setting.name)
             if not inside:
                 found[name] = setting.value
                 continue
-            whole = found[name] if name in found else table.known[name].default
+            whole = found[name] if name in found else self.table.known[name].default
             found[name] = tree.replaced(whole if isinstance(whole, Mapping) else {}, {inside: setting.value})
         return copy.deepcopy(found)
 
-    def of(self, name: str, table: Table) -> list[Setting]:
+    def of(self, name: str) -> list[Setting]:
         """What was given for one hyperparameter, the one that counts most last."""
-        return [setting for setting in self.given if _split(setting.name, table)[0] == name]
+        return [setting for setting in self.given if self._split(setting.name)[0] == name]
 
-    def rows(self, table: Table) -> list[Row]:
+    def rows(self) -> list[Row]:
         """Every hyperparameter of the table with the value that it would have."""
-        values = self.values(table)
-        return [Row(each, values.get(each.name, each.default), tuple(self.of(each.name, table))) for each in table]
+        values = self.values()
+        return [Row(each, values.get(each.name, each.default), tuple(self.of(each.name))) for each in self.table]
 
-    def levels(self, table: Table) -> dict[str, Level]:
-        return {_split(setting.name, table)[0]: setting.level for setting in self.given}
+    def levels(self) -> dict[str, Level]:
+        """The level of each hyperparameter that was given."""
+        return {self._split(setting.name)[0]: setting.level for setting in self.given}
+
+    def _split(self, name: str) -> tuple[str, str]:
+        try:
+            found, inside = self.table.find(name)
+        except UnknownHyperparameter:
+            return name, ""
+        return found.name, inside
 
 
 def gather(
@@ -85,7 +94,7 @@ def gather(
         *(_from_value(table, name, value, Level.QUEUE, origin) for name, value in (queue or {}).items()),
         *(_from_word(table, word) for word in words),
     ]
-    return Settings(tuple(given))
+    return Settings(table, tuple(given))
 
 
 def _from_word(table: Table, word: str) -> Setting:
@@ -194,14 +203,6 @@ def _expected(found: Hyperparameter | None, inside: str) -> tuple[Any, dict[str,
 
 def _at(origin: str) -> str:
     return f"{origin}: " if origin else ""
-
-
-def _split(name: str, table: Table) -> tuple[str, str]:
-    try:
-        found, inside = table.find(name)
-    except UnknownHyperparameter:
-        return name, ""
-    return found.name, inside
 
 
 def refuse_late(script: Script, table: Table, names: Collection[str]) -> None:
