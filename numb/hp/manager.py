@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from numb.errors import DoubleAssignmentException, HyperparameterError, ImpossibleTree, UnknownHyperparameter
 from numb.hp import tree
 from numb.hp.occurrence import Level, Occurrence, Occurrences
-from numb.hp.values import EMPTY
+from numb.hp.values import EMPTY, NOT_LITERAL
 
 if TYPE_CHECKING:
     from numb.hp.reading import Source
@@ -58,25 +58,16 @@ class Manager:
         known = self._known.get(name)
         if known is not None and _equal(known[0], default):  # a list is made anew by each call of `_("sizes", [1, 2])`
             return default if known[1] is known[0] else known[1]
+        if name not in self._at:
+            tree.check_name(name)
         self._bring(name)
         if default is not EMPTY:
-            self._check_call(name, default)
+            self._check(name, default, Level.CALL)
             self._put(Occurrence(name, default, Level.CALL))
         value = self.get_value(name)
         self._known[name] = (default, value)
         runtime.tell(name, value)
         return value
-
-    def _check_call(self, name: str, default: Any) -> None:
-        below = [other for other in self._below(name) if self._level(other) is not None]
-        if below and not (isinstance(default, Mapping) and all(self._is_override(other) for other in below)):
-            raise _impossible(name, below[0], self._place(below[0]))
-        for above in tree.ancestors(name):
-            level = self._level(above)
-            if level is not None and not isinstance(self._own(above), Mapping):
-                raise _impossible(above, name, self._place(above))
-            if level is not None and level <= Level.CALL:
-                raise _impossible(above, name, self._place(above))
 
     def _bring(self, name: str) -> None:
         """Let what was set from outside of the script count for this name, and for what lies below it."""
@@ -85,8 +76,10 @@ class Manager:
 
             self._outside = runtime.outside()
         for other in [other for other in self._outside if other == name or other.startswith(f"{name}.")]:
-            level, value = self._outside.pop(other)
+            level, value = self._outside[other]
+            self._check(other, value, level, outside=True)
             self._put(Occurrence(other, value, level))
+            del self._outside[other]
 
     # -- reading sources
 
@@ -115,20 +108,25 @@ class Manager:
         rows = [row for source in sources for _, row in scan.occurrences(source, self.placeholder)]
         check([row for row in self._rows if row.level is Level.SOURCE] + rows, self.allow_equal_defaults)
         for row in rows:
+            if row.has_default_value:
+                self._check(row.name, row.value, Level.SOURCE, row.place)
+        for row in rows:
             self._add(row)
 
     # -- asking
 
     def get_value(self, name: str, raise_exception: bool = True) -> Any:
         """The value that counts; of a branch the nested dictionary. Without one `UnknownHyperparameter`, or `EMPTY`."""
-        if name not in self._at and self._outside is None:
-            self._bring(name)
-        below = {other: self._own(other) for other in self._below(name) if self._level(other) is not None}
-        if self._level(name) is not None:
+        self._bring(name)
+        below = {other[len(name) + 1 :]: other for other in self._below(name) if self._levels(other)}
+        if levels := self._levels(name):
             value = self._own(name)
-            return tree.replaced(value, {other[len(name) + 1 :]: v for other, v in below.items()}) if below else value
+            counting = (path for path, other in below.items() if max(self._levels(other)) >= max(levels))
+            inside = sorted(counting, key=lambda path: path.count("."))
+            return tree.replaced(value, {path: self._own(below[path]) for path in inside}) if inside else value
         if below:
-            return tree.expand({other[len(name) + 1 :]: value for other, value in below.items()})
+            own = {path: other for path, other in below.items() if not self._is_override(other)}
+            return tree.expand({path: self.get_value(other) for path, other in own.items()})
         if raise_exception:
             raise UnknownHyperparameter(f"`{name}` not found")
         return EMPTY
@@ -139,7 +137,9 @@ class Manager:
 
     def get_values(self) -> dict[str, Any]:
         """Every value that counts, by its full name, in the order in which the names appeared."""
-        names = [name for name in self._at if self._level(name) is not None]
+        for name in list(self._at):
+            self._bring(name)
+        names = [name for name in self._at if self._levels(name)]
         return {name: self.get_value(name) for name in names if not self._is_override(name)}
 
     def get_tree(self, prefix: str = "", annotate_dict: bool = False) -> dict[str, Any]:
@@ -170,6 +170,7 @@ class Manager:
 
     def get_occurrence(self, name: str) -> Occurrence | None:
         """The occurrence whose value counts; None for a branch, and for what is not there."""
+        self._bring(name)
         return self._rows[self._top(name)] if name in self._at else None
 
     def get_hints(self, name: str) -> dict[str, Any]:
@@ -185,13 +186,15 @@ class Manager:
         return self.set_values({name: value}, level=level)
 
     def set_values(self, values: Mapping[str, Any], *, level: Level = Level.SET) -> Manager:
-        """Set several by their full names. Raises `ImpossibleTree`, having set none."""
+        """Set several by their full names. Raises `ImpossibleTree`, and `HyperparameterError` for no name, having set none."""
         before = self._state()
         try:
             for name, value in values.items():
                 self._check_set(name)
+                if value is not EMPTY:
+                    self._check(name, value, level)
                 self._put(Occurrence(name, value, level))
-        except ImpossibleTree:
+        except HyperparameterError:
             self._restore(before)
             raise
         return self
@@ -203,15 +206,25 @@ class Manager:
         return self.set_values(tree.flatten(nested, prefix), level=level)
 
     def _check_set(self, name: str) -> None:
-        if not isinstance(name, str) or not all(name.split(".")):
-            raise ImpossibleTree(f"{name!r} is no name: it has an empty part")
+        """A name, or a path into a dictionary, whose keys are not names."""
+        known = isinstance(name, str) and next((above for above in tree.ancestors(name) if self._levels(above)), "")
+        if not known or not all(name[len(known) + 1 :].split(".")):
+            tree.check_name(name)
+
+    def _check(self, name: str, value: Any, level: Level, place: str = "", *, outside: bool = False) -> None:
+        """Raise `ImpossibleTree` if a name with that value, and another below or above it, would be both a leaf and a tree.
+
+        Only inside of a dictionary that is a default something may be set; from *outside*, also of one that was set there.
+        """
+        place = place or level.text
+        for below in self._below(name):
+            levels = self._levels(below)
+            if levels and not _overrides(below[len(name) + 1 :], levels, value, [level], outside):
+                raise _impossible(name, below, f"{place}, {self._place(below)}")
         for above in tree.ancestors(name):
-            level = self._level(above)
-            if level is not None and (level > Level.CALL or not isinstance(self._own(above), Mapping)):
-                raise _impossible(above, name, self._place(above))
-        below = [other for other in self._below(name) if self._level(other) is not None]
-        if below:
-            raise _impossible(name, below[0], self._place(below[0]))
+            levels = self._levels(above)
+            if levels and not _overrides(name[len(above) + 1 :], [level], self._own(above), levels, outside):
+                raise _impossible(above, name, f"{self._place(above)}, {place}")
 
     # -- rows
 
@@ -246,21 +259,21 @@ class Manager:
         places = [at for at in self._at[name] if self._rows[at].has_default_value]
         return max(places, key=lambda at: self._rows[at].level)
 
-    def _level(self, name: str) -> Level | None:
-        """The level of the value that counts; None without one."""
-        levels = [self._rows[at].level for at in self._at.get(name, ()) if self._rows[at].has_default_value]
-        return max(levels, default=None)
+    def _levels(self, name: str) -> list[Level]:
+        """The levels at which it has a value."""
+        return [self._rows[at].level for at in self._at.get(name, ()) if self._rows[at].has_default_value]
 
     def _below(self, name: str) -> list[str]:
         start = f"{name}."
-        return [other for other in self._at if other.startswith(start)] if name else list(self._at)
+        return [other for other in self._at if other.startswith(start)]
 
     def _is_override(self, name: str) -> bool:
         """Whether this replaces something inside of a dictionary that is a default."""
-        return any(self._level(above) is not None for above in tree.ancestors(name))
+        return any(self._levels(above) for above in tree.ancestors(name))
 
     def _place(self, name: str) -> str:
-        return next((row.place for at in self._at[name] if (row := self._rows[at]).place), "")
+        row = self._rows[self._top_with_value(name)]
+        return row.place or row.level.text
 
     def _state(self) -> tuple[Any, ...]:
         return list(self._rows), {name: list(at) for name, at in self._at.items()}
@@ -282,7 +295,7 @@ def check(rows: Iterable[Occurrence], allow_equal: bool = False) -> None:
         if not row.has_default_value:
             continue
         earlier = first.setdefault(row.name, row)
-        if earlier is not row and not (allow_equal and earlier.value == row.value):
+        if earlier is not row and not (allow_equal and _identical(earlier.value, row.value)):
             raise DoubleAssignmentException("\n".join(_twice(earlier, row)))
     for name, row in names.items():
         for above in tree.ancestors(name):
@@ -299,12 +312,25 @@ def _twice(one: Occurrence, other: Occurrence) -> Iterator[str]:
             yield row.source.around(row.line)
 
 
+def _identical(one: Any, other: Any) -> bool:
+    """Whether two literals are the same, type for type: True is not 1."""
+    return one is not NOT_LITERAL and other is not NOT_LITERAL and repr(one) == repr(other)
+
+
 def _equal(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and type(one) in (list, tuple, dict, set) and bool(one == other)
+    try:
+        return type(one) is type(other) and type(one) in (list, tuple, dict, set) and bool(one == other)
+    except (TypeError, ValueError, RuntimeError):  # of arrays and tensors inside one cannot say
+        return False
 
 
-def _impossible(leaf: str, below: str, place: str) -> ImpossibleTree:
-    return ImpossibleTree(f"`{leaf}` is both a leaf and a tree: {below} lies below it{f' ({place})' if place else ''}")
+def _overrides(path: str, levels: list[Level], value: Any, its: list[Level], outside: bool) -> bool:
+    """Whether what has *levels* replaces something inside of *value*, and is no hyperparameter of its own."""
+    return min(levels) > Level.CALL and (outside or max(its) <= Level.CALL) and tree.is_inside(path, value)
+
+
+def _impossible(leaf: str, below: str, places: str) -> ImpossibleTree:
+    return ImpossibleTree(f"`{leaf}` is both a leaf and a tree: {below} lies below it ({places})")
 
 
 _managers: dict[str, Manager] = {}

@@ -10,17 +10,16 @@ from typing import Any
 
 from numb.errors import (
     ArgumentCountException,
-    HyperparameterError,
     NotLiteralEvaluable,
     NotLiteralNameException,
 )
 from numb.hp import RESERVED
 from numb.hp.occurrence import Level, Occurrence
 from numb.hp.reading import Source
+from numb.hp.tree import check_name
 from numb.hp.values import EMPTY, NOT_LITERAL, literal
 
 PACKAGE = "numb.hp"
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def occurrences(source: Source, placeholder: str | None = None) -> list[tuple[str, Occurrence]]:
@@ -42,13 +41,6 @@ def occurrences(source: Source, placeholder: str | None = None) -> list[tuple[st
     found = [(names[node.func.id], node) for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
     found.sort(key=lambda item: (item[1].lineno, item[1].col_offset))
     return [(meant, _occurrence(source, node)) for meant, node in found]
-
-
-def check_name(name: object, where: str = "") -> str:
-    """The name of a hyperparameter: identifiers joined by dots. Raises `HyperparameterError`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise HyperparameterError(f"{where}{name!r} is no name of a hyperparameter", 'one like "lr" or "opt.lr"')
-    return name
 
 
 def _placeholders(source: Source, tree: ast.Module) -> dict[str, str]:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from numb.errors import ImpossibleTree
+from numb.errors import HyperparameterError, ImpossibleTree
 
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 IS_DICT = "__is_dict__"  # the key that tells a dictionary that is a value from one that is a branch
+
+
+def check_name(name: object, where: str = "") -> str:
+    """The name of a hyperparameter: identifiers joined by dots. Raises `HyperparameterError`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise HyperparameterError(f"{where}{name!r} is no name of a hyperparameter", 'one like "lr" or "opt.lr"')
+    return name
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -31,6 +40,8 @@ def _leaves(nested: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]
     for key, value in nested.items():
         if not isinstance(key, str):
             raise ImpossibleTree(f"the key {key!r}{f' of `{prefix}`' if prefix else ''} is no string")
+        if not key:
+            raise ImpossibleTree(f"a key{f' of `{prefix}`' if prefix else ''} is the empty string")
         name = f"{prefix}.{key}" if prefix else key
         if isinstance(value, Mapping) and value and not value.get(IS_DICT):
             yield from _leaves(value, name)
@@ -62,6 +73,14 @@ def ancestors(name: str) -> Iterator[str]:
     while "." in name:
         name = name.rpartition(".")[0]
         yield name
+
+
+def is_inside(path: str, value: object) -> bool:
+    """Whether *path*, keys joined by dots, can be set in *value*: the way there leads through dictionaries, or nothing yet."""
+    if not isinstance(value, Mapping):
+        return False
+    key, _, rest = path.partition(".")
+    return not rest or value.get(key) is None or is_inside(rest, value[key])
 
 
 def replaced(value: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
