@@ -34,7 +34,7 @@ RESERVED = frozenset(_PUBLIC) | _ROOMS
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
+    if name.startswith("__") and name.endswith("__") and len(name) > 4:
         raise AttributeError(name)
     if name in _ROOMS:
         return import_module(f"numb.hp.{name}")

@@ -17,8 +17,10 @@ from pathlib import Path
 from numb.errors import ConfigError
 
 NOTEBOOK = ".ipynb"
-_SHELL_ESCAPE = re.compile(r"\s*[%!?]")
-_HELP = re.compile(r"\s*[\w.]+\?{1,2}\s*$")
+_NEWLINE = re.compile(r"\r\n?")
+# `%time f()`, `!ls`, `?f`; `x = !ls`, `x = %time f()`; `f??`
+_MAGIC = re.compile(r"(\s*)(?:%{1,2}[A-Za-z]|[!?]|[\w.,\s]+=\s*(?:!|%[A-Za-z])|%?[\w.]+\?{1,2}\s*$)")
+_PYTHON_CELLS = ("%%time", "%%capture", "%%prun")
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,15 @@ class Source:
 
     file: str
     text: str
+    notebook: Source | None = None  # all cells together: names that one has imported hold in the others
+
+    def __post_init__(self) -> None:
+        if "\r" in self.text:  # what Python takes for the end of a line
+            object.__setattr__(self, "text", _NEWLINE.sub("\n", self.text))
 
     @cached_property
     def lines(self) -> list[str]:
-        return self.text.splitlines()
+        return self.text.split("\n")  # not `splitlines`: for Python a form feed ends no line
 
     def parsed(self) -> ast.Module:
         """The syntax tree. Raises `SyntaxError` as Python does, and `ConfigError` for what no Python can be."""
@@ -38,11 +45,16 @@ class Source:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # running the script will show them
                 return ast.parse(self.text, self.file)
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{self.file}:{self._line(error.start)}: half of a surrogate pair is no text") from None
         except ValueError:  # until Python 3.11
-            line = self.text[: self.text.find("\0")].count("\n") + 1
+            line = self._line(self.text.find("\0"))
             raise ConfigError(f"{self.file}:{line}: source code string cannot contain null bytes") from None
         except (RecursionError, MemoryError):
             raise ConfigError(f"{self.file}:1: nested too deeply to be read") from None
+
+    def _line(self, index: int) -> int:
+        return self.text.count("\n", 0, max(0, index)) + 1
 
     def around(self, line: int, context: int = 5) -> str:
         """The lines around one, with numbers, and an arrow at it."""
@@ -78,21 +90,34 @@ def decoded(content: bytes, file: str) -> str:
 
 
 def cells(content: bytes, file: str) -> list[Source]:
-    """The code cells of a notebook; lines that only IPython knows (`%time`, `!ls`, `x?`) are left empty."""
+    """The code cells of a notebook; lines that only IPython knows (`%time`, `!ls`, `x?`) do nothing."""
     try:
         notebook = json.loads(content)
         found = [cell.get("source", "") for cell in notebook["cells"] if cell.get("cell_type") == "code"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file}:1: not a notebook: {error!r:.60}") from None
-    texts = ["".join(map(str, text)) if isinstance(text, list) else str(text) for text in found]
-    return [Source(f"{file}:cell {number}", _without_magics(text)) for number, text in enumerate(texts, 1)]
+    texts = [_without_magics("".join(map(str, text)) if isinstance(text, list) else str(text)) for text in found]
+    notebook = Source(file, "\n".join(texts))
+    return [Source(f"{file}:cell {number}", text, notebook) for number, text in enumerate(texts, 1)]
 
 
 def _without_magics(text: str) -> str:
-    if text.lstrip().startswith("%%") and not text.lstrip().startswith(("%%time", "%%capture", "%%prun")):
+    try:
+        Source("", text).parsed()
+        return text  # a line of Python can begin with % as well: inside of brackets or of a string
+    except (SyntaxError, ConfigError):
+        pass
+    if text.lstrip().startswith("%%") and not text.lstrip().startswith(_PYTHON_CELLS):
         return ""  # a cell of another language
-    lines = text.splitlines()
-    return "\n".join("" if _SHELL_ESCAPE.match(line) or _HELP.match(line) else line for line in lines)
+    lines = Source("", text).lines
+    for number, line in enumerate(lines):
+        if not (magic := _MAGIC.match(line)):
+            continue
+        lines[number] = f"{magic[1]}pass"  # so that a block with nothing else in it stays one
+        while line.endswith("\\") and number + 1 < len(lines):
+            number, line = number + 1, lines[number + 1]
+            lines[number] = ""
+    return "\n".join(lines)
 
 
 def files_in(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -111,8 +136,13 @@ def files_in(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+    been = set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(where)
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and name != "__pycache__" and here not in been
+        ]
+        been.add(here)  # a link may lead back to where it is
         for name in names:
             if name.endswith((".py", NOTEBOOK)) and not name.startswith("."):
                 yield Path(where, name)

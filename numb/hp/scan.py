@@ -6,10 +6,12 @@ import ast
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from numb.errors import (
     ArgumentCountException,
+    ConfigError,
     NotLiteralEvaluable,
     NotLiteralNameException,
 )
@@ -29,22 +31,41 @@ def occurrences(source: Source, placeholder: str | None = None) -> list[tuple[st
     level. Where the source binds *placeholder* in no way, its calls count too: a source need not be a whole module.
     Raises what `_occurrence` raises, and `SyntaxError`.
     """
-    if placeholder is None and PACKAGE not in source.text:
+    if placeholder is None and PACKAGE not in (source.notebook or source).text:
         return []
     tree = source.parsed()
-    names = _placeholders(source, tree)
-    if placeholder is not None:
-        names = {name: meant for name, meant in names.items() if meant == placeholder}
-        if not names and not _binds(tree, placeholder):
-            names = {placeholder: placeholder}
+    names = _notebook_names(source.notebook, placeholder) if source.notebook else _names(source, tree, placeholder)
     calls = [node for node in _nodes_at(tree, _lines_with(source, names)) if isinstance(node, ast.Call)]
     found = [(names[node.func.id], node) for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
     found.sort(key=lambda item: (item[1].lineno, item[1].col_offset))
     return [(meant, _occurrence(source, node)) for meant, node in found]
 
 
-def _placeholders(source: Source, tree: ast.Module) -> dict[str, str]:
+@lru_cache(maxsize=4)  # for one cell after the other
+def _notebook_names(notebook: Source, placeholder: str | None) -> dict[str, str]:
+    try:
+        return _names(notebook, notebook.parsed(), placeholder)
+    except (SyntaxError, ConfigError):  # which the cell that it is in will say
+        return {}
+
+
+def _names(source: Source, tree: ast.Module, placeholder: str | None) -> dict[str, str]:
     """The names by which placeholders go in this source, and their own."""
+    names = _imported(source, tree)
+    if placeholder is not None:
+        names = {name: meant for name, meant in names.items() if meant == placeholder}
+        if not names and not _binds(tree, placeholder):
+            names = {placeholder: placeholder}
+    for statement in tree.body if names else ():
+        match statement:
+            case ast.Assign(targets=targets, value=ast.Name(id=name)) if name in names:
+                names |= {target.id: names[name] for target in targets if isinstance(target, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=alias), value=ast.Name(id=name)) if name in names:
+                names[alias] = names[name]
+    return names
+
+
+def _imported(source: Source, tree: ast.Module) -> dict[str, str]:
     if PACKAGE not in source.text:
         return {}
     lines = [number for number, line in enumerate(source.lines, 1) if PACKAGE in line]
@@ -52,10 +73,6 @@ def _placeholders(source: Source, tree: ast.Module) -> dict[str, str]:
     for node in _nodes_at(tree, lines):
         if isinstance(node, ast.ImportFrom) and node.module == PACKAGE and not node.level:
             names |= {a.asname or a.name: a.name for a in node.names if a.name not in RESERVED}
-    for statement in tree.body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=alias)], value=ast.Name(id=name)) if name in names:
-                names[alias] = names[name]
     return names
 
 
@@ -71,6 +88,10 @@ def _binds(tree: ast.Module, name: str) -> bool:
             case ast.Assign(targets=targets):
                 if any(isinstance(target, ast.Name) and target.id == name for target in targets):
                     return True
+            case ast.AnnAssign(target=ast.Name(id=bound)) if bound == name:
+                return True
+            case ast.Attribute(value=ast.Name(id="gettext"), attr="install") if name == "_":
+                return True
     return False
 
 
@@ -79,7 +100,7 @@ def _lines_with(source: Source, names: Iterable[str]) -> list[int]:
     words = "|".join(map(re.escape, names))
     if not words:
         return []
-    starts = [match.start() for match in re.finditer(rf"(?<![\w.])(?:{words})[ \t\\\r\n]*\(", source.text)]
+    starts = [match.start() for match in re.finditer(rf"(?<![\w.])(?:{words})(?:[\s\\)]|#.*)*\(", source.text)]
     found, line, at = [], 1, 0
     for start in starts:
         line += source.text.count("\n", at, start)
@@ -106,20 +127,20 @@ def _occurrence(source: Source, node: ast.Call) -> Occurrence:
     """What one call says.
 
     Raises `ArgumentCountException`, `NotLiteralNameException`, `NotLiteralEvaluable` for a hint, `HyperparameterError` for a
-    name that is none; each begins with `file:line:column` and ends with that line of the source.
+    name that is none; each names `file:line:column` and shows that line of the source.
     """
-    column = len(source.at(node.lineno).encode()[: node.col_offset].decode(errors="replace")) + 1
+    column = _column(source, node)
     where, snippet = f"{source.file}:{node.lineno}:{column}", source.at(node.lineno).strip()
     keywords = list(_keywords(node, source, where))
     named = [value for keyword, value in keywords if keyword == "hp_value"]
     count = len(node.args) + len(named)
     if not node.args or count > 2:
         raise ArgumentCountException(
-            f"number of positional args should be in range [1, 2], (was {count if node.args else 0} args), {where}: {snippet}"
+            f"{where}: number of positional args should be in range [1, 2], (was {count if node.args else 0} args): {snippet}"
         )
     name = node.args[0]
     if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
-        raise NotLiteralNameException(f"hp-name should be literal-string: {where}: {snippet}")
+        raise NotLiteralNameException(f"{where}: hp-name should be literal-string: {snippet}")
     default = next(iter((*node.args[1:], *named)), None)
     return Occurrence(
         check_name(name.value, f"{where}: "),
@@ -156,10 +177,15 @@ def _hint(keyword: str, value: ast.expr, source: Source) -> Any:
 
 
 def _no_hint(keyword: str, value: ast.expr, source: Source) -> NotLiteralEvaluable:
+    where = f"{source.file}:{value.lineno}:{_column(source, value)}"
     return NotLiteralEvaluable(
-        f"Value of hint keyword `{keyword}` is not literal evaluable\n"
-        f"{source.file}:{value.lineno}\n{source.around(value.lineno)}"
+        f"{where}: Value of hint keyword `{keyword}` is not literal evaluable\n{source.around(value.lineno)}"
     )
+
+
+def _column(source: Source, node: ast.expr) -> int:
+    """In characters, from 1; Python counts bytes, from 0."""
+    return len(source.at(node.lineno).encode()[: node.col_offset].decode(errors="replace")) + 1
 
 
 def merged(hints: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
