@@ -37,7 +37,7 @@ class Source:
 
     @cached_property
     def lines(self) -> list[str]:
-        return self.text.split("\n")  # not `splitlines`: for Python a form feed ends no line
+        return self.text.removesuffix("\n").split("\n")  # not `splitlines`: for Python a form feed ends no line
 
     def parsed(self) -> ast.Module:
         """The syntax tree. Raises `SyntaxError` as Python does, and `ConfigError` for what no Python can be."""
@@ -93,12 +93,14 @@ def cells(content: bytes, file: str) -> list[Source]:
     """The code cells of a notebook; lines that only IPython knows (`%time`, `!ls`, `x?`) do nothing."""
     try:
         notebook = json.loads(content)
+        if notebook.get("metadata", {}).get("language_info", {}).get("name", "python") not in ("python", "ipython"):
+            return []
         found = [cell.get("source", "") for cell in notebook["cells"] if cell.get("cell_type") == "code"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file}:1: not a notebook: {error!r:.60}") from None
     texts = [_without_magics("".join(map(str, text)) if isinstance(text, list) else str(text)) for text in found]
-    notebook = Source(file, "\n".join(texts))
-    return [Source(f"{file}:cell {number}", text, notebook) for number, text in enumerate(texts, 1)]
+    together = Source(file, "\n".join(texts))
+    return [Source(f"{file}:cell {number}", text, together) for number, text in enumerate(texts, 1)]
 
 
 def _without_magics(text: str) -> str:
@@ -136,13 +138,8 @@ def files_in(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    been = set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        here = os.path.realpath(where)
-        folders[:] = [
-            name for name in folders if not name.startswith(".") and name != "__pycache__" and here not in been
-        ]
-        been.add(here)  # a link may lead back to where it is
+    for where, folders, names in os.walk(folder):  # not through links: behind one may be all the data
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         for name in names:
             if name.endswith((".py", NOTEBOOK)) and not name.startswith("."):
                 yield Path(where, name)

@@ -100,7 +100,7 @@ def _lines_with(source: Source, names: Iterable[str]) -> list[int]:
     words = "|".join(map(re.escape, names))
     if not words:
         return []
-    starts = [match.start() for match in re.finditer(rf"(?<![\w.])(?:{words})(?:[\s\\)]|#.*)*\(", source.text)]
+    starts = [match.start() for match in re.finditer(rf"(?<![\w.])(?:{words})(?:[\s\\)]|#[^\n]*\n)*\(", source.text)]
     found, line, at = [], 1, 0
     for start in starts:
         line += source.text.count("\n", at, start)
