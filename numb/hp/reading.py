@@ -41,20 +41,19 @@ class Source:
 
     def parsed(self) -> ast.Module:
         """The syntax tree. Raises `SyntaxError` as Python does, and `ConfigError` for what no Python can be."""
+        if "\0" in self.text:  # for which the error of Python, another one in each version, has no file and line
+            raise ConfigError(f"{self.file}:{self._line(self.text.index(chr(0)))}: null bytes are no text")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # running the script will show them
                 return ast.parse(self.text, self.file)
         except UnicodeEncodeError as error:
             raise ConfigError(f"{self.file}:{self._line(error.start)}: half of a surrogate pair is no text") from None
-        except ValueError:  # until Python 3.11
-            line = self._line(self.text.find("\0"))
-            raise ConfigError(f"{self.file}:{line}: source code string cannot contain null bytes") from None
         except (RecursionError, MemoryError):
             raise ConfigError(f"{self.file}:1: nested too deeply to be read") from None
 
     def _line(self, index: int) -> int:
-        return self.text.count("\n", 0, max(0, index)) + 1
+        return self.text.count("\n", 0, index) + 1
 
     def around(self, line: int, context: int = 5) -> str:
         """The lines around one, with numbers, and an arrow at it."""

@@ -28,7 +28,7 @@ EMPTY: Final = Absent.EMPTY
 NOT_LITERAL: Final = Absent.NOT_LITERAL
 """The value of a hyperparameter that only running the script could tell."""
 
-MAX_BITS = 2048  # of an integer folded from constants: 9**9**9 is not computed, and JSON readers take the result
+MAX_BITS = 2048  # of an integer: 9**9**9 is not computed, and Python can show and JSON readers take what is left
 MAX_LITERAL_DEPTH = 50
 
 Lookup: TypeAlias = Callable[[str], ast.expr | None]
@@ -44,7 +44,7 @@ def literal(node: ast.expr | None, lookup: Lookup | None = None, depth: int = 0)
         return NOT_LITERAL
     match node:
         case ast.Constant(value=value):
-            return value
+            return NOT_LITERAL if isinstance(value, int) and value.bit_length() > MAX_BITS else value
         case ast.Name(id=name) if lookup:
             return literal(lookup(name))
         case ast.UnaryOp(op=operator_, operand=operand):
