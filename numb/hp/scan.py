@@ -12,6 +12,7 @@ from typing import Any
 from numb.errors import (
     ArgumentCountException,
     ConfigError,
+    HyperparameterError,
     NotLiteralEvaluable,
     NotLiteralNameException,
 )
@@ -24,12 +25,14 @@ from numb.hp.values import EMPTY, NOT_LITERAL, literal
 PACKAGE = "numb.hp"
 
 
-def occurrences(source: Source, placeholder: str | None = None) -> list[tuple[str, Occurrence]]:
+def occurrences(
+    source: Source, placeholder: str | None = None, refused: list[HyperparameterError] | None = None
+) -> list[tuple[str, Occurrence]]:
     """Every call of a placeholder with its placeholder's name, in the order of lines.
 
     Placeholders are the names that are imported from `numb.hp`, under any alias, and those assigned from them at module
     level. Where the source binds *placeholder* in no way, its calls count too: a source need not be a whole module.
-    Raises what `_occurrence` raises, and `SyntaxError`.
+    Raises what `_occurrence` raises, unless there is a list of what is *refused*, and `SyntaxError`.
     """
     if placeholder is None and PACKAGE not in (source.notebook or source).text:
         return []
@@ -38,7 +41,15 @@ def occurrences(source: Source, placeholder: str | None = None) -> list[tuple[st
     calls = [node for node in _nodes_at(tree, _lines_with(source, names)) if isinstance(node, ast.Call)]
     found = [(names[node.func.id], node) for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
     found.sort(key=lambda item: (item[1].lineno, item[1].col_offset))
-    return [(meant, _occurrence(source, node)) for meant, node in found]
+    rows = []
+    for meant, node in found:
+        try:
+            rows.append((meant, _occurrence(source, node)))
+        except HyperparameterError as error:
+            if refused is None:
+                raise
+            refused.append(error)
+    return rows
 
 
 @lru_cache(maxsize=4)  # for one cell after the other

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numb import atomic, record
-from numb.errors import ConfigError, NumbError, UnknownHyperparameter
+from numb.errors import ConfigError, HyperparameterError, NumbError, UnknownHyperparameter
 from numb.hp import reading, scan, source
 from numb.hp.occurrence import Occurrence
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
@@ -24,7 +24,7 @@ from numb.hp.values import EMPTY, NOT_LITERAL, Absent
 if TYPE_CHECKING:
     from numb.hp.settings import Setting
 
-VERSION = 1  # of what is kept
+VERSION = 2  # of what is kept
 _MORE = ""  # the name that stands for those that cannot be read
 _HOOK = re.compile(r"\bnumb_(queue|param)\b")
 
@@ -192,12 +192,13 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     main = {os.path.realpath(path): path for path in scripts}
     for path in (*main.values(), *(path for real, path in sorted(wanted.items()) if real not in main)):
         try:
-            found = kept.found(path)
+            found, refused = kept.found(path)
         except FileNotFoundError:
             continue
         except NumbError as error:
             problems.append(str(error))
             continue
+        problems += refused
         shown = _from(root, path)
         places += [(name, replace(place, file=place.file.replace(str(path), shown, 1))) for name, place in found]
     kept.write()
@@ -223,13 +224,14 @@ def _from(root: Path, path: Path) -> str:
     return str(path) if shown.startswith(f"..{os.sep}") else shown
 
 
-def _places(path: Path) -> list[tuple[str, Place]]:
-    """What one file holds. Raises `ConfigError`."""
-    found = []
+def _places(path: Path) -> tuple[list[tuple[str, Place]], list[str]]:
+    """What one file holds, and what in it cannot be. Raises `ConfigError` for what is not Python."""
+    found: list[tuple[str, Place]] = []
+    refused: list[HyperparameterError] = []
     sources = reading.read(path)
     for each in sources:
         try:
-            calls = scan.occurrences(each)
+            calls = scan.occurrences(each, refused=refused)
         except SyntaxError as error:
             raise ConfigError(f"{each.file}:{error.lineno or 1}: {error.msg}") from None
         found += [(row.name, _place_of(row, placeholder)) for placeholder, row in calls]
@@ -238,7 +240,8 @@ def _places(path: Path) -> list[tuple[str, Place]]:
         found += [(item.name, _place_found(item)) for item in script.found]
         if script.opaque:
             found.append((_MORE, Place(str(path), script.queue_line or 0, Kind.PARAM, EMPTY)))
-    return sorted(found, key=lambda item: (item[1].file, item[1].line))
+    problems = [", ".join(str(error).splitlines()[:2]) for error in refused]
+    return sorted(found, key=lambda item: (item[1].file, item[1].line)), problems
 
 
 def _place_of(row: Occurrence, placeholder: str) -> Place:
@@ -257,20 +260,25 @@ class _Kept:
         self._before = self._read()
         self._now: dict[str, Any] = {}
 
-    def found(self, path: Path) -> list[tuple[str, Place]]:
-        """What *path* holds, read only if it has changed. Raises `FileNotFoundError`, `ConfigError`."""
+    def found(self, path: Path) -> tuple[list[tuple[str, Place]], list[str]]:
+        """What *path* holds, and what in it cannot be; read only if it has changed.
+
+        Raises `FileNotFoundError`, `ConfigError`.
+        """
         status = path.stat()
         stamp = [VERSION, status.st_size, status.st_mtime_ns, status.st_ino]
         known = self._before.get(str(path))
         try:
             if known and known["stamp"] == stamp:
+                before = [_decoded(row) for row in known["rows"]], [str(problem) for problem in known["problems"]]
                 self._now[str(path)] = known
-                return [_decoded(row) for row in known["rows"]]
+                return before
         except (KeyError, TypeError, ValueError, SyntaxError):
             pass  # not what numb wrote
-        found = _places(path)
-        self._now[str(path)] = {"stamp": stamp, "rows": [_encoded(name, place) for name, place in found]}
-        return found
+        found, problems = _places(path)
+        rows = [_encoded(name, place) for name, place in found]
+        self._now[str(path)] = {"stamp": stamp, "rows": rows, "problems": problems}
+        return found, problems
 
     def write(self) -> None:
         if self._file is not None and self._now != self._before:
