@@ -14,7 +14,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from numb.errors import (
@@ -662,6 +662,24 @@ def test_a_default_that_was_changed_after_the_call_is_given_anew() -> None:
     assert ([1, 2, 3], [1, 2]) == (first, sizes())
 
 
+def test_a_repeated_call_is_told_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H13, H23: the value that is used is told to the run; the same call again, in a loop, costs next to nothing."""
+    told: list[tuple[str, Any]] = []
+    monkeypatch.setattr(runtime, "tell", lambda name, value: told.append((name, value)))
+    manager = Manager().set_value("b", 7)
+
+    for _again in range(3):
+        assert (1e-3, 1e-3, [1, 2], 7) == (
+            manager("lr", 1e-3),
+            manager("lr"),
+            manager("sizes", [1, 2]),
+            manager("b", 8),
+        )
+
+    assert [("lr", 1e-3), ("sizes", [1, 2]), ("b", 7)] == told
+    assert 4 == len(manager.occurrences)
+
+
 def test_setters_go_before_calls_and_calls_before_sources() -> None:
     """AC-H22: in the value that a call returns and in what is asked for."""
     first = Manager()
@@ -1043,6 +1061,10 @@ LITERALS: st.SearchStrategy[Any] = st.recursive(
 FLAT = st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map(".".join), LITERALS, max_size=5)
 
 
+# The first text that is drawn waits for Hypothesis to make its table of characters.
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
+
+
 def typed(value: Any) -> Any:
     """*value* so that `==` sees types."""
     match value:
@@ -1058,6 +1080,7 @@ def typed(value: Any) -> Any:
             return type(value), repr(value)
 
 
+@patient
 @given(FLAT)
 def test_values_survive_the_source_and_the_tree(flat: dict[str, Any]) -> None:
     """parse → get_tree → set_tree → get_tree: the same values of the same types, under the same names."""
@@ -1075,6 +1098,7 @@ def test_values_survive_the_source_and_the_tree(flat: dict[str, Any]) -> None:
     assert typed(again.get_tree()) == typed(third.get_tree())
 
 
+@patient
 @given(LITERALS)
 def test_what_is_shown_can_be_typed(value: Any) -> None:
     """The text of a value, on a command line, is that value: without a default, and with one of its type."""
@@ -1145,6 +1169,7 @@ def read_or_refused(source: str) -> None:
         repr(manager.get_tree())
 
 
+@patient
 @given(st.text(st.characters()))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text makes the parser fail in another way than by its own errors."""
@@ -1171,7 +1196,7 @@ PIECES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(patient, max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(SOURCE)), st.integers(0, 40), PIECES), min_size=1, max_size=4))
 def test_any_damage_is_read_or_refused(damage: list[tuple[int, int, str]]) -> None:
     """The same of a source with some of it replaced."""
