@@ -36,6 +36,7 @@ maybe = _("maybe", None)
 pair = _("pair", (1, 2))
 act = _("act", "relu", choices=["relu", "gelu"])
 made = _("made", print)
+described = _("described", {"$build": "x.Y", "lr": 1})
 """
 
 
@@ -136,6 +137,7 @@ def test_every_kind_is_set_by_words(known: table.Table) -> None:
         "lr": 1e-8, "epochs": 7, "seed": 3, "mode": "max", "net.sizes": [5], "flag": True, "made": "foo bar",
         "opt": {"name": "adam", "lr": 0.5, "betas": (0.9, 0.999)},
     } == set_by(known, *words)  # fmt: skip
+    assert {"$build": "x.Y", "lr": 1, "momentum": 0.9} == set_by(known, "described.momentum=0.9")["described"]
     assert {"mode": '__import__("os").getpid()'} == set_by(known, 'mode=__import__("os").getpid()')
 
 
@@ -148,6 +150,13 @@ def test_every_kind_is_set_by_words(known: table.Table) -> None:
         ("lr=-1", "lr=-1: expected at least 0, found -1.0", "numb hp --why lr"),
         ("lr=nan", "lr=nan: expected at least 0, found nan", "numb hp --why lr"),
         ("act=tanh", "act=tanh: expected one of 'relu', 'gelu', found 'tanh'", "numb hp --why act"),
+        (
+            "opt.momentum=1",
+            "opt.momentum=1: the script has no hyperparameter opt.momentum",
+            "the script has opt.betas, opt.lr, opt.name",
+        ),
+        ("opt.lr.x=1", "opt.lr.x=1: the script has no hyperparameter opt.lr.x", "did you mean opt.lr?"),
+        ("opt.nme=x", "opt.nme=x: the script has no hyperparameter opt.nme", "did you mean opt.name?"),
         ("epochs=a", "epochs=a: expected a whole number, found 'a'", "numb hp --why epochs"),
     ],
 )

@@ -5,7 +5,6 @@ The record keeps the description. Building imports what it names, and so it happ
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -81,6 +80,8 @@ def _check_arguments(path: str, target: Callable[..., Any], args: Iterable[Any],
 
 
 def _near(name: str, known: Iterable[str], inside: str = "") -> str | None:
+    import difflib
+
     spelled = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(name.casefold(), spelled, 1, 0.6)
     return f"did you mean {f'{inside}.' if inside else ''}{spelled[close[0]]}?" if close else None

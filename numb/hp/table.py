@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from numb import atomic, record
 from numb.errors import ConfigError, HyperparameterError, NumbError, UnknownHyperparameter
 from numb.hp import reading, scan, source
+from numb.hp.building import BUILD
 from numb.hp.occurrence import Occurrence
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
 
@@ -150,8 +151,19 @@ class Table:
         for above in ancestors(name):
             found = self.known.get(above)
             if found is not None and isinstance(found.default, dict):
-                return found, name[len(above) + 1 :]
+                inside = name[len(above) + 1 :]
+                if _takes(found.default, inside):
+                    return found, inside
+                raise unknown(name, [f"{above}.{key}" for key in record.flat(found.default)], len(above) + 1)
         raise unknown(name, self.known)
+
+
+def _takes(value: Any, path: str) -> bool:
+    """Whether *path* names something in a dictionary that is a default; the description of an object takes more keys."""
+    key, _, rest = path.partition(".")
+    if not isinstance(value, dict) or (key not in value and (rest or BUILD not in value)):
+        return False
+    return not rest or _takes(value[key], rest)
 
 
 def around(root: Path, place: Place, context: int = 5) -> str:
@@ -165,13 +177,13 @@ def around(root: Path, place: Place, context: int = 5) -> str:
     return ""
 
 
-def unknown(name: str, known: Iterable[str]) -> UnknownHyperparameter:
-    """The error for a name that is nowhere, with the names that are most like it."""
+def unknown(name: str, known: Iterable[str], common: int = 0) -> UnknownHyperparameter:
+    """The error for a name that is nowhere, with the names that are most like it beyond what they have in *common*."""
     import difflib
 
     names = sorted(known)
-    folded = {each.casefold(): each for each in names}
-    near = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded, 3, 0.5)]
+    folded = {each[common:].casefold(): each for each in names}
+    near = [folded[each] for each in difflib.get_close_matches(name[common:].casefold(), folded, 3, 0.5)]
     last = name.rpartition(".")[2]
     near += [each for each in names if each.rpartition(".")[2] == last and each not in near]
     hint = f"did you mean {' or '.join(near[:3])}?" if near else f"the script has {record.some(names)}"
