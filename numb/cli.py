@@ -382,8 +382,10 @@ def train(
     if dry_run:
         if queue_file is not None:
             raise Usage("--dry-run and --queue exclude each other", f"numb queue status {queue_file}")
-        project.settings(given, files)  # which checks more than the listing does
-        _show(_yaml(project.hyperparameters(given, files)[0]))
+        from numb.hp.settings import Settings
+
+        checked = project.settings(given, files)
+        _show(_yaml((checked if checked.given else Settings(project.table)).rows()))
         return
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
@@ -441,7 +443,8 @@ def hyperparameters(
 
     With NAME=VALUE or -c it shows what numb train would do with them. Nothing is run.
     """
-    from numb.hp import table
+    from numb.hp import reading, table
+    from numb.hp.settings import gather
     from numb.view import hyper
 
     given = [word for word in words if "=" in word]
@@ -449,13 +452,16 @@ def hyperparameters(
     names = [word for word in words if "=" not in word and Path(word) not in sources]
     if absent := next((path for path in sources if not path.exists()), None):
         raise Usage(f"there is no file {absent}", "numb hp")
-    project = _project(reading=True)
-    rows, found = project.hyperparameters(given, files, sources)
+    if sources:  # which need not be part of a project
+        root, found = Path.cwd(), table.read([], reading.files_in(sources), Path.cwd())
+    else:
+        project = _project(reading=True)
+        root, found = project.home, project.table
+    rows = gather(found, files=files, environment=os.environ, words=given).rows()
     for problem in found.problems:
         _say(f"numb: {problem}")
     wanted = {found.find(name)[0].name for name in (*names, *([why] if why else ()))}
     rows = [row for row in rows if row.name in wanted] if wanted else rows
-    root = Path.cwd() if sources else project.home
     if as_json:
         _show(hyper.as_json(rows))
     elif as_yaml:

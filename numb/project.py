@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from numb.deinit import Deletion
     from numb.doctor import Finding
     from numb.hp import source
-    from numb.hp import table as hp
     from numb.hp.settings import Settings
     from numb.hp.table import Table
     from numb.launch import Outcome
@@ -458,20 +457,6 @@ class Project:
         found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
         refuse_late(self.script, table, found.levels())
         return found
-
-    def hyperparameters(
-        self, words: Sequence[str] = (), files: Sequence[str] = (), sources: Sequence[Path] = ()
-    ) -> tuple[list[hp.Row], Table]:
-        """Every hyperparameter with the value that a run with these settings would have, and the table it is from.
-
-        Of the project, or of the named *sources*. Raises what `settings` does, and `FileNotFoundError`.
-        """
-        from numb.hp import reading, table
-        from numb.hp.settings import gather
-
-        found = table.read([], reading.files_in(sources), Path.cwd()) if sources else self.table
-        settings = gather(found, files=files, environment=os.environ, words=words)
-        return settings.rows(), found
 
     # -- trials
 

@@ -536,6 +536,8 @@ def test_hp_looks_at_named_files(project: Scene) -> None:
     done = project.numb("hp ../other.py --json")
     (only,) = json.loads(done.stdout)
     assert ("depth", 2, "int", {"help": "100 % of it"}) == (only["name"], only["value"], only["type"], only["hints"])
+    outside = project.numb("hp other.py --yaml depth=5", cwd=project.root.parent)
+    assert (0, "depth: 5\n") == (outside.code, outside.stdout), outside.stderr
 
 
 def test_hp_says_why(project: Scene) -> None:
