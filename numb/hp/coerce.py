@@ -26,7 +26,7 @@ def from_text(text: str, default: Any, hints: Mapping[str, Any] | None = None) -
 
     Raises `Unfit`, whose text says what was expected.
     """
-    for choice in (hints or {}).get("choices") or ():
+    for choice in choices(hints) or ():
         if text == str(choice):
             return choice
     return _READERS.get(_type_name(default, hints), _anything)(text)
@@ -38,10 +38,12 @@ def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None)
     None goes everywhere, a whole number where a float is. Raises `Unfit`.
     """
     wanted = _type_name(default, hints)
-    if value is None or wanted not in _READERS or type(value).__name__ == wanted:
+    if value is None or wanted not in _READERS:
         return value
+    if type(value).__name__ == wanted:
+        return _shaped(value, default)
     match wanted, value:
-        case (("int" | "float" | "complex" | "bool"), str()):
+        case (("int" | "float" | "complex" | "bool" | "bytes"), str()):
             return _READERS[wanted](value)
         case (("float" | "complex"), int()) if not isinstance(value, bool):
             return value
@@ -50,21 +52,21 @@ def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None)
         case "int", float() if value.is_integer():
             return int(value)
         case "tuple", list():
-            return tuple(value)
-        case "set", list() | tuple():
-            return set(value)
+            return _shaped(value, default if isinstance(default, tuple) else ())
+        case "set", list() | tuple() if all(map(_is_hashable, found := [_without_lists(item) for item in value])):
+            return set(found)
         case "list", tuple():
             return list(value)
-        case "bytes", str():
-            return value.encode()
     raise Unfit(f"expected {_named(wanted)}, found {_shown(value)}")
 
 
 def check(value: Any, hints: Mapping[str, Any]) -> None:
     """Raise `Unfit` for a value outside of what the hints `choices`, `min` and `max` allow."""
-    choices = hints.get("choices")
-    if isinstance(choices, (list, tuple, set)) and value not in choices:
-        raise Unfit(f"expected one of {', '.join(map(_shown, choices))}, found {_shown(value)}")
+    if value is None:  # it goes everywhere
+        return
+    allowed = choices(hints)
+    if allowed is not None and value not in allowed:
+        raise Unfit(f"expected one of {', '.join(map(_shown, allowed))}, found {_shown(value)}")
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
     low, high = hints.get("min"), hints.get("max")
@@ -72,6 +74,12 @@ def check(value: Any, hints: Mapping[str, Any]) -> None:
         raise Unfit(f"expected at least {low}, found {_shown(value)}")
     if isinstance(high, (int, float)) and not value <= high:
         raise Unfit(f"expected at most {high}, found {_shown(value)}")
+
+
+def choices(hints: Mapping[str, Any] | None) -> list[Any] | None:
+    """The values that the hint `choices` allows; None without such a hint, or with one that is no list."""
+    told = (hints or {}).get("choices")
+    return list(told) if isinstance(told, (list, tuple, set)) else None
 
 
 def fail(name: str, where: str, error: Unfit) -> HyperparameterError:
@@ -86,6 +94,31 @@ def _type_name(default: Any, hints: Mapping[str, Any] | None) -> str:
     return "" if default is EMPTY or default is NOT_LITERAL or default is None else type(default).__name__
 
 
+def _shaped(value: Any, default: Any) -> Any:
+    """The lists in a value as tuples where the default has tuples: files know no difference."""
+    if isinstance(value, (list, tuple)) and isinstance(default, (list, tuple)):
+        items = [
+            _shaped(item, default[min(at, len(default) - 1)]) if default else item for at, item in enumerate(value)
+        ]
+        return tuple(items) if isinstance(default, tuple) or isinstance(value, tuple) else items
+    if isinstance(value, dict) and isinstance(default, dict):
+        return {key: _shaped(item, default.get(key)) for key, item in value.items()}
+    return value
+
+
+def _without_lists(item: Any) -> Any:
+    """What was an item of a set before a file made lists of its tuples."""
+    return tuple(map(_without_lists, item)) if isinstance(item, (list, tuple)) else item
+
+
+def _is_hashable(item: object) -> bool:
+    try:
+        hash(item)
+    except TypeError:
+        return False
+    return True
+
+
 def _bool(text: str) -> bool:
     word = text.strip().lower()
     if word in _YES | _NO:
@@ -94,7 +127,10 @@ def _bool(text: str) -> bool:
 
 
 def _int(text: str) -> int:
-    found = parsed(text)
+    try:
+        return int(text)  # 007, too, which is no literal
+    except ValueError:
+        found = parsed(text)
     if type(found) is int:
         return found
     raise Unfit(f"expected a whole number, found {_shown(text)}")

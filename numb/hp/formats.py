@@ -5,16 +5,26 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from numb import atomic, config
 from numb.errors import ConfigError, Usage
-from numb.hp.tree import expand, flatten
+from numb.hp.tree import expand
 from numb.hp.values import is_plain
 
 FORMATS = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
+
+
+_TOO_LARGE: int = 10**config.MAX_DIGITS
+
+# 1e-3 is a number, as everywhere but in YAML 1.1.
+_FLOAT = (
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
 
 
 def format_of(path: Path, named: str | None = None) -> str:
@@ -46,16 +56,36 @@ def load(path: Path, named: str | None = None) -> tuple[dict[str, Any], dict[str
     return _yaml(path, text) if kind == "yaml" else _toml(path, text)
 
 
-def save(path: Path, values: Mapping[str, Any], named: str | None = None) -> None:
-    """Write flat values as a nested file that `load` reads again.
+def save(path: Path, values: Mapping[str, Any], named: str | None = None, *, annotate: bool = True) -> None:
+    """Write flat values as a nested file that `load` reads again; with *annotate* as `text_of` says.
 
     Raises `Usage` for an unknown format, and `ConfigError` for a value that no such file can hold.
     """
     kind = format_of(path, named)
     for name, value in values.items():
-        if not is_plain(value):
-            raise ConfigError(f"{name} is a {type(value).__name__}, which no {kind} file can hold")
-    atomic.write(path, text_of(values, kind))
+        if not holds(kind, value):
+            shown = repr(value) if is_plain(value) else f"a {type(value).__name__}"
+            hint = "save it as .yaml" if holds("yaml", value) else None
+            raise ConfigError(f"{name} is {shown}, which no {kind} file can hold", hint)
+    atomic.write(path, text_of(values, kind, annotate=annotate))
+
+
+def holds(kind: str, value: object) -> bool:
+    """Whether a file of that format gives *value* back as it was, but for tuples, which become lists."""
+    match value:
+        case None:
+            return kind != "toml"
+        case str():
+            return not any("\ud800" <= letter <= "\udfff" for letter in value)  # no text of bytes, in any encoding
+        case int() if not isinstance(value, bool):
+            return -_TOO_LARGE < value < _TOO_LARGE
+        case list() | tuple():
+            return all(holds(kind, item) for item in value)
+        case dict():
+            keys = all(isinstance(key, str) or kind == "yaml" for key in value)
+            return keys and is_plain(value) and all(holds(kind, item) for item in (*value, *value.values()))
+        case _:
+            return is_plain(value)
 
 
 def text_of(values: Mapping[str, Any], kind: str, *, annotate: bool = True) -> str:
@@ -72,9 +102,13 @@ def text_of(values: Mapping[str, Any], kind: str, *, annotate: bool = True) -> s
         case "yaml":
             import yaml
 
-            text = str(yaml.safe_dump(nested, sort_keys=False, allow_unicode=True))
+            class Dumper(yaml.SafeDumper):
+                """Quotes the text 1e5, which `load` would take for a number."""
+
+            Dumper.add_implicit_resolver(*_FLOAT)
+            text = str(yaml.dump(nested, Dumper=Dumper, sort_keys=False, allow_unicode=True))
             if yaml.safe_load(text) != nested:  # it writes line breaks of Unicode as they are, and reads them as spaces
-                text = str(yaml.safe_dump(nested, sort_keys=False))
+                text = str(yaml.dump(nested, Dumper=Dumper, sort_keys=False))
             return text
         case _:
             import tomli_w
@@ -115,9 +149,7 @@ def _yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
     class Loader(yaml.SafeLoader):
         """YAML without its surprises: no key twice, and 1e-3 is a number."""
 
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
-    )
+    Loader.add_implicit_resolver(*_FLOAT)
     places: dict[str, str] = {}
     try:
         loader = Loader(io.StringIO(text))
@@ -139,12 +171,12 @@ def _yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
 def _places_of(node: Any, path: Path, prefix: str, places: dict[str, str]) -> None:
     import yaml
 
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str], int] = {}  # the number 1 and the text "1" are two keys
     for key, value in node.value:
-        line = key.start_mark.line + 1
-        if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-            raise ConfigError(f"{path}:{line}: the key {key.value} is there twice, first in line {seen[key.value]}")
-        seen[str(key.value)] = line
+        line, known = key.start_mark.line + 1, (key.tag, str(key.value))
+        if known in seen and key.tag != "tag:yaml.org,2002:merge":
+            raise ConfigError(f"{path}:{line}: the key {key.value} is there twice, first in line {seen[known]}")
+        seen[known] = line
         places[f"{prefix}{key.value}"] = f"{path}:{line}"
         for inner in [value] if isinstance(value, yaml.MappingNode) else _mappings(value):
             _places_of(inner, path, f"{prefix}{key.value}.", places)
@@ -173,10 +205,18 @@ def _toml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
         raise ConfigError(f"{path}:{at[1] if at else 1}: {error}") from None
     lines = text.splitlines()
     places = {}
-    for name in flatten(found):
-        last = name.rpartition(".")[2]
+    for name, last in _names(found):
         line = next(
             (n for n, each in enumerate(lines, 1) if re.match(rf'\s*["\']?{re.escape(last)}["\']?\s*=', each)), 1
         )
         places[name] = f"{path}:{line}"
     return found, places
+
+
+def _names(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted name of each value, and its last key, which may have dots of its own."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", key
