@@ -30,7 +30,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture", "hp"}, set()),
     "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "record", "store.objects"}, {"torch", "onnx", "safetensors", "numpy"}),
-    "hp.*": ({"atomic", "capture", "config", "errors", "hp", "layout", "record"}, {"yaml", "tomli", "tomllib", "tomli_w"}),
+    "hp.*": (
+        {"atomic", "capture", "config", "errors", "hp", "layout", "record"},
+        {"click", "yaml", "tomli", "tomllib", "tomli_w"},
+    ),
     "inflight": ({"alive", "atomic", "errors", "launch", "layout", "record"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"hp", "record", "view"}, {"tabulate"}),

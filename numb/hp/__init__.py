@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Manager": "manager", "Occurrence": "occurrence", "Occurrences": "occurrence", "Level": "occurrence", "L": "occurrence",
     "EMPTY": "values", "NOT_LITERAL": "values", "Params": "params", "build": "building", "flatten": "tree",
-    "expand": "tree",
+    "expand": "tree", "bind": "argparsing", "options": "clicking",
 }  # fmt: skip
 _ROOMS = frozenset(
     (
-        "building", "coerce", "formats", "manager", "occurrence", "params", "reading", "runtime", "scan", "settings", "source",
-        "table", "tree", "values",
+        "argparsing", "binding", "building", "clicking", "coerce", "formats", "manager", "occurrence", "params", "reading",
+        "runtime", "scan", "settings", "source", "table", "tree", "values",
     )
 )  # fmt: skip
 RESERVED = frozenset(_PUBLIC) | _ROOMS
