@@ -73,3 +73,21 @@ def test_the_manager_of_the_page(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, str(program)], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     )
+
+
+def test_the_command_lines_of_the_page(tmp_path: Path) -> None:
+    """Both programs with options of their own take them, save them and load them, without numb."""
+    for name in ("own.py", "clicked.py"):
+        (tmp_path / name).write_text(block("python", f"# {name}"))
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    def typed(words: str) -> str:
+        command = [sys.executable, *words.split()[1:]]
+        return subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True).stdout
+
+    lines = [line.removeprefix("$ ") for line in block("console", "$ python own.py").splitlines()]
+    printed = [typed(line) for line in lines]
+
+    assert ["0.5 16 True 0.5\n", "", "0.25 8 False 0.25\n"] == printed[:3]
+    assert "lr: 0.1\nnet:\n  width: 8\ndebug: false\n" == printed[3]
+    assert "0.7\n" == typed("python clicked.py --lr 0.7")
