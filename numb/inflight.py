@@ -238,8 +238,9 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             values = _values(event)
             params = {k: v for k, v in told.params.items() if k not in values} | values
             queued = told.queued or event["event"] == "queue"
-            called = told.called | values.keys() if event["event"] == "hp" else told.called
-            return replace(told, params=params, queued=queued, read=told.read | values.keys(), called=called)
+            names = frozenset((*values, *event.get("names", ())))
+            called = told.called | names if event["event"] == "hp" else told.called
+            return replace(told, params=params, queued=queued, read=told.read | names, called=called)
         case "result":
             return replace(told, results={**told.results, **_values(event)})
         case "weights":

@@ -198,11 +198,10 @@ class Project:
         """What the script is told of values from outside."""
         from numb.hp.settings import elsewhere, returned
 
-        levels = settings.levels()
         return {
             "inject": settings.values(),
-            "levels": {name: level.name.lower() for name, level in levels.items()},
-            "origins": {name: settings.of(name)[-1].origin for name in levels},
+            "levels": {name: level.name.lower() for name, level in settings.levels().items()},
+            "origins": settings.origins(),
             "elsewhere": elsewhere(settings.table),
             "params": returned(settings.table),
         }

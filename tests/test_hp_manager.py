@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -620,12 +621,34 @@ class Anything:
     "value", [1, 0.5, "text", {"a": 1}, [1], (), print, Anything(), Anything, None, False, {1}, b""]
 )
 def test_at_run_time_a_value_may_be_anything(value: object) -> None:
-    """AC-H21: it comes back as it is."""
+    """AC-H21: it comes back as it is; where nothing is said of it, a list and its like as a copy."""
     manager = Manager()
 
     assert manager("a", value) is value
-    assert manager("a") is value
-    assert manager.get_value("a") is value
+    assert (value, value) == (manager("a"), manager.get_value("a"))
+
+
+def test_what_a_script_does_to_its_list_is_nobody_elses() -> None:
+    """A default, and a value that was set, is the same for every call, whatever was done to what the last one returned."""
+    manager = Manager().set_value("set", [5, 6]).set_value("opt.lr", 0.5)
+
+    def called() -> list[Any]:
+        own, given, inside = manager("own", [1, 2]), manager("set", [1, 2]), manager("opt", {"lr": 0.1, "name": "sgd"})
+        seen = [list(own), list(given), dict(inside)]
+        own.append(0)
+        given.append(0)
+        inside.pop("name")
+        return seen
+
+    expected = [[1, 2], [5, 6], {"lr": 0.5, "name": "sgd"}]
+    assert [expected] * 3 == [called() for _time in range(3)]
+    assert ([1, 2], [5, 6]) == (manager("own"), manager.get_value("set"))
+
+
+def test_what_cannot_be_copied_is_passed_on() -> None:
+    """A dictionary with a lock in it: the script gets the one that it has made."""
+    made = {"lock": threading.Lock()}
+    assert Manager()("a", made) is made
 
 
 class Unequal:
@@ -665,7 +688,7 @@ def test_a_default_that_was_changed_after_the_call_is_given_anew() -> None:
 def test_a_repeated_call_is_told_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """H13, H23: the value that is used is told to the run; the same call again, in a loop, costs next to nothing."""
     told: list[tuple[str, Any]] = []
-    monkeypatch.setattr(runtime, "tell", lambda name, value: told.append((name, value)))
+    monkeypatch.setattr(runtime, "tell", lambda name, value, called: told.append((name, value, called)))
     manager = Manager().set_value("b", 7)
 
     for _again in range(3):
@@ -676,7 +699,7 @@ def test_a_repeated_call_is_told_and_kept_once(monkeypatch: pytest.MonkeyPatch) 
             manager("b", 8),
         )
 
-    assert [("lr", 1e-3), ("sizes", [1, 2]), ("b", 7)] == told
+    assert [("lr", 1e-3, True), ("sizes", [1, 2], True), ("b", 7, True)] == told
     assert 4 == len(manager.occurrences)
 
 

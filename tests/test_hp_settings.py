@@ -135,9 +135,11 @@ def test_every_kind_is_set_by_words(known: table.Table) -> None:
     ]
     assert {
         "lr": 1e-8, "epochs": 7, "seed": 3, "mode": "max", "net.sizes": [5], "flag": True, "made": "foo bar",
-        "opt": {"name": "adam", "lr": 0.5, "betas": (0.9, 0.999)},
+        "opt.lr": 0.5, "opt.name": "adam",
     } == set_by(known, *words)  # fmt: skip
-    assert {"$build": "x.Y", "lr": 1, "momentum": 0.9} == set_by(known, "described.momentum=0.9")["described"]
+    assert {"name": "adam", "lr": 0.5, "betas": (0.9, 0.999)} == gather(known, words=words).applied()["opt"]
+    described = gather(known, words=["described.momentum=0.9"]).applied()
+    assert {"described": {"$build": "x.Y", "lr": 1, "momentum": 0.9}} == described
     assert {"mode": '__import__("os").getpid()'} == set_by(known, 'mode=__import__("os").getpid()')
 
 
@@ -199,6 +201,7 @@ def test_the_highest_level_counts(known: table.Table, tmp_path: Path) -> None:
     levels = {name: level.text for name, level in everything.levels().items()}
     assert {
         "lr": "file", "epochs": "queue", "mode": "command line", "flag": "file", "net.sizes": "environment", "opt": "command line",
+        "opt.lr": "command line",
     } == levels  # fmt: skip
     origins = [(each.level, each.origin) for each in everything.of("epochs")]
     assert [(Level.FILE, f"{one}:2"), (Level.ENVIRONMENT, "NUMB_HP_EPOCHS"), (Level.QUEUE, "the queue")] == origins
@@ -421,7 +424,7 @@ def test_what_was_used_is_recorded(project: Scene) -> None:
     shown = project.numb("show @ --log").stdout
     kept = json.loads(project.sh("git show numb:.nmb/run/hyperparameters.json"))["hyperparameters"]
     assert "4 {'seed': 0, 'opt': {'lr': 0.5}} 16\n" == shown
-    assert {"seed": 0, "opt": {"lr": 0.1}, "width": 8} == plain["params"]
+    assert {"epochs": 3, "seed": 0, "opt": {"lr": 0.1}, "width": 8} == plain["params"]
     assert {"epochs": 4, "seed": 0, "opt": {"lr": 0.5}, "width": 16} == given["params"]
     set_by = {each["name"]: each["set_by"]["origin"] for each in kept if "set_by" in each}
     assert {"width": "width=16", "opt": "opt.lr=0.5", "epochs": "epochs=4"} == set_by
@@ -442,6 +445,47 @@ def test_a_queue_with_other_values_for_all_is_another(project: Scene) -> None:
     printed = [project.numb(f"train --queue q.json epochs={n}").stdout for n in (1, 1, 2)]
     assert ["1 {'seed': 0, 'opt': {'lr': 0.1}} 3\n", "", "2 {'seed': 0, 'opt': {'lr': 0.1}} 3\n"] == printed
     assert [1, 2] == [run["params"]["epochs"] for run in project.runs()]
+
+
+def test_what_is_overwritten_below_numb_queue_is_noted(project: Scene) -> None:
+    """Reading sees no assignment in a function: the run says what the value was when the training began, or at the end."""
+    project.write(
+        "train.py",
+        "from numb import *\nlr = 0.1\nnumb_queue()\ndef f():\n    global lr\n    lr = 0.3\nf()\nprint(lr)\n",
+    )
+    done, (run,) = project.numb("train lr=0.5"), project.runs()
+    assert ("0.3\n", ["lr was set to 0.5, and was 0.3 at the end"]) == (done.stdout, run["notes"])
+
+
+def test_a_call_and_numb_param_that_differ_are_noted(project: Scene) -> None:
+    """Nothing was set, and the record has one value of the two that the script has given the name."""
+    project.write("train.py", "from numb import *\nfrom numb.hp import _\nlr = _('lr', 0.1)\nnumb_param({'lr': 0.3})\n")
+    assert ["lr was 0.1 in a call, and 0.3 is what was registered"] == project.trained()["notes"]
+
+
+def test_only_what_was_given_of_a_dictionary_is_set(project: Scene) -> None:
+    """What reading cannot know of the rest of it stays what the script has computed."""
+    project.write(
+        "train.py",
+        "from numb import *\nfrom numb.hp import _\nlr = 0.1\nlr = lr * 5 if True else 0\nopt = {'lr': 0.1, 'm': 0.9}\n"
+        "opt['lr'] = lr\nnumb_queue()\nparams = numb_param({'p': {'a': 1, 'b': 2}})\nprint(opt, params, _('c', {'x': lr, 'y': 1}))\n",
+    )
+    done = project.numb("train opt.m=0.8 p.b=3")
+    assert "{'lr': 0.5, 'm': 0.8} {'p': {'a': 1, 'b': 3}} {'x': 0.5, 'y': 1}\n" == done.stdout, done.stderr
+
+
+def test_an_edited_assignment_is_another_run(torch_scene: Scene) -> None:
+    """What stands above numb_queue is a hyperparameter whether it was set or not: with another value it is not done before."""
+    script = (
+        "import torch\nfrom numb import *\nepochs = 3\nnumb_queue()\nnet = numb_model((1, 4))(torch.nn.Linear(4, 2))\n"
+    )
+    script += "net(torch.ones(1, 4)).sum().backward()\nprint(epochs)\n"
+    torch_scene.write("train.py", script)
+    first, same = torch_scene.numb("train"), torch_scene.numb("train --skip-done epochs=3")
+    torch_scene.write("train.py", script.replace("epochs = 3", "epochs = 30"))
+    edited = torch_scene.numb("train --skip-done")
+    assert ["3\n", "", "30\n"] == [done.stdout for done in (first, same, edited)]
+    assert [3, 30] == [run["params"]["epochs"] for run in torch_scene.runs()]
 
 
 def test_what_reading_does_not_show_is_noted(project: Scene) -> None:
@@ -493,14 +537,17 @@ def test_a_value_computed_from_one_that_was_set_has_another_name(project: Scene)
     assert "train.py:4: lr was set to 3.0, but the script registered 1.5" in done.stderr
 
 
-def test_every_process_of_a_script_has_the_values(project: Scene) -> None:
-    """Children by spawn ask for themselves, and get what was set."""
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_every_process_of_a_script_has_the_values(project: Scene, method: str) -> None:
+    """Children ask for themselves, get what was set, and what only they use is the run's as well."""
     project.write(
         "train.py",
         "import multiprocessing as mp\nfrom numb.hp import _\ndef f(n):\n    return _('width', 8)\n"
-        "if __name__ == '__main__':\n    with mp.get_context('spawn').Pool(1) as pool:\n        print(pool.map(f, [0]), f(0))\n",
+        f"if __name__ == '__main__':\n    with mp.get_context('{method}').Pool(1) as pool:\n        print(pool.map(f, [0]), _('lr', 1))\n",
     )
-    assert "[5] 5\n" == project.numb("train width=5").stdout
+    assert "[5] 1\n" == project.numb("train width=5").stdout
+    (run,) = project.runs()
+    assert ({"lr": 1, "width": 5}, []) == (run["params"], run["notes"])
 
 
 def test_a_trial_has_the_shape_that_was_trained(torch_scene: Scene) -> None:
@@ -524,9 +571,10 @@ def test_values_of_any_type_are_used(project: Scene) -> None:
     listed, (run, other) = project.numb("list --csv"), project.runs()
     assert ("True b'x' {1, 2} 1j {1: 2}\n", "complete") == (done.stdout, run["status"])
     assert "True b'yz' {3} 2j {4: (5, 6)}\n" == given.stdout
-    literals = {name: value["$literal"] for name, value in run["params"].items() if name != "f"}
+    literals = {name: value["$literal"] for name, value in run["params"].items()}
     assert {"c": "b'x'", "s": "{1, 2}", "z": "1j", "d": "{1: 2}"} == literals
-    assert "builtins.print" == run["params"]["f"] and {"$literal": "{4: (5, 6)}"} == other["params"]["d"]
+    assert ["f is builtins.print, which a record cannot hold"] == run["notes"]
+    assert {"$literal": "{4: (5, 6)}"} == other["params"]["d"]
     assert 0 == listed.code and "{3}" in project.numb("list").stdout
 
 

@@ -29,6 +29,7 @@ from numb import alive, atomic, layout, record
 from numb.capture import graph, weights
 from numb.capture.beginning import at_first_gradient
 from numb.errors import NumbError, Refused
+from numb.hp import tree
 from numb.layout import RunFolder
 from numb.store.objects import Objects
 
@@ -432,14 +433,13 @@ class Session:
         if not isinstance(params, Mapping):
             return params
         ours = None if not self.training else set(self.order.get("params") or ())
-        given = {
+        known = {*self.injected, *self.asked_for}
+        wanted = {
             name: value
             for name, value in ordered(self.order).items()
-            if name in params
-            and (ours is None or name in ours)
-            and name not in self.injected
-            and name not in self.asked_for
+            if not known & {name, *tree.ancestors(name)} and (ours is None or ours & {name, *tree.ancestors(name)})
         }
+        given = tree.delivered(params, wanted)
         if given and isinstance(params, MutableMapping):
             params.update(given)
         return {**params, **given} if given else params
@@ -456,13 +456,16 @@ class Session:
                     "but the script has not called numb_queue()",
                     "call numb_queue() below the hyperparameters",
                 )
-        for name in self.asked_for & set(ordered(self.order) if self.training else ()):
-            if name in registered and not _same(registered[name], self.params[name]):
+        for name in sorted(self.asked_for & registered.keys() & self.params.keys()):
+            if _same(registered[name], self.params[name]):
+                continue
+            if self.training and name in ordered(self.order):
                 self.stop(
                     f"{os.path.basename(file)}:{frame.f_lineno}: {name} was set to {self.params[name]!r}, but the script "
                     f"registered {registered[name]!r}",
                     f"give what is computed from {name} another name",
                 )
+            self.note(f"{name} was {self.params[name]!r} in a call, and {registered[name]!r} is what was registered")
         for name, value in self.injected.items():
             if name in registered and not _same(registered[name], value):
                 late = _overwritten(self._queue_file, self._queue_line, [name])
@@ -476,18 +479,22 @@ class Session:
                 )
 
     @_guarded
-    def hyperparameter(self, name: str, value: Any) -> None:
-        """A call of a placeholder has returned a value: it belongs to the run, as what `numb_param` registers does."""
+    def hyperparameter(self, name: str, value: Any, called: bool) -> None:
+        """A manager has returned a value: it belongs to the run, as what `numb_param` registers does."""
         first = name not in self.asked_for
-        self.asked_for.add(name)
+        if called:
+            self.asked_for.add(name)
         try:
             encoded = record.encode(value, name, literals=True)
         except TypeError:  # whatever the script computes with: a function, an object
-            encoded = record.encode(_described(value), name)
-        decoded = record.decode(encoded)
-        if not first and _same(self.params.get(name), decoded):
+            if first:
+                self.note(f"{name} is {_described(value)}, which a record cannot hold")
+                self.event("hp", values={}, names=[name])
             return
-        if not first and name not in self._changed:
+        decoded = record.decode(encoded)
+        if not (first and called) and name in self.params and _same(self.params[name], decoded):
+            return
+        if not first and called and name in self.params and name not in self._changed:
             self._changed.add(name)
             self.note(f"{name} had several values in this run; the last one is recorded")
         self.params[name] = decoded
@@ -505,20 +512,32 @@ class Session:
         if self.training and values:
             elsewhere = {*self.order.get("elsewhere", ()), *self.order.get("params", ()), *self.asked_for}
             self._refuse_late(file, {name: value for name, value in values.items() if name not in elsewhere})
-            absent = [name for name in values if name not in target and name not in elsewhere]
+            reached = {*tree.delivered(target, values), *elsewhere}
+            absent = [name for name in values if not reached & {name, *tree.ancestors(name)}]
             if absent:
                 self.stop(
                     f"{os.path.basename(file)}:{frame.f_lineno}: the script has no {absent[0]} above numb_queue()",
                     _meant(absent[0], target)
                     or f"assign {absent[0]} at module level above numb_queue(), or take it out of the queue",
                 )
-        given = {name: value for name, value in values.items() if name in target}
-        for name, value in ordered(self.order).items():  # decoded anew: a list is the script's own, to change
-            if name in target:
-                target[name] = value
+        given = tree.delivered(target, values)
+        for name, value in tree.delivered(target, ordered(self.order)).items():  # decoded anew: a list is the script's
+            target[name] = value
         self.injected.update(given)
-        self.params.update(given)
-        self.event("queue", line=frame.f_lineno, values=_encoded(given))
+        self._namespace = target
+        # What nobody has set is a hyperparameter too: another value in the source is another run.
+        constants = _constants(file, target) if self.training and target is frame.f_globals else {}
+        together = {**constants, **_encoded(given)}
+        self.params.update({name: record.decode(value) for name, value in together.items()})
+        self.event("queue", line=frame.f_lineno, values=together)
+
+    def _tell_overwritten(self, when: str) -> None:
+        """Note what was set where `numb_queue` stands, and is something else by now."""
+        for name, value in self.injected.items():
+            now = self._namespace.get(name)
+            if not _same_or_unlike(now, value):
+                self.note(f"{name} was set to {record.brief(value)}, and was {record.brief(now)} {when}")
+        self._namespace = {}
 
     def _refuse_late(self, file: str, values: Mapping[str, Any]) -> None:
         late = _overwritten(file, self._queue_line, list(values))
@@ -530,6 +549,7 @@ class Session:
             )
 
     _queue_file, _queue_line = "", 0
+    _namespace: Mapping[str, Any] = {}
     _numpy_seed: int | None = None
 
     @_guarded
@@ -573,6 +593,7 @@ class Session:
 
     @_guarded
     def _begin(self) -> None:
+        self._tell_overwritten("when the training began")
         try:
             self._consider()
         finally:
@@ -689,6 +710,8 @@ class Session:
                 if error is None:
                     self._compare()
                 self._graphs()
+            if not self._begun:
+                self._tell_overwritten("at the end")
             if not self.watched and self._decorated:
                 self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
             self._surroundings()
@@ -909,9 +932,51 @@ def inject(where: str, namespace: Any, frame: FrameType) -> None:
         session.inject(namespace, frame)
         return
     target = frame.f_globals if namespace is None else namespace
-    for name, value in ordered(order(where)).items():
-        if name in target:
-            target[name] = value
+    for name, value in tree.delivered(target, ordered(order(where))).items():
+        target[name] = value
+
+
+def hyperparameter_of_child(where: str, name: str, value: Any) -> None:
+    """A process that the recorded one has begun (a worker that loads data) uses a hyperparameter: that is the run's, too."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    forked = _current is not None and _current.pid != _getpid()
+    spawned = multiprocessing is not None and multiprocessing.parent_process() is not None
+    if not (forked or spawned) or any(os.environ.get(rank, "0") not in ("0", "") for rank in _RANKS):
+        return
+    try:
+        told = {"event": "hp", "time": round(_now(), 3), "values": {name: record.encode(value, name, literals=True)}}
+        events = atomic.Appender(RunFolder(where).events)
+        try:
+            events.line(_dumps(told, allow_nan=False, ensure_ascii=False).encode(errors="surrogatepass"))
+        finally:
+            events.close()
+    except (TypeError, OSError, NumbError):
+        pass  # what cannot be kept; and a disk that is full, which the recorded process tells
+
+
+def _constants(file: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The constants that a script assigns above `numb_queue`, with the values that they have now, as a record keeps them."""
+    from numb.hp import source
+
+    try:
+        names = [item.name for item in source.read(_path(file)).found if item.how == "assignment"]
+    except (NumbError, OSError):
+        return {}
+    found = {}
+    for name in names:
+        try:
+            found[name] = record.encode(namespace[name], name)
+        except (KeyError, TypeError):
+            continue  # deleted, or computed into something that cannot be kept
+    return found
+
+
+def _same_or_unlike(now: Any, value: Any) -> bool:
+    """Whether two values are the same, or of kinds that are not compared: a list that has become a tensor."""
+    try:
+        return _same(now, record.decode(record.encode(value)))
+    except (TypeError, ValueError):
+        return True
 
 
 def order(where: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ and setting are this module; what was set from outside of a running script comes
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from numb.hp.values import EMPTY, NOT_LITERAL
 
 if TYPE_CHECKING:
     from numb.hp.reading import Source
+
+_CHANGEABLE = (list, dict, set)
 
 
 class Manager:
@@ -32,6 +35,9 @@ class Manager:
         self._rows: list[Occurrence] = []
         self._at: dict[str, list[int]] = {}  # name to where its rows are
         self._known: dict[str, tuple[Any, Any]] = {}  # name to a default, by identity, and what a call with it returns
+        self._changeable: dict[
+            str, tuple[Any, Any]
+        ] = {}  # the same for lists and their like: each call returns one of its own
         self._outside: dict[str, tuple[Level, Any]] | None = (
             None  # what was set from outside, once it has been asked for
         )
@@ -55,19 +61,25 @@ class Manager:
     def _called(self, name: str, default: Any) -> Any:
         from numb.hp import runtime
 
-        known = self._known.get(name)
-        if known is not None and _equal(known[0], default):  # a list is made anew by each call of `_("sizes", [1, 2])`
-            return default if known[1] is known[0] else known[1]
+        again = self._changeable.get(name)
+        if again is not None and _equal(again[0], default):  # a list is made anew by each call of `_("sizes", [1, 2])`
+            return default if again[1] is again[0] else _copied(again[1])
         if name not in self._at:
             tree.check_name(name)
         self._bring(name)
+        own = default
+        if isinstance(default, _CHANGEABLE):
+            own = _copied(default)  # what the script does to its list is nobody else's
         if default is not EMPTY:
             self._check(name, default, Level.CALL)
-            self._put(Occurrence(name, default, Level.CALL))
-        value = self.get_value(name)
-        self._known[name] = (default, value)
-        runtime.tell(name, value)
-        return value
+            self._put(Occurrence(name, own, Level.CALL))
+        value = self._value(name)
+        runtime.tell(name, value, called=True)
+        if not isinstance(value, _CHANGEABLE):
+            self._known[name] = (default, value)
+            return value
+        self._changeable[name] = (own, value)
+        return default if value is own else _copied(value)
 
     def _bring(self, name: str) -> None:
         """Let what was set from outside of the script count for this name, and for what lies below it."""
@@ -117,6 +129,15 @@ class Manager:
 
     def get_value(self, name: str, raise_exception: bool = True) -> Any:
         """The value that counts; of a branch the nested dictionary. Without one `UnknownHyperparameter`, or `EMPTY`."""
+        from numb.hp import runtime
+
+        value = self._value(name, raise_exception)
+        for leaf in [name] if name in self._at else self._below(name):
+            if self._levels(leaf):
+                runtime.tell(leaf, self._value(leaf), called=False)
+        return _copied(value) if isinstance(value, _CHANGEABLE) else value
+
+    def _value(self, name: str, raise_exception: bool = True) -> Any:
         self._bring(name)
         below = {other[len(name) + 1 :]: other for other in self._below(name) if self._levels(other)}
         if levels := self._levels(name):
@@ -126,7 +147,7 @@ class Manager:
             return tree.replaced(value, {path: self._own(below[path]) for path in inside}) if inside else value
         if below:
             own = {path: other for path, other in below.items() if not self._is_override(other)}
-            return tree.expand({path: self.get_value(other) for path, other in own.items()})
+            return tree.expand({path: self._value(other) for path, other in own.items()})
         if raise_exception:
             raise UnknownHyperparameter(f"`{name}` not found")
         return EMPTY
@@ -246,8 +267,10 @@ class Manager:
     def _forget(self, name: str) -> None:
         """What calls return may be another value from now on."""
         self._known.pop(name, None)
+        self._changeable.pop(name, None)
         for above in tree.ancestors(name):
             self._known.pop(above, None)
+            self._changeable.pop(above, None)
 
     def _top(self, name: str) -> int:
         return max(self._at[name], key=lambda at: self._rows[at].value_priority)
@@ -281,6 +304,7 @@ class Manager:
     def _restore(self, state: tuple[Any, ...]) -> None:
         self._rows, self._at = state
         self._known.clear()
+        self._changeable.clear()
 
 
 def check(rows: Iterable[Occurrence], allow_equal: bool = False) -> None:
@@ -315,6 +339,14 @@ def _twice(one: Occurrence, other: Occurrence) -> Iterator[str]:
 def _identical(one: Any, other: Any) -> bool:
     """Whether two literals are the same, type for type: True is not 1."""
     return one is not NOT_LITERAL and other is not NOT_LITERAL and repr(one) == repr(other)
+
+
+def _copied(value: Any) -> Any:
+    """A list of the caller's own; the same one where what is in it cannot be copied."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # whatever the script has put into it: a file, a lock
+        return value
 
 
 def _equal(one: Any, other: Any) -> bool:

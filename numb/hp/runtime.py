@@ -27,8 +27,8 @@ def outside() -> dict[str, tuple[Level, Any]]:
     }
 
 
-def tell(name: str, value: Any) -> None:
-    """Make a value that was used part of the run's record."""
+def tell(name: str, value: Any, *, called: bool) -> None:
+    """Make a value that was used part of the run's record; *called* where the script has asked for it in a call."""
     where = os.environ.get(layout.RUN_DIR)
     if not where:
         return
@@ -36,4 +36,6 @@ def tell(name: str, value: Any) -> None:
 
     current = session.current(where)
     if current is not None:
-        current.hyperparameter(name, value)
+        current.hyperparameter(name, value, called)
+    else:
+        session.hyperparameter_of_child(where, name, value)

@@ -40,16 +40,26 @@ class Settings:
     given: tuple[Setting, ...] = ()
 
     def values(self) -> dict[str, Any]:
-        """What each hyperparameter that was given becomes: of dictionaries the whole, with what lies inside replaced."""
+        """What was given, each thing once: a hyperparameter, or something inside of one that is a dictionary."""
         found: dict[str, Any] = {}
         for setting in self.given:
             name, inside = self._split(setting.name)
             if not inside:
+                found = {other: value for other, value in found.items() if not other.startswith(f"{name}.")}
                 found[name] = setting.value
-                continue
-            whole = found[name] if name in found else self.table.known[name].default
-            found[name] = tree.replaced(whole if isinstance(whole, Mapping) else {}, {inside: setting.value})
+            elif name in found:
+                found[name] = tree.replaced(
+                    found[name] if isinstance(found[name], Mapping) else {}, {inside: setting.value}
+                )
+            else:
+                found[setting.name] = setting.value
         return copy.deepcopy(found)
+
+    def applied(self) -> dict[str, Any]:
+        """What each hyperparameter that was given would be, if the source's default is what the script has."""
+        values = self.values()
+        names = {self._split(name)[0] for name in values}
+        return tree.delivered({name: self.table.default(name) for name in names}, values)
 
     def of(self, name: str) -> list[Setting]:
         """What was given for one hyperparameter, the one that counts most last."""
@@ -57,12 +67,16 @@ class Settings:
 
     def rows(self) -> list[Row]:
         """Every hyperparameter of the table with the value that it would have."""
-        values = self.values()
+        values = self.applied()
         return [Row(each, values.get(each.name, each.default), tuple(self.of(each.name))) for each in self.table]
 
     def levels(self) -> dict[str, Level]:
-        """The level of each hyperparameter that was given."""
-        return {self._split(setting.name)[0]: setting.level for setting in self.given}
+        """The level of each hyperparameter that was given, and of each name by which it was."""
+        return {name: each.level for each in self.given for name in (self._split(each.name)[0], each.name)}
+
+    def origins(self) -> dict[str, str]:
+        """What has set each hyperparameter that was given."""
+        return {self._split(each.name)[0]: each.origin for each in self.given}
 
     def _split(self, name: str) -> tuple[str, str]:
         try:

@@ -54,7 +54,7 @@ def read(path: Path) -> Script:
     calls = tuple(_calls(tree))
     bindings = tuple(_bindings(tree.body))
     params, queues = _calls_of("numb_param", tree, calls), _calls_of("numb_queue", tree, calls)
-    registered = _registered(params, bindings, path)
+    registered = _registered(params, bindings, path, tree)
     opaque = any(not _is_readable(call, bindings) for call in (*params, *queues))
     if not queues:
         return Script(tuple(sorted(registered.values(), key=_line)), None, (), opaque)
@@ -331,15 +331,22 @@ def _line(found: Found) -> int:
     return found.line
 
 
-def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path) -> dict[str, Found]:
+def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path, tree: ast.Module) -> dict[str, Found]:
     """Return what the dictionaries given to `numb_param()` hold; of equal keys the last, as when it is run."""
+
+    def read_before(call: _Call) -> set[str]:
+        """The names whose values are used above *call*."""
+        loads = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+        return {node.id for node in loads if (node.lineno, node.col_offset) < call.position}
+
     found: dict[str, Found] = {}
     for call in calls:
         lookup = _names_seen_by(call, module)
         for argument in call.node.args:
-            given_back = call.is_used or isinstance(argument, ast.Name)
+            # A constant that stands nowhere else; with a name or an attribute the script may compute itself.
+            given_back = call.is_used or (isinstance(argument, ast.Name) and argument.id not in read_before(call))
             for key, line, value in _members(argument, lookup):
-                settable = given_back and not isinstance(value, ast.Name)  # with that name the script computes
+                settable = given_back and _literal(value) is not NOT_LITERAL
                 found[key] = Found(key, _literal(value, lookup), str(path), line, "numb_param", settable)
     return found
 

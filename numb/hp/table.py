@@ -139,6 +139,10 @@ class Table:
             rows.append({"name": each.name, **value, "type": each.type, "places": where, **told})
         return record.dumps({"format": record.FORMAT, "hyperparameters": rows}, indent=1) + "\n"
 
+    def default(self, name: str) -> Any:
+        """The value of a hyperparameter that nobody sets; `NOT_LITERAL` for one that is not in the table."""
+        return self.known[name].default if name in self.known else NOT_LITERAL
+
     def find(self, name: str) -> tuple[Hyperparameter, str]:
         """The hyperparameter that *name* sets, and what is left of the name: a path inside of a dictionary.
 

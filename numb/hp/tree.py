@@ -83,6 +83,23 @@ def is_inside(path: str, value: object) -> bool:
     return not rest or value.get(key) is None or is_inside(rest, value[key])
 
 
+def delivered(target: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the entries of *target* become that *values* name, wholly or with dots something inside of them."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        for root in (name, *ancestors(name)):
+            if root not in target:
+                continue
+            inside = name[len(root) + 1 :]
+            known = found.get(root, target[root])
+            if not inside:
+                found[root] = value
+            elif is_inside(inside, known):
+                found[root] = replaced(known, {inside: value})
+            break
+    return found
+
+
 def replaced(value: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
     """A dictionary with some of what lies in it replaced: `below` names it with dots. The input is not changed."""
     copy = dict(value)
