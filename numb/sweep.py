@@ -97,7 +97,7 @@ def _check(project: Project, queue: Queue) -> None:
 
 def _hyperparameters(project: Project) -> dict[str, Any]:
     """The script's hyperparameters and their values: those in its source, else those of the last run."""
-    found = {each.name: each.default for each in project.table if any(place.settable for place in each.places)}
+    found = {each.name: each.default for each in project.table if each.settable and each.reached}
     newest = project.index.runs(limit=1, project=project.place)
     last = newest[0].params if newest else {}
     known = {name: value for name, value in found.items() if is_plain(value)}

@@ -387,6 +387,26 @@ def test_only_errors_of_numbs_come_of_a_word(text: str) -> None:
         assert isinstance(gather(known, words=[text]), Settings)
 
 
+def test_other_scripts_of_a_project_say_nothing_of_this_one(tmp_path: Path) -> None:
+    """Types, limits, kinds and openness are those of the script and of what it imports, in whatever way it does."""
+    files = {
+        "train.py": "from numb import numb_param\nimport pkg.net as n, os\nfrom pkg import (\n    extra,\n)\np = numb_param({'seed': 1})\n",
+        "pkg/__init__.py": "", "pkg/net.py": "from numb.hp import _\nfrom .deep import d\n_('lr', 0.1)\n",
+        "pkg/deep.py": "from numb.hp import _\nd = _('depth', 2)\n", "pkg/extra.py": "from numb.hp import _\n_('extra', 'x')\n",
+        "old.py": "from numb import *\nfrom numb.hp import _\n_('lr', 'text', choices=['text'])\n_('seed', 'a')\nnumb_param(vars(args))\n_('old', 1)\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    known = table.read([tmp_path / "train.py"], sorted(tmp_path.rglob("*.py")), tmp_path)
+
+    assert {"lr": 0.5, "depth": 3, "extra": "y", "seed": 2} == set_by(known, "lr=0.5", "depth=3", "extra=y", "seed=2")
+    assert {"old": 0, "lr": 1, "depth": 1, "extra": 1, "seed": 1} == {each.name: each.reached for each in known}
+    assert ["pkg/net.py:3", "old.py:3"] == [str(place) for place in known.known["lr"].places]
+    with pytest.raises(UnknownHyperparameter):
+        set_by(known, "typo=1")
+
+
 def test_a_mistyped_variable_is_refused(known: table.Table) -> None:
     """NUMB_HP_… of no hyperparameter would set nothing, silently."""
     with pytest.raises(UnknownHyperparameter, match="NUMB_HP_EPOCH: the script has no hyperparameter EPOCH"):

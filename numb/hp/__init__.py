@@ -26,8 +26,8 @@ _PUBLIC = {
 }  # fmt: skip
 _ROOMS = frozenset(
     (
-        "argparsing", "binding", "building", "clicking", "coerce", "formats", "manager", "occurrence", "params", "reading",
-        "runtime", "scan", "settings", "source", "table", "tree", "values",
+        "argparsing", "binding", "building", "clicking", "coerce", "formats", "imports", "manager", "occurrence", "params",
+        "reading", "runtime", "scan", "settings", "source", "table", "tree", "values",
     )
 )  # fmt: skip
 RESERVED = frozenset(_PUBLIC) | _ROOMS

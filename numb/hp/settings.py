@@ -193,7 +193,7 @@ def _find(table: Table, name: str, origin: str) -> tuple[Hyperparameter | None, 
         if not table.known or table.opaque or name in table.also:
             return None, ""  # what the script says when it runs will have to do
         raise UnknownHyperparameter(f"{_at(origin)}{error}", error.hint) from None
-    if not any(place.settable for place in found.places):
+    if not found.settable:
         raise HyperparameterError(
             f"{_at(origin)}{name} is only registered ({found.places[0]}), so another value would change nothing",
             "call numb_queue() below its assignment, or use what numb_param returns",
@@ -239,4 +239,4 @@ def elsewhere(table: Table) -> list[str]:
 def returned(table: Table) -> list[str]:
     """The names that only `numb_param` can give the script."""
     only = (each for each in table if set(each.kinds) == {Kind.PARAM})
-    return [each.name for each in only if any(place.settable for place in each.places)]
+    return [each.name for each in only if each.settable]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb import atomic, record
 from numb.errors import ConfigError, HyperparameterError, NumbError, UnknownHyperparameter
-from numb.hp import reading, scan, source
+from numb.hp import imports, reading, scan, source
 from numb.hp.building import BUILD
 from numb.hp.occurrence import Occurrence
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
@@ -56,26 +56,37 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameter:
-    """One name, and every place of it, in the order of files and lines."""
+    """One name, and every place of it: those that the script imports first, in the order of files and lines."""
 
     name: str
     places: tuple[Place, ...]
+    reached: int = 0  # how many of them are in the script, and in what it imports
+
+    @property
+    def used(self) -> tuple[Place, ...]:
+        """The places that say what it is: the script's own, where it has any."""
+        return self.places[: self.reached] or self.places
+
+    @property
+    def settable(self) -> bool:
+        """Whether the script would compute with another value."""
+        return any(place.settable for place in self.used)
 
     @property
     def default(self) -> Any:
         """The value that it has when nobody sets it: that of a call or an assignment before that of `numb_param`."""
-        known = [place for place in self.places if place.value is not EMPTY]
+        known = [place for place in self.used if place.value is not EMPTY]
         used = [place for place in known if place.kind is not Kind.PARAM and place.value is not NOT_LITERAL]
         literal = [place for place in known if place.value is not NOT_LITERAL]
         return next((place.value for place in (*used, *literal, *known)), EMPTY)
 
     @property
     def hints(self) -> dict[str, Any]:
-        return scan.merged(place.hints for place in self.places)
+        return scan.merged(place.hints for place in self.used)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        return tuple(dict.fromkeys(place.kind for place in self.places))
+        return tuple(dict.fromkeys(place.kind for place in self.used))
 
     @property
     def type(self) -> str:
@@ -202,11 +213,14 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     not read the next time.
     """
     kept = _Kept(cache)
-    places: list[tuple[str, Place]] = []
+    known: dict[str, list[Place]] = {}
+    counts: dict[str, int] = {}  # of places in what the scripts import
     problems: list[str] = []
+    opaque = not scripts
     wanted = {os.path.realpath(path): path for path in (*others, *scripts)}
-    main = {os.path.realpath(path): path for path in scripts}
-    for path in (*main.values(), *(path for real, path in sorted(wanted.items()) if real not in main)):
+    reach = imports.reached(scripts, wanted.values()) if scripts else set()
+    main = {os.path.realpath(path) for path in scripts}
+    for real, path in sorted(wanted.items(), key=lambda item: (item[0] not in main, item[0] not in reach, item[0])):
         try:
             found, refused = kept.found(path)
         except FileNotFoundError:
@@ -216,21 +230,22 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
             continue
         problems += refused
         shown = _from(root, path)
-        places += [(name, replace(place, file=place.file.replace(str(path), shown, 1))) for name, place in found]
+        here = [(name, replace(place, file=place.file.replace(str(path), shown, 1))) for name, place in found]
+        for name, place in here:
+            if name == _MORE:
+                opaque = opaque or real in reach
+            else:
+                known.setdefault(name, []).append(place)
+                counts[name] = counts.get(name, 0) + (real in reach)
     kept.write()
-    opaque = not scripts or any(name == _MORE for name, _ in places)
-    known: dict[str, list[Place]] = {}
-    for name, place in places:
-        if name != _MORE:
-            known.setdefault(name, []).append(place)
-    together = {name: Hyperparameter(name, tuple(known[name])) for name in known}
+    together = {name: Hyperparameter(name, tuple(known[name]), counts[name]) for name in known}
     return Table(together, (*problems, *_contradictions(together.values())), opaque)
 
 
 def _contradictions(known: Iterable[Hyperparameter]) -> Iterator[str]:
     """Calls of one name that have different defaults: what a script computes with then depends on which comes last."""
     for each in known:
-        calls = [place for place in each.places if place.kind is Kind.CALL and place.value is not EMPTY]
+        calls = [place for place in each.used if place.kind is Kind.CALL and place.value is not EMPTY]
         if len(calls) > 1 and any(repr(place.value) != repr(calls[0].value) for place in calls):
             yield f"{each.name} has different defaults: {', '.join(map(str, calls))}"
 
