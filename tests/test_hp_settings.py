@@ -196,15 +196,52 @@ def test_the_highest_level_counts(known: table.Table, tmp_path: Path) -> None:
     everything = gather(known, **given, queue={"epochs": 5, "mode": "queue"}, words=["mode=word", "opt.lr=0.6"])
 
     assert {
-        "lr": 0.3, "epochs": 5, "mode": "word", "flag": True, "net.sizes": [4], "opt": {"name": "adam", "lr": 0.6},
+        "lr": 0.3, "epochs": 5, "mode": "word", "flag": True, "net.sizes": [4], "opt.name": "adam", "opt.lr": 0.6,
     } == everything.values()  # fmt: skip
     levels = {name: level.text for name, level in everything.levels().items()}
     assert {
         "lr": "file", "epochs": "queue", "mode": "command line", "flag": "file", "net.sizes": "environment", "opt": "command line",
-        "opt.lr": "command line",
+        "opt.lr": "command line", "opt.name": "file",
     } == levels  # fmt: skip
     origins = [(each.level, each.origin) for each in everything.of("epochs")]
     assert [(Level.FILE, f"{one}:2"), (Level.ENVIRONMENT, "NUMB_HP_EPOCHS"), (Level.QUEUE, "the queue")] == origins
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("opt:\n  lr: 0.5\n", {"name": "sgd", "lr": 0.5, "betas": (0.9, 0.999)}),
+        ("opt.lr: 0.5\n", {"name": "sgd", "lr": 0.5, "betas": (0.9, 0.999)}),
+        ("opt:\n  other: 1\n  more: 2\n", {"other": 1, "more": 2}),
+        ("opt:\n  $build: x.Y\n  lr: 1\n", {"$build": "x.Y", "lr": 1}),
+    ],
+)
+def test_what_a_file_says_of_a_dictionary(known: table.Table, tmp_path: Path, text: str, value: dict[str, Any]) -> None:
+    """Some of its keys leave the rest; other keys, and the description of an object, are another value."""
+    (tmp_path / "a.yaml").write_text(text)
+    assert value == gather(known, files=[str(tmp_path / "a.yaml")]).applied()["opt"]
+
+
+def test_a_description_below_a_name(known: table.Table, tmp_path: Path) -> None:
+    """`-c opt=FILE` gives a hyperparameter the object that the file describes."""
+    (tmp_path / "adam.yaml").write_text("$build: torch.optim.Adam\nlr: 1e-4\n")
+    adam = {"$build": "torch.optim.Adam", "lr": 1e-4}
+    for name in ("opt", "maybe", "described"):
+        assert {name: adam} == gather(known, files=[f"{name}={tmp_path / 'adam.yaml'}"]).applied()
+
+
+def test_yaml_without_its_surprises(known: table.Table, tmp_path: Path) -> None:
+    """Numbers are Python's: leading zeros make no octal, colons no minutes, and a date is text."""
+    (tmp_path / "a.yaml").write_text(
+        "epochs: 010\nlr: 1e-3\nmode: 1:30\nmaybe: 2024-01-01\nnet.sizes: [0x10, 1_000, .5, -.inf]\n"
+    )
+    assert {
+        "epochs": 10,
+        "lr": 0.001,
+        "mode": "1:30",
+        "maybe": "2024-01-01",
+        "net.sizes": [16, 1000, 0.5, -math.inf],
+    } == set_by(known, files=[str(tmp_path / "a.yaml")])
 
 
 def test_a_file_below_a_name(known: table.Table, tmp_path: Path) -> None:
@@ -225,6 +262,9 @@ def test_a_file_below_a_name(known: table.Table, tmp_path: Path) -> None:
         ("a.yaml", "lr: !!python/object/apply:os.getpid []\n", r"a\.yaml:1: "),
         ("a.json", "[1]", r"a\.json:1:1: expected an object"),
         ("a.toml", "lr = \n", r"a\.toml:1: "),
+        ("a.yaml", "opt.lr: 1\nopt:\n  lr: 2\n", r"a\.yaml:3: opt\.lr is there twice"),
+        ("a.yaml", "opt:\n  lrr: 2\n", r"the script has no hyperparameter opt\.lrr"),
+        ("a.toml", "lr = 2024-01-01\n", r"a\.toml:1: lr: expected a number, found datetime"),
         ("a.yaml", "lrr: 1\n", r"a\.yaml:1: the script has no hyperparameter lrr"),
         ("a.yaml", "net:\n  size: [1]\n", r"a\.yaml:2: the script has no hyperparameter net\.size"),
         ("a.yaml", "epochs: 1.7\n", r"a\.yaml:1: epochs: expected a whole number, found 1\.7"),

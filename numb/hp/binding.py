@@ -218,7 +218,7 @@ class Binding:
 
     def _loaded(self, table: Table, files: Collection[str], named: str | None) -> dict[str, Any]:
         """What the files say, less what numb has set. Raises `NumbError` with file and line."""
-        values = settings.gather(table, files=list(files), named=named).values()
+        values = settings.gather(table, files=list(files), named=named).applied()
         if strange := [name for name in values if name not in table.known]:
             raise unknown(strange[0], table.known)
         return {name: value for name, value in values.items() if name not in self._outside}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from numb.errors import HyperparameterError
-from numb.hp.values import EMPTY, NOT_LITERAL, literal
+from numb.hp.values import EMPTY, NOT_LITERAL, is_literal, literal
 
 _YES = frozenset(("yes", "true", "t", "y", "1"))
 _NO = frozenset(("no", "false", "f", "n", "0"))
@@ -37,6 +37,8 @@ def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None)
 
     None goes everywhere, a whole number where a float is. Raises `Unfit`.
     """
+    if not is_literal(value):
+        raise Unfit(f"expected {_named(_type_name(default, hints)) or 'a value'}, found {_shown(value)}")
     wanted = _type_name(default, hints)
     if value is None or wanted not in _READERS:
         return value

@@ -19,12 +19,36 @@ FORMATS = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
 
 _TOO_LARGE: int = 10**config.MAX_DIGITS
 
-# 1e-3 is a number, as everywhere but in YAML 1.1.
-_FLOAT = (
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
+# What YAML 1.1 reads into plain words and nobody means: 010 is ten, 1:30 is no 90, and a date is text.
+_NOT_MEANT = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_INT = re.compile(r"[-+]?(0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|\d[\d_]*)$")
+_FLOAT = re.compile(
+    r"[-+]?((\d[\d_]*)?\.\d[\d_]*|\d[\d_]*\.)([eE][-+]?\d+)?$|[-+]?\d[\d_]*[eE][-+]?\d+$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
 )
+
+
+def _plain(kind: Any) -> Any:
+    """A loader or a dumper of YAML for which numbers are written as in Python, and 1e-3 is one."""
+
+    class Plain(kind):  # type: ignore[misc]
+        pass
+
+    Plain.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_MEANT]
+        for first, resolvers in kind.yaml_implicit_resolvers.items()
+    }
+    Plain.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+    Plain.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+    if hasattr(Plain, "add_constructor"):
+        Plain.add_constructor("tag:yaml.org,2002:int", _int)
+    return Plain
+
+
+def _int(loader: Any, node: Any) -> int:
+    text = loader.construct_scalar(node).replace("_", "").lower()
+    digits = text.lstrip("+-")
+    number = int(digits, 0) if digits[:2] in ("0x", "0o", "0b") else int(digits)
+    return -number if text.startswith("-") else number
 
 
 def format_of(path: Path, named: str | None = None) -> str:
@@ -102,13 +126,12 @@ def text_of(values: Mapping[str, Any], kind: str, *, annotate: bool = True) -> s
         case "yaml":
             import yaml
 
-            class Dumper(yaml.SafeDumper):
-                """Quotes the text 1e5, which `load` would take for a number."""
-
-            Dumper.add_implicit_resolver(*_FLOAT)
-            text = str(yaml.dump(nested, Dumper=Dumper, sort_keys=False, allow_unicode=True))
-            if yaml.safe_load(text) != nested:  # it writes line breaks of Unicode as they are, and reads them as spaces
-                text = str(yaml.dump(nested, Dumper=Dumper, sort_keys=False))
+            dumper = _plain(yaml.SafeDumper)
+            text = str(yaml.dump(nested, Dumper=dumper, sort_keys=False, allow_unicode=True))
+            if (
+                yaml.load(text, _plain(yaml.SafeLoader)) != nested
+            ):  # it writes line breaks of Unicode as they are, and reads them as spaces
+                text = str(yaml.dump(nested, Dumper=dumper, sort_keys=False))
             return text
         case _:
             import tomli_w
@@ -146,13 +169,9 @@ def _json(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def _yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """YAML without its surprises: no key twice, and 1e-3 is a number."""
-
-    Loader.add_implicit_resolver(*_FLOAT)
     places: dict[str, str] = {}
     try:
-        loader = Loader(io.StringIO(text))
+        loader = _plain(yaml.SafeLoader)(io.StringIO(text))
         node = loader.get_single_node()
         if node is None:
             return {}, {}

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from numb.errors import ConfigError, HyperparameterError, UnknownHyperparameter, Usage
-from numb.hp import coerce, formats, tree
+from numb.hp import coerce, formats, source, tree
+from numb.hp.building import BUILD
 from numb.hp.occurrence import Level
 from numb.hp.source import Script
-from numb.hp.table import Hyperparameter, Kind, Row, Table
+from numb.hp.table import Hyperparameter, Kind, Row, Table, unknown
 from numb.hp.values import NOT_LITERAL
 
 PREFIX = "NUMB_HP_"
@@ -140,8 +141,13 @@ def _from_files(table: Table, files: Iterable[str], named: str | None) -> Iterat
             nested, places = formats.load(path, named)
         except FileNotFoundError:
             raise Usage(f"there is no file {path}", "-c FILE, or -c PREFIX=FILE") from None
+        seen: dict[str, str] = {}
         for name, value in _leaves(nested, prefix, table):
             place = places.get(name[len(prefix) + 1 :] if prefix else name, str(path))
+            for other in (name, *tree.ancestors(name)):
+                if other in seen:  # `opt.lr: 1` beside `opt: {lr: 2}`
+                    raise ConfigError(f"{place}: {name} is there twice, first in {seen[other]}")
+            seen[name] = place
             yield _from_value(table, name, value, Level.FILE, place)
 
 
@@ -151,16 +157,37 @@ def _file_of(word: str) -> tuple[str, Path]:
 
 
 def _leaves(nested: Mapping[str, Any], prefix: str, table: Table) -> Iterator[tuple[str, Any]]:
-    """The values of a nested file by the names of the table; a dictionary that is a hyperparameter stays whole."""
+    """The values of a nested file by the names of the table.
+
+    Some keys of a dictionary that is a default replace these and leave the rest; other keys are another dictionary, and so is
+    the description of an object. Raises `UnknownHyperparameter` for a key that is nearly one of the default's.
+    """
+    if prefix and _is_one_value(nested, prefix, table):
+        yield prefix, {inner: item for inner, item in nested.items() if inner != tree.IS_DICT}
+        return
     for key, value in nested.items():
         name = f"{prefix}.{key}" if prefix else str(key)
-        whole = name in table.known or not isinstance(value, dict) or not value or value.get(tree.IS_DICT)
-        if whole or "$build" in value:
-            if isinstance(value, dict):
-                value = {inner: item for inner, item in value.items() if inner != tree.IS_DICT}
-            yield name, value
-        else:
+        if isinstance(value, dict):
             yield from _leaves(value, name, table)
+        else:
+            yield name, value
+
+
+def _is_one_value(nested: Mapping[Any, Any], name: str, table: Table) -> bool:
+    if not nested or nested.get(tree.IS_DICT) or BUILD in nested:
+        return True
+    try:
+        found, inside = table.find(name)
+    except UnknownHyperparameter:
+        return False  # a branch, with hyperparameters below it
+    default, _ = _expected(found, inside)
+    if not isinstance(default, dict) or not all(isinstance(key, str) and key and "." not in key for key in nested):
+        return True
+    strange = [key for key in nested if key not in default]
+    left = [key for key in default if isinstance(key, str) and key not in nested]
+    if mistyped := next((key for key in strange if source.nearest(key, left)), None):
+        raise unknown(f"{name}.{mistyped}", [f"{name}.{key}" for key in left], len(name) + 1)
+    return bool(strange)
 
 
 def _from_text(table: Table, name: str, text: str, level: Level, origin: str) -> Setting:

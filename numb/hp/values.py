@@ -108,6 +108,19 @@ def is_plain(value: object) -> bool:
             return False
 
 
+def is_literal(value: object) -> bool:
+    """Whether Python has a literal for *value*: what `is_plain` is, and sets, bytes, complex numbers, any keys, `...`."""
+    match value:
+        case None | bool() | int() | float() | complex() | str() | bytes():
+            return True
+        case list() | tuple() | set():
+            return all(map(is_literal, value))
+        case dict():
+            return all(is_literal(key) and is_literal(item) for key, item in value.items())
+        case _:
+            return value is ...
+
+
 _OPERATORS: Mapping[type[ast.AST], Callable[..., object]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
