@@ -173,6 +173,14 @@ class InFlight:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def injected(self) -> dict[str, Any]:
+        """The values that were set from outside."""
+        try:
+            order = record.loads(self.folder.order.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return {name: record.decode(value) for name, value in (order.get("inject") or {}).items()}
+
     def origins(self) -> dict[str, dict[str, str]]:
         """Of each hyperparameter that was set from outside, at which level and by what."""
         try:

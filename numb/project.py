@@ -333,6 +333,7 @@ class Project:
         if question["ask"] == "graph":
             return self._graph_wanted(flight)
         same = self.index.same(question["architecture"], question["params_key"], self.place)
+        same = same or self._same_so_far(question["architecture"], flight)
         if same is None or redo is Redo.AGAIN:
             return {}
         if question["started"]:
@@ -351,6 +352,23 @@ class Project:
         elif not wanted:
             answers.refusal = Refused("nothing was trained")
         return {} if wanted else {"stop": True}
+
+    def _same_so_far(self, architecture: str, flight: InFlight) -> Run | None:
+        """A run that had what this one has by now, and beyond that only what calls further on are going to return.
+
+        A call may stand in the loop of the training: then its value comes too late for the question.
+        """
+        earlier = self.index.complete(architecture, self.place)
+        now = flight.told().params
+        if not any(len(run.params) > len(now) for run in earlier):
+            return None
+        later = {each.name: each.default for each in self.table if each.reached} | flight.injected()
+
+        def continues(run: Run) -> bool:
+            ahead = {name: later[name] for name in run.params if name in later and name not in now}
+            return record.key({**now, **ahead}) == run.params_key
+
+        return next(filter(continues, earlier), None)
 
     def _graph_wanted(self, flight: InFlight) -> dict[str, Any]:
         architecture = flight.told().architecture

@@ -534,6 +534,25 @@ def test_only_what_was_given_of_a_dictionary_is_set(project: Scene) -> None:
     assert "{'lr': 0.5, 'm': 0.8} {'p': {'a': 1, 'b': 3}} {'x': 0.5, 'y': 1}\n" == done.stdout, done.stderr
 
 
+def test_a_call_in_the_loop_does_not_hide_that_a_run_was_done(torch_scene: Scene) -> None:
+    """What is asked for after the first gradient is known from the source, or was set: the question comes in time."""
+    script = (
+        "import torch\nfrom numb import *\nfrom numb.hp import _\nnet = numb_model((1, 4))(torch.nn.Linear(4, 2))\n"
+    )
+    script += (
+        "for epoch in range(_('epochs', 2)):\n    net(torch.ones(1, 4)).sum().backward()\n    print(_('gamma', 0.5))\n"
+    )
+    torch_scene.write("train.py", script)
+
+    printed = [
+        torch_scene.numb(f"train --skip-done {words}").stdout
+        for words in ("", "", "gamma=0.9", "gamma=0.9", "epochs=2")
+    ]
+
+    assert ["0.5\n0.5\n", "", "0.9\n0.9\n", "", ""] == printed
+    assert [0.5, 0.9] == [run["params"]["gamma"] for run in torch_scene.runs()]
+
+
 def test_an_edited_assignment_is_another_run(torch_scene: Scene) -> None:
     """What stands above numb_queue is a hyperparameter whether it was set or not: with another value it is not done before."""
     script = (

@@ -148,7 +148,7 @@ def test_what_comes_after_the_training_has_begun_stops_nothing(torch_scene: Scen
     late = {
         "built": ("G()", "d = D()\n"),
         "called": ("G(); d = numb_model(nn.Linear(4, 1))", "step(d, g(x))\n"),
-        "told": ("G()", "numb_param({'decay': 1})\n"),
+        "told": ("G()", "numb_param({'decay': len('1')})\n"),
     }
     for lr, (build, after) in enumerate(late.values()):
         text = script.format(lr=lr, build=build, late=after)

@@ -284,6 +284,14 @@ class Index:
             (architecture, params_key, project),
         )
 
+    def complete(self, architecture: str, project: str, limit: int = 100) -> list[Run]:
+        """The newest complete runs of an architecture, the newest first."""
+        return self._runs(
+            "select record, commit_id from sound where architecture = ? and project = ? and kind = 'train'"
+            " and status = 'complete' order by started desc, id desc limit ?",
+            (architecture, project, limit),
+        )
+
     def architectures(self, project: str) -> list[Run]:
         """The newest run of each architecture that has weights."""
         return self._runs(
