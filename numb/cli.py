@@ -505,12 +505,25 @@ def queue_init(file: Path, force: bool) -> None:
 
 @queue.command("run")
 @_queue_file
+@_set_options
 @click.option("--again", is_flag=True, help="Run entries even if the same was trained before.")
 @click.option("--failed", is_flag=True, help="Run entries that failed once more.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first entry that fails.")
-def queue_run(file: Path, again: bool, failed: bool, fail_fast: bool) -> None:
-    """Train with each combination of FILE that is not done. Started again, it goes on where it stopped."""
-    _run_queue(_project(), file, again=again, failed=failed, fail_fast=fail_fast)
+def queue_run(
+    file: Path,
+    words: tuple[str, ...],
+    pairs: tuple[str, ...],
+    files: tuple[str, ...],
+    again: bool,
+    failed: bool,
+    fail_fast: bool,
+) -> None:
+    """Train with each combination of FILE that is not done. Started again, it goes on where it stopped.
+
+    NAME=VALUE sets a hyperparameter for all of them.
+    """
+    given = (*words, *pairs)
+    _run_queue(_project(), file, again=again, failed=failed, fail_fast=fail_fast, words=given, files=files)
 
 
 def _run_queue(
@@ -545,12 +558,15 @@ def _run_queue(
 
 @queue.command("status")
 @_queue_file
+@_set_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def queue_status(file: Path, as_json: bool) -> None:
-    """Show how far each entry of FILE has come."""
+def queue_status(
+    file: Path, words: tuple[str, ...], pairs: tuple[str, ...], files: tuple[str, ...], as_json: bool
+) -> None:
+    """Show how far each entry of FILE has come; NAME=VALUE and -c as they were given when it was run."""
     from numb.view import table
 
-    states = _project().queue(file).states()
+    states = _project().queue(file, (*words, *pairs), files).states()
     _show(table.queue_json(states) if as_json else table.queue(states))
 
 

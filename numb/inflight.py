@@ -291,7 +291,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         unread = [name for name in set_by if name not in told.read]
         notes += [f"{name} was set ({set_by[name]['origin']}), and the script has never read it" for name in unread]
         notes += [
-            f"{name} stands in no source that numb can read, so it cannot be set" for name in _unseen(told, folder)
+            f"{name} stands in no source that numb reads, so numb hp does not list it" for name in _unseen(told, folder)
         ]
     graph = next((path.name for path in sorted(folder.content.glob("graph*.onnx"))), None)
     return replace(

@@ -378,6 +378,8 @@ def test_parameters_are_attributes_too() -> None:
     """J02: nested, for reading; one that is not there is named."""
     params = Params({"opt": {"lr": 0.1}, "seed": 0})
     assert (0.1, 0.1, 0) == (params.opt.lr, params["opt"]["lr"], params.seed)
+    params.opt["lr"], params.seed = 0.2, 3
+    assert {"opt": {"lr": 0.2}, "seed": 3} == params
     with pytest.raises(AttributeError, match="no hyperparameter momentum; there are opt, seed"):
         _ = params.momentum
 
@@ -447,6 +449,12 @@ def test_other_scripts_of_a_project_say_nothing_of_this_one(tmp_path: Path) -> N
         set_by(known, "typo=1")
 
 
+@pytest.mark.parametrize("variable", ["opt__lr", "OPT__LR", "Opt__Lr"])
+def test_a_variable_reaches_into_a_dictionary(known: table.Table, variable: str) -> None:
+    """Two underscores stand for a dot, and capitals do not matter, there either."""
+    assert {"opt.lr": 0.5} == set_by(known, environment={f"NUMB_HP_{variable}": "0.5"})
+
+
 def test_a_mistyped_variable_is_refused(known: table.Table) -> None:
     """NUMB_HP_… of no hyperparameter would set nothing, silently."""
     with pytest.raises(UnknownHyperparameter, match="NUMB_HP_EPOCH: the script has no hyperparameter EPOCH"):
@@ -505,6 +513,9 @@ def test_a_queue_with_other_values_for_all_is_another(project: Scene) -> None:
     printed = [project.numb(f"train --queue q.json epochs={n}").stdout for n in (1, 1, 2)]
     assert ["1 {'seed': 0, 'opt': {'lr': 0.1}} 3\n", "", "2 {'seed': 0, 'opt': {'lr': 0.1}} 3\n"] == printed
     assert [1, 2] == [run["params"]["epochs"] for run in project.runs()]
+    states = {words: project.numb(f"queue status q.json --json {words}").stdout for words in ("", "epochs=2")}
+    assert ["queued", "done"] == [json.loads(text)[0]["status"] for text in states.values()]
+    assert "4 {'seed': 0, 'opt': {'lr': 0.1}} 3\n" == project.numb("queue run q.json epochs=4").stdout
 
 
 def test_what_is_overwritten_below_numb_queue_is_noted(project: Scene) -> None:
@@ -568,12 +579,12 @@ def test_an_edited_assignment_is_another_run(torch_scene: Scene) -> None:
 
 
 def test_what_reading_does_not_show_is_noted(project: Scene) -> None:
-    """H03: a name that is put together when the script runs is used and recorded, and cannot be set."""
+    """H03: a call by another name is used and recorded, and the run says why nothing else knows of it."""
     project.write("net.py", "from numb.hp import _\nask = [_][0]\ndepth = ask('depth', 2)\n")
     project.write("train.py", "import net\nfrom numb.hp import _\nprint(net.depth, _('width', 8))\n")
     run = project.trained()
     assert {"depth": 2, "width": 8} == run["params"]
-    assert ["depth stands in no source that numb can read, so it cannot be set"] == run["notes"]
+    assert ["depth stands in no source that numb reads, so numb hp does not list it"] == run["notes"]
 
 
 def test_different_defaults_of_one_name_are_told(project: Scene) -> None:

@@ -197,9 +197,8 @@ def test_a_whole_run_adds_only_the_record(scene: Scene) -> None:
     listed = set(scene.sh("git ls-tree -r --name-only numb").splitlines())
     assert 0 == done.code, done.stderr
     assert oracle == tree_of(scene, "numb")
-    assert {".nmb/run/environment.json", ".nmb/run/output.log", ".nmb/run/record.json"} == listed - {
-        '"new file"'
-    } - set(oracle)
+    kept = {f".nmb/run/{name}" for name in ("environment.json", "hyperparameters.json", "output.log", "record.json")}
+    assert kept == listed - {'"new file"'} - set(oracle)
     own = {"train.py", "made"}
     for moment in (before, after):
         moment["files"] = {k: v for k, v in moment["files"].items() if k not in own}  # type: ignore[attr-defined]

@@ -13,4 +13,9 @@ class Params(dict[str, Any]):
             value = self[name]
         except KeyError:
             raise AttributeError(f"there is no hyperparameter {name}; there are {', '.join(self)}") from None
-        return Params(value) if type(value) is dict else value
+        if type(value) is dict:
+            value = self[name] = Params(value)  # so that what is changed in it is changed here
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value

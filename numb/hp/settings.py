@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numb import record
 from numb.errors import ConfigError, HyperparameterError, UnknownHyperparameter, Usage
 from numb.hp import coerce, formats, source, tree
 from numb.hp.building import BUILD
@@ -130,7 +131,11 @@ def _meant(name: str, table: Table) -> str:
     dotted = name.replace("__", ".")
     if name in table.known or dotted in table.known:
         return name if name in table.known else dotted
-    folded = [known for known in table.known if known.casefold() in (name.casefold(), dotted.casefold())]
+    inside = (
+        f"{each.name}.{key}" for each in table if isinstance(each.default, dict) for key in record.flat(each.default)
+    )
+    names = {*table.known, *inside}
+    folded = [known for known in names if known.casefold() in (name.casefold(), dotted.casefold())]
     return folded[0] if len(folded) == 1 else dotted
 
 

@@ -54,7 +54,7 @@ def read(path: Path) -> Script:
     calls = tuple(_calls(tree))
     bindings = tuple(_bindings(tree.body))
     params, queues = _calls_of("numb_param", tree, calls), _calls_of("numb_queue", tree, calls)
-    registered = _registered(params, bindings, path, tree)
+    registered = _registered(params, queues, bindings, path, tree)
     opaque = any(not _is_readable(call, bindings) for call in (*params, *queues))
     if not queues:
         return Script(tuple(sorted(registered.values(), key=_line)), None, (), opaque)
@@ -331,13 +331,16 @@ def _line(found: Found) -> int:
     return found.line
 
 
-def _registered(calls: Iterable[_Call], module: Sequence[_Binding], path: Path, tree: ast.Module) -> dict[str, Found]:
+def _registered(
+    calls: Sequence[_Call], queues: Sequence[_Call], module: Sequence[_Binding], path: Path, tree: ast.Module
+) -> dict[str, Found]:
     """Return what the dictionaries given to `numb_param()` hold; of equal keys the last, as when it is run."""
+    handed_over = {argument for call in (*calls, *queues) for argument in call.node.args}  # to numb, which changes them
 
     def read_before(call: _Call) -> set[str]:
         """The names whose values are used above *call*."""
         loads = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
-        return {node.id for node in loads if (node.lineno, node.col_offset) < call.position}
+        return {node.id for node in loads if (node.lineno, node.col_offset) < call.position and node not in handed_over}
 
     found: dict[str, Found] = {}
     for call in calls:
