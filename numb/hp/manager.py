@@ -154,7 +154,7 @@ class Manager:
 
     def exists(self, name: str) -> bool:
         """Whether there is a value of that name, or of one below it."""
-        return self.get_value(name, raise_exception=False) is not EMPTY
+        return self._value(name, raise_exception=False) is not EMPTY
 
     def get_values(self) -> dict[str, Any]:
         """Every value that counts, by its full name, in the order in which the names appeared."""
