@@ -46,6 +46,7 @@ class Told:
     queued: bool = False  # `numb_queue` was called
     read: frozenset[str] = frozenset()  # hyperparameters that the script has used or registered
     called: frozenset[str] = frozenset()  # those among them that calls of a placeholder asked for
+    constants: frozenset[str] = frozenset()  # those that only stood above `numb_queue`
     process: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     operators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -248,7 +249,10 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             queued = told.queued or event["event"] == "queue"
             names = frozenset((*values, *event.get("names", ())))
             called = told.called | names if event["event"] == "hp" else told.called
-            return replace(told, params=params, queued=queued, read=told.read | names, called=called)
+            constants = (told.constants - names) | frozenset(event.get("constants", ()))
+            return replace(
+                told, params=params, queued=queued, read=told.read | names, called=called, constants=constants
+            )
         case "result":
             return replace(told, results={**told.results, **_values(event)})
         case "weights":
@@ -302,6 +306,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         seconds=round(outcome.seconds, 3) if outcome else _last_sign_of_life(folder, run),
         models=told.models,
         params=told.params,
+        constants=tuple(sorted(told.constants)),
         results=told.results,
         weights={name: kept for name, kept in told.weights.items() if (folder.content / kept.manifest).exists()},
         graph=graph,

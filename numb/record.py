@@ -314,6 +314,7 @@ class Run:
     queue: str | None = None
     models: Mapping[str, Model] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    constants: tuple[str, ...] = ()  # those of `params` that only stood above `numb_queue`: neither set nor registered
     results: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
@@ -361,7 +362,7 @@ class Run:
                     plain[name] = {k: _plain(v) for k, v in value.items()}
                 case "left_out" | "nested":
                     plain[name] = [_plain(item) for item in value]
-                case "command" | "notes":
+                case "command" | "notes" | "constants":
                     plain[name] = list(value)
                 case _:
                     plain[name] = value
@@ -416,6 +417,7 @@ _READERS: dict[str, Any] = {
     "of": lambda text: RunId(text) if text is not None else None,
     "command": tuple,
     "notes": tuple,
+    "constants": tuple,
     "params": _values,
     "results": _values,
     "started": float,

@@ -26,7 +26,8 @@ class Trials:
         """Evaluate the weights of *run*."""
         answers = Answers(trialed=run)
         answers.decide = lambda question, flight: self._weights_for(question, run, flight)
-        return self._launch(answers, inject=run.params)
+        inject = {name: value for name, value in run.params.items() if name not in run.constants}
+        return self._launch(answers, inject=inject)
 
     def chosen(self) -> Ended:
         """Find the architecture that the script builds, ask which of its runs to evaluate, and evaluate that."""

@@ -653,6 +653,25 @@ def test_a_trial_has_the_shape_that_was_trained(torch_scene: Scene) -> None:
     assert (0, "7\n") == (done.code, done.stdout), done.stderr
 
 
+def test_a_trial_keeps_constants_of_its_own(torch_scene: Scene) -> None:
+    """What only stood above numb_queue is no business of the trial's: it goes on measuring its own data."""
+    net = "net = numb_model((1, 4))(nn.Linear(4, width))\n"
+    head = "import torch\nfrom torch import nn\nfrom numb import *\nwidth, seed = 2, 1\n"
+    last = "net(torch.ones(1, 4)).sum().backward()\n"
+    torch_scene.write("train.py", f"{head}data = 'train'\nnumb_queue()\nnumb_param({{'seed': seed}})\n{net}{last}")
+    torch_scene.write(
+        "trial.py",
+        f"{head}data = 'test'\nnumb_queue()\n{net}print(data, width, seed)\nnumb_trial_result({{'acc': 1}})\n",
+    )
+    assert 0 == torch_scene.numb("train width=7 seed=5").code
+
+    done = torch_scene.numb("trial @")
+
+    assert (0, "test 7 5\n") == (done.code, done.stdout), done.stderr
+    (run,) = torch_scene.runs()
+    assert ({"width": 7, "seed": 5, "data": "train"}, ["data"]) == (run["params"], run["constants"])
+
+
 def test_values_of_any_type_are_used(project: Scene) -> None:
     """AC-H21 under numb: every literal is used, set and recorded exactly; what has none is used, and named in the record."""
     script = "from numb.hp import _\nprint(_('f', print) is print, _('c', b'x'), _('s', {1, 2}), _('z', 1j), _('d', {1: 2}))\n"

@@ -529,7 +529,8 @@ class Session:
         constants = _constants(file, target) if self.training and target is frame.f_globals else {}
         together = {**constants, **_encoded(given)}
         self.params.update({name: record.decode(value) for name, value in together.items()})
-        self.event("queue", line=frame.f_lineno, values=together)
+        alone = sorted(constants.keys() - given.keys())
+        self.event("queue", line=frame.f_lineno, values=together, constants=alone)
 
     def _tell_overwritten(self, when: str) -> None:
         """Note what was set where `numb_queue` stands, and is something else by now."""
