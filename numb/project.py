@@ -358,11 +358,16 @@ class Project:
 
         A call may stand in the loop of the training: then its value comes too late for the question.
         """
+        from numb.hp import tree
+        from numb.hp.values import is_literal
+
         earlier = self.index.complete(architecture, self.place)
         now = flight.told().params
         if not any(len(run.params) > len(now) for run in earlier):
             return None
-        later = {each.name: each.default for each in self.table if each.reached} | flight.injected()
+        defaults = {each.name: each.default for each in self.table if each.reached and is_literal(each.default)}
+        given = flight.injected()
+        later = {**defaults, **given, **tree.delivered(defaults, given)}
 
         def continues(run: Run) -> bool:
             ahead = {name: later[name] for name in run.params if name in later and name not in now}

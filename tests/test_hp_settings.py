@@ -564,6 +564,23 @@ def test_a_call_in_the_loop_does_not_hide_that_a_run_was_done(torch_scene: Scene
     assert [0.5, 0.9] == [run["params"]["gamma"] for run in torch_scene.runs()]
 
 
+def test_what_a_later_call_returns_is_only_foreseen_where_it_can_be(torch_scene: Scene) -> None:
+    """A key that was set inside of a later dictionary is another run; a default that only running tells is nothing foreseen."""
+    script = "import torch\nfrom numb import *\nfrom numb.hp import _\nnet = numb_model((1, 4))(torch.nn.Linear(4, 2))\n_('w', 1)\n"
+    script += (
+        "net(torch.ones(1, 4)).sum().backward()\nprint(_('opt', {'lr': 0.1, 'm': 0.9})['lr'], _('n', len('ab')))\n"
+    )
+    torch_scene.write("train.py", script)
+
+    done = [torch_scene.numb(f"train --skip-done {words}") for words in ("", "opt.lr=0.5")]
+
+    assert ["0.1 2\n", "0.5 2\n"] == [each.stdout for each in done]
+    assert not any("numb failed" in each.stderr for each in done), done
+    torch_scene.write("train.py", script.replace(", _('n', len('ab'))", ""))
+    printed = [torch_scene.numb(f"train --skip-done {words}").stdout for words in ("", "opt.lr=0.5", "opt.lr=0.5", "")]
+    assert ["0.1\n", "0.5\n", "", ""] == printed
+
+
 def test_an_edited_assignment_is_another_run(torch_scene: Scene) -> None:
     """What stands above numb_queue is a hyperparameter whether it was set or not: with another value it is not done before."""
     script = (
