@@ -166,28 +166,25 @@ class InFlight:
 
     # -- what came of it
 
+    def _order(self) -> dict[str, Any]:
+        """What the script was told when the run began; {} where that cannot be read any more."""
+        try:
+            return record.loads(self.folder.order.read_bytes())
+        except (OSError, ValueError):
+            return {}
+
     def launched(self) -> dict[str, Any]:
         """What `launched` saw when the run began; {} where that cannot be read any more."""
-        try:
-            found = json.loads(self.folder.order.read_bytes())["launched"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        found = self._order().get("launched")
         return found if isinstance(found, dict) else {}
 
     def injected(self) -> dict[str, Any]:
         """The values that were set from outside."""
-        try:
-            order = record.loads(self.folder.order.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return {name: record.decode(value) for name, value in (order.get("inject") or {}).items()}
+        return {name: record.decode(value) for name, value in (self._order().get("inject") or {}).items()}
 
     def origins(self) -> dict[str, dict[str, str]]:
         """Of each hyperparameter that was set from outside, at which level and by what."""
-        try:
-            order = record.loads(self.folder.order.read_bytes())
-        except (OSError, ValueError):
-            return {}
+        order = self._order()
         levels = order.get("levels") or {}
         return {
             name: {"level": levels.get(name, ""), "origin": text} for name, text in (order.get("origins") or {}).items()
