@@ -709,7 +709,12 @@ def test_a_deleted_branch_and_a_deleted_object(scene: Scene) -> None:
     assert "complete, lost by git" in gone.stdout
     said = "numb: git has lost the commits of 1 run, of which this is what is left: numb doctor\n"
     assert "numb: branch numb is gone: numb doctor\n" + said == gone.stderr
-    assert "git fetch PATH numb:numb" in reason.stdout and (0, True) != (fixed.code, "problem" in reason.stdout)
+    assert (3, 3, True) == (reason.code, fixed.code, "git fetch PATH numb:numb" in reason.stdout)
+    heads = [line for line in fixed.stdout.splitlines() if not line.startswith(" ")]
+    assert [True, True] == [
+        line.startswith(begins)
+        for line, begins in zip(heads, ("fixed: branch numb is gone", "problem: git has lost"), strict=True)
+    ]
     assert ["root", "train"] == chain(scene)
     assert (1, said) == (listed.stdout.count("lost by git"), listed.stderr)
     assert (1, True) == (patch.code, patch.stderr.startswith("numb: git has lost the commit of "))
