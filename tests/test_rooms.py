@@ -30,10 +30,13 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture", "hp"}, set()),
     "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "record", "store.objects"}, {"torch", "onnx", "safetensors", "numpy"}),
-    "hp.*": (
-        {"atomic", "capture", "config", "errors", "hp", "layout", "record"},
-        {"click", "yaml", "tomli", "tomllib", "tomli_w"},
-    ),
+    # Reading sources and values knows nothing of files that are kept, of records, or of a run.
+    "hp.*": ({"errors", "hp"}, set()),
+    "hp.clicking": ({"errors", "hp"}, {"click"}),
+    "hp.formats": ({"atomic", "config", "errors", "hp"}, {"yaml", "tomli", "tomllib", "tomli_w"}),
+    "hp.runtime": ({"capture", "hp", "layout"}, set()),
+    "hp.settings": ({"errors", "hp", "record"}, set()),
+    "hp.table": ({"atomic", "errors", "hp", "record"}, set()),
     "inflight": ({"alive", "atomic", "errors", "launch", "layout", "record"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"hp", "record", "view"}, {"tabulate"}),

@@ -18,7 +18,7 @@ from numb.hp import coerce, formats, source, tree
 from numb.hp.building import BUILD
 from numb.hp.occurrence import Level
 from numb.hp.source import Script
-from numb.hp.table import Hyperparameter, Kind, Row, Table, unknown
+from numb.hp.table import Hyperparameter, Kind, Table, unknown
 from numb.hp.values import NOT_LITERAL
 
 PREFIX = "NUMB_HP_"
@@ -32,6 +32,19 @@ class Setting:
     value: Any
     level: Level
     origin: str  # "lr=0.1", "base.yaml:3", "NUMB_HP_LR"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A hyperparameter with the value that it would have, and what was given for it, the last most."""
+
+    known: Hyperparameter
+    value: Any
+    given: tuple[Setting, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.known.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numb import atomic, record
 from numb.errors import ConfigError, HyperparameterError, NumbError, UnknownHyperparameter
@@ -21,9 +21,6 @@ from numb.hp import imports, reading, scan, source
 from numb.hp.building import BUILD
 from numb.hp.occurrence import Occurrence
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
-
-if TYPE_CHECKING:
-    from numb.hp.settings import Setting
 
 VERSION = 2  # of what is kept
 _MORE = ""  # the name that stands for those that cannot be read
@@ -97,35 +94,6 @@ class Hyperparameter:
         if self.default is EMPTY:
             return "-"
         return "?" if self.default is NOT_LITERAL else type(self.default).__name__
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A hyperparameter with the value that it would have, and what was given for it, the last most."""
-
-    known: Hyperparameter
-    value: Any
-    given: tuple[Setting, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.known.name
-
-    @property
-    def default(self) -> Any:
-        return self.known.default
-
-    @property
-    def type(self) -> str:
-        return self.known.type
-
-    @property
-    def hints(self) -> dict[str, Any]:
-        return self.known.hints
-
-    @property
-    def places(self) -> tuple[Place, ...]:
-        return self.known.places
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,77 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from numb import record
 from numb.hp.occurrence import Level
+from numb.hp.settings import Row, Setting
+from numb.hp.table import Place
 from numb.hp.values import EMPTY, NOT_LITERAL
 from numb.view.table import grid, plain
 
 
-class Place(Protocol):
-    """Where a hyperparameter stands."""
-
-    @property
-    def file(self) -> str: ...
-    @property
-    def line(self) -> int: ...
-    @property
-    def kind(self) -> Any: ...
-    @property
-    def value(self) -> Any: ...
-    @property
-    def hints(self) -> Mapping[str, Any]: ...
-
-
-class Setting(Protocol):
-    """A value that was given from outside."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def value(self) -> Any: ...
-    @property
-    def level(self) -> Level: ...
-    @property
-    def origin(self) -> str: ...
-
-
-class Row(Protocol):
-    """One hyperparameter, with its value and what was given for it, the last most."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def value(self) -> Any: ...
-    @property
-    def default(self) -> Any: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def hints(self) -> Mapping[str, Any]: ...
-    @property
-    def places(self) -> Sequence[Place]: ...
-    @property
-    def given(self) -> Sequence[Setting]: ...
-
-
 def listing(rows: Sequence[Row]) -> str:
     """A line for each: name, value, type, what the hints allow, where it stands."""
-    cells = [[plain(row.name), shown(row.value), row.type, _from(row), _hints(row.hints), _places(row)] for row in rows]
+    cells = [
+        [plain(row.name), shown(row.value), row.known.type, _from(row), _hints(row.known.hints), _places(row)]
+        for row in rows
+    ]
     heads = ["name", "value", "type", "set by", "hints", "where"]
     used = [at for at in range(len(heads)) if at not in (3, 4) or any(line[at] for line in cells)]
     text = grid([[line[at] for at in used] for line in cells], [heads[at] for at in used], [1])
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def detailed(rows: Sequence[Row], around: Callable[[Any], str]) -> str:
+def detailed(rows: Sequence[Row], around: Callable[[Place], str]) -> str:
     """Every place of each, with the lines around it."""
     blocks = []
     for row in rows:
-        lines = [f"{plain(row.name)} = {shown(row.value)}  ({row.type})" + (f"  {_from(row)}" if row.given else "")]
-        lines += [f"  {keyword}: {shown(value, 60)}" for keyword, value in row.hints.items()]
-        for place in row.places:
+        lines = [
+            f"{plain(row.name)} = {shown(row.value)}  ({row.known.type})" + (f"  {_from(row)}" if row.given else "")
+        ]
+        lines += [f"  {keyword}: {shown(value, 60)}" for keyword, value in row.known.hints.items()]
+        for place in row.known.places:
             lines.append(f"  {plain(place.file)}:{place.line}  {place.kind.value}")
             lines += [f"    {plain(line)}" for line in around(place).splitlines()]
         blocks.append("\n".join(lines))
@@ -91,10 +51,10 @@ def why(row: Row) -> str:
     for level in Level:
         mark = "*" if level is used else ""
         if level is Level.SOURCE:
-            places = [place for place in row.places if place.value is not EMPTY] or list(row.places)
+            places = [place for place in row.known.places if place.value is not EMPTY] or list(row.known.places)
             lines += [
                 [
-                    mark if place.value is row.default else "",
+                    mark if place.value is row.known.default else "",
                     level.text,
                     shown(place.value),
                     f"{place.file}:{place.line}",
@@ -120,11 +80,11 @@ def _detail(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         **_value(row.value),
-        "type": row.type,
-        "hints": {keyword: _value(value)["value"] for keyword, value in row.hints.items()},
+        "type": row.known.type,
+        "hints": {keyword: _value(value)["value"] for keyword, value in row.known.hints.items()},
         "places": [
             {"file": place.file, "line": place.line, "kind": place.kind.value, **_value(place.value)}
-            for place in row.places
+            for place in row.known.places
         ],
         "given": [
             {"name": each.name, "level": each.level.text, "origin": each.origin, **_value(each.value)}
@@ -174,5 +134,5 @@ def _hints(hints: Mapping[str, Any]) -> str:
 
 
 def _places(row: Row) -> str:
-    names = [f"{plain(place.file)}:{place.line}" for place in row.places]
+    names = [f"{plain(place.file)}:{place.line}" for place in row.known.places]
     return record.some(names, 3)
