@@ -382,10 +382,9 @@ def train(
     if dry_run:
         if queue_file is not None:
             raise Usage("--dry-run and --queue exclude each other", f"numb queue status {queue_file}")
-        from numb.hp.settings import Settings
-
-        checked = project.settings(given, files)
-        _show(_yaml((checked if checked.given else Settings(project.table)).rows()))
+        settings = project.settings(given, files)
+        settings.check()
+        _show(_yaml(settings.rows()))
         return
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)

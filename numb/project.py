@@ -182,11 +182,14 @@ class Project:
         *settings* are what `settings` has gathered. Raises before anything starts; once the script runs, nothing that goes
         wrong in numb ends it.
         """
+        settings = settings or self.settings()
+        settings.check()
+        table = settings.table
         answers = Answers()
-        answers.decide = lambda question, flight: self._on_training(question, flight, redo, answers)
+        answers.decide = lambda question, flight: self._on_training(question, flight, table, redo, answers)
         run = self.new_run(TRAIN, arguments, message=message, queue=queue)
-        order = self._order(settings) if settings and settings.given else {}
-        ended = self.launch(run, arguments, answers, order=order, strict=strict or bool(order))
+        order = self._order(settings) if settings.given else {}
+        ended = self.launch(run, arguments, answers, order=order, strict=strict or bool(order), table=table)
         if ended.same and not ended.error:
             changed = self.snapshots.changed_since(ended.same)
             if changed and queue:  # what lists the runs is no code of theirs
@@ -203,7 +206,8 @@ class Project:
             "levels": {name: level.name.lower() for name, level in settings.levels().items()},
             "origins": settings.origins(),
             "elsewhere": elsewhere(settings.table),
-            "params": returned(settings.table),
+            "params": returned(settings.table, settings.values()),
+            "untyped": settings.untyped(),
         }
 
     def new_run(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
@@ -222,11 +226,12 @@ class Project:
         *,
         order: Mapping[str, Any],
         strict: bool,
+        table: Table | None = None,
     ) -> Ended:
         """From the folder of a run to its commit. The values to `inject` are in the *order*, and what the hooks need for it.
 
-        With *strict* the script does not run where nothing can be recorded: without what numb gives it, values or weights, it
-        would do something else.
+        The *table* of hyperparameters is kept with it. With *strict* the script does not run where nothing can be recorded:
+        without what numb gives it, values or weights, it would do something else.
         """
         from numb import launch
 
@@ -251,7 +256,7 @@ class Project:
         except (NumbError, OSError) as error:
             flight.discard()
             return self._unrecorded(command, error, strict)
-        secured = _Background(lambda pid: self._secure(run, flight, snapshot, pid))
+        secured = _Background(lambda pid: self._secure(run, flight, snapshot, table, pid))
         killed = inflight.kills_for_memory()
         with launch.uninterruptible():
             try:
@@ -286,7 +291,7 @@ class Project:
         self.snapshots.tell_left_out(snapshot)
         return self.snapshots.described(run, snapshot, flight.folder.content), snapshot
 
-    def _secure(self, run: Run, flight: InFlight, snapshot: Snapshot, pid: int) -> Run:
+    def _secure(self, run: Run, flight: InFlight, snapshot: Snapshot, table: Table | None, pid: int) -> Run:
         """While the script runs: write and pin the snapshot, keep the index for the next run, hash what stays out."""
         script = alive.identity(pid)
         flight.write_state(run, script=script)
@@ -300,9 +305,9 @@ class Project:
             run = self.snapshots.described(run, snapshot, flight.folder.content)
             tree = self.git.write_tree(snapshot.index)
         self.git.pin(run.id, tree, run.base, run.started)
-        if run.kind == TRAIN:
+        if table is not None:
             with contextlib.suppress(NumbError):  # it can be read from the snapshot again
-                atomic.write(flight.folder.content / "hyperparameters.json", self.table.to_json(flight.origins()))
+                atomic.write(flight.folder.content / "hyperparameters.json", table.to_json(flight.origins()))
         run = replace(run, left_out=self.snapshots.hashed(run.left_out))
         flight.write_state(run, script=script)
         return run
@@ -328,12 +333,14 @@ class Project:
             answers.stopped |= bool(said.get("stop"))
             flight.answer({**said, "number": question.get("number")})
 
-    def _on_training(self, question: dict[str, Any], flight: InFlight, redo: Redo, answers: Answers) -> dict[str, Any]:
+    def _on_training(
+        self, question: dict[str, Any], flight: InFlight, table: Table, redo: Redo, answers: Answers
+    ) -> dict[str, Any]:
         """Answer a training script: does anything speak against it, and is its graph known?"""
         if question["ask"] == "graph":
             return self._graph_wanted(flight)
         same = self.index.same(question["architecture"], question["params_key"], self.place)
-        same = same or self._same_so_far(question["architecture"], flight)
+        same = same or self._same_so_far(question["architecture"], flight, table)
         if same is None or redo is Redo.AGAIN:
             return {}
         if question["started"]:
@@ -353,7 +360,7 @@ class Project:
             answers.refusal = Refused("nothing was trained")
         return {} if wanted else {"stop": True}
 
-    def _same_so_far(self, architecture: str, flight: InFlight) -> Run | None:
+    def _same_so_far(self, architecture: str, flight: InFlight, table: Table) -> Run | None:
         """A run that had what this one has by now, and beyond that only what calls further on are going to return.
 
         A call may stand in the loop of the training: then its value comes too late for the question.
@@ -365,7 +372,7 @@ class Project:
         now = flight.told().params
         if not any(len(run.params) > len(now) for run in earlier):
             return None
-        defaults = {each.name: each.default for each in self.table if each.reached and is_literal(each.default)}
+        defaults = {each.name: each.default for each in table if each.reached and is_literal(each.default)}
         given = flight.injected()
         later = {**defaults, **given, **tree.delivered(defaults, given)}
 
@@ -470,10 +477,17 @@ class Project:
         from numb.hp.settings import PREFIX, Settings, gather, refuse_late
         from numb.hp.table import Table
 
-        if not (words or files or queue or any(name.startswith(PREFIX) for name in os.environ)):
-            return Settings(Table({}))
+        is_given = bool(words or files or queue or any(name.startswith(PREFIX) for name in os.environ))
+        try:
+            table = self.table
+        except NumbError:
+            if is_given:
+                raise
+            return Settings(Table({}))  # what is as the script says needs no table
+        if not is_given:
+            return Settings(table)
         newest = self.index.runs(limit=1, project=self.place)
-        table = replace(self.table, also=frozenset(newest[0].params if newest else ()))
+        table = replace(table, also=table.also.union(newest[0].params if newest else ()))
         for problem in table.problems:
             self.talk.say(problem)
         found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)

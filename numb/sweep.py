@@ -57,11 +57,12 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
             _check(project, queue)
             tried.add(claim.entry.key)
             project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
+            settings = project.settings(how.words, how.files, claim.entry.params, f"{file}, entry {claim.entry.number}")
+            settings.check()
             values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
             claim.begin()
             name = _named_here(project, queue.file)
-            settings = project.settings(how.words, how.files, claim.entry.params, f"{file}, entry {claim.entry.number}")
             ended = project.train(how.arguments, message=how.message, settings=settings, redo=how.redo, queue=name)
             _settle(claim, ended)
         finally:

@@ -75,6 +75,15 @@ def test_the_manager_of_the_page(tmp_path: Path) -> None:
     )
 
 
+def test_the_parser_of_the_page(empty: Scene) -> None:
+    """What numb sets and what the script's own option sets is the same, and is the run's."""
+    furnish(empty, {"train.py": block("python", "# parsed.py")})
+    assert ["0.1\n", "0.5\n", "0.5\n"] == [
+        empty.numb(f"train {words}").stdout for words in ("", "lr=0.5", "-- --lr 0.5")
+    ]
+    assert [0.1, 0.5, 0.5] == [run["params"].get("lr") for run in empty.runs()]
+
+
 def test_the_command_lines_of_the_page(tmp_path: Path) -> None:
     """Both programs with options of their own take them, save them and load them, without numb."""
     for name in ("own.py", "clicked.py"):

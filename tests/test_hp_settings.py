@@ -90,7 +90,7 @@ def test_what_is_of_another_type_is_refused(default: object, text: str) -> None:
 @pytest.mark.parametrize(
     ("default", "value", "fits"),
     [
-        (1, 1.0, 1), (1, "7", 7), (0.1, "1e-4", 1e-4), (0.1, 3, 3), ((1,), [1, 2], (1, 2)), (0.1, None, None), (True, "no", False),
+        (1, 1.0, 1), (1, "7", 7), (0.1, "1e-4", 1e-4), (0.1, 3, 3.0), (0.1, 2**53 + 1, 2**53 + 1), (1j, 2, 2 + 0j), ((1,), [1, 2], (1, 2)), (0.1, None, None), (True, "no", False),
         ("x", "y", "y"), (None, {"a": 1}, {"a": 1}), ([1], (1, 2), [1, 2]),
     ],
 )  # fmt: skip
@@ -516,6 +516,100 @@ def test_a_queue_with_other_values_for_all_is_another(project: Scene) -> None:
     states = {words: project.numb(f"queue status q.json --json {words}").stdout for words in ("", "epochs=2")}
     assert ["queued", "done"] == [json.loads(text)[0]["status"] for text in states.values()]
     assert "4 {'seed': 0, 'opt': {'lr': 0.1}} 3\n" == project.numb("queue run q.json epochs=4").stdout
+
+
+ARGUMENTS = """
+import argparse, os
+from numb import *
+from settings import epochs, rate as lr
+width = 8
+hidden = [width] * 2
+name = os.environ.get("NAME", "net")
+table = {"a": len(name)}
+parser = argparse.ArgumentParser()
+parser.add_argument("--optim", default="adam")
+parser.add_argument("--beta", type=float, default=0.9)
+parser.add_argument("--wd", type=float, default=None)
+args = parser.parse_args()
+numb_queue()
+numb_param(vars(args))
+print(epochs, lr, hidden, name, table, args.optim, args.beta, args.wd)
+"""
+
+
+def test_types_that_only_running_tells(project: Scene) -> None:
+    """What is imported, computed, or of a parser of the script's own is of the type that it has when it is set."""
+    files = {"train.py": ARGUMENTS, "settings.py": "epochs = 3\nrate = 0.1\n"}
+    for name, text in files.items():
+        project.write(name, text)
+    words = ["", "epochs=5 lr=1 hidden=[1,2] name=3 table.a=7", "optim=3 beta=1 wd=0.1"]
+
+    printed = [project.numb(f"train {each}").stdout for each in words]
+    refused = [project.numb(f"train {each}") for each in ("beta=x", "epochs=2.5")]
+    project.write("values.json", '{"beta": 2, "epochs": 4.0, "optim": "sgd"}')
+    loaded = project.numb("train -c values.json").stdout
+
+    assert [
+        "3 0.1 [8, 8] net {'a': 3} adam 0.9 None\n",
+        "5 1.0 [1, 2] 3 {'a': 7} adam 0.9 None\n",
+        "3 0.1 [8, 8] net {'a': 3} 3 1.0 0.1\n",
+    ] == printed
+    assert "4 0.1 [8, 8] net {'a': 3} sgd 2.0 None\n" == loaded
+    said = ["beta=x: expected a number, found 'x'", "epochs=2.5: expected a whole number, found '2.5'"]
+    assert [(125, "", f"numb: {text}") for text in said] == [
+        (done.code, done.stdout, done.stderr.splitlines()[0]) for done in refused
+    ]
+    assert {"lr": 1.0, "epochs": 5, "name": "3", "table": {"a": 7}} == {
+        name: value for name, value in project.runs()[1]["params"].items() if name in ("lr", "epochs", "name", "table")
+    }
+
+
+def test_a_parser_that_was_read_before_refuses(project: Scene) -> None:
+    """The script has computed with its own value already: the run would be recorded with another."""
+    project.write("train.py", ARGUMENTS.replace("numb_queue()\n", "print(args.beta)\n").replace("settings", "math"))
+    project.write("train.py", "import argparse\nfrom numb import *\nargs = argparse.Namespace(beta=0.9)\n")
+    project.write(
+        "train.py",
+        "import argparse\nfrom numb import *\nargs = argparse.Namespace(beta=0.9)\nprint(args.beta)\nnumb_param(vars(args))\n",
+    )
+    done = project.numb("train beta=0.5")
+    assert (125, "0.9\n") == (done.code, done.stdout)
+    assert (
+        "      try: call numb_queue() below the hyperparameters, or numb_queue(vars(args)) below parse_args()\n"
+        in done.stderr
+    )
+    project.write(
+        "train.py",
+        "import argparse\nfrom numb import *\nargs = argparse.Namespace(beta=0.9)\nnumb_queue(vars(args))\nprint(args.beta)\n",
+    )
+    assert "0.5\n" == project.numb("train beta=0.5").stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "words", "said"),
+    [
+        ("_('k', required=True)", "", "k is required (train.py:2)\n      try: numb train k=VALUE"),
+        ("_('k', 1, required=True)", "", "k is required (train.py:2)\n      try: numb train k=VALUE"),
+        ("_('k', 1, required=True)", "k=2", ""),
+        ("_('k', -1, min=0)", "", "train.py:2: the default of k: expected at least 0, found -1"),
+        ("_('k', -1, min=0)", "k=1", ""),
+        ("_('k', 'c', choices=['a', 'b'])", "", "train.py:2: the default of k: expected one of 'a', 'b', found 'c'"),
+        ("_('k', 1, min=0)", "k=None", "k=None: expected at least 0, found None\n      try: numb hp --why k"),
+        ("_('k', None, min=0)", "k=null", ""),
+        ("_('k', 1)", "k=None", ""),
+        ("_('k', len('a'), max=0)", "", ""),
+    ],
+)
+def test_limits_hold_before_the_script_starts(project: Scene, call: str, words: str, said: str) -> None:
+    """What nobody has set must be within its limits as well, and what is required must be set."""
+    project.write("train.py", f"from numb.hp import _\nprint({call})\n")
+    project.write("q.json", json.dumps([dict(word.split("=") for word in words.split())]))
+    done = [project.numb(command) for command in (f"train {words}", f"train --dry-run {words}", "train --queue q.json")]
+    assert [2 if said else 0] * 3 == [each.code for each in done], done
+    assert [said.replace("k=None: ", "k: ") in each.stderr.replace("k=None: ", "k: ") for each in done] == [True] * 3, (
+        done
+    )
+    assert bool(said) is not bool(project.runs())
 
 
 def test_what_is_overwritten_below_numb_queue_is_noted(project: Scene) -> None:

@@ -149,7 +149,68 @@ def test_constants_are_found_with_their_value(scene: Scene, source: str, value: 
 )  # fmt: skip
 def test_what_only_running_could_tell_is_no_constant(scene: Scene, source: str) -> None:
     """It is not guessed, and no sum is so large that reading it takes long."""
-    assert {} == scene.values(f"lr = {source}\nnumb_queue()")
+    assert scene.values(f"lr = {source}\nnumb_queue()") in ({}, {"lr": NOT_LITERAL})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "[64] * 3", "'a' + 'b'", "f'{width}-{2}'", "not True", "width * 2", "[*sizes, 1]", "sizes[0]", "sizes[:-1]", "len(sizes)",
+        "int(os.environ.get('N', 3))", "os.environ['N']", "os.getenv('N')", "environ.get('N', '1')", "1 if f() else 2",
+        "{**{'a': 1}}", "{'a': width}", "list(range(3))", "max(1, *sizes)", "1 < width < 3", "width or 2",
+    ],
+)  # fmt: skip
+def test_what_is_computed_of_constants_is_a_hyperparameter(scene: Scene, source: str) -> None:
+    """Its name and line are known, its value is what running tells."""
+    known = {"width": 8, "sizes": [1, 2]}
+    assert {**known, "n": NOT_LITERAL} == scene.values(f"width, sizes = 8, [1, 2]\nn = {source}\nnumb_queue()")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "f()",
+        "width.real",
+        "Net(8)",
+        "len",
+        "eval('1')",
+        "f(width)",
+        "torch.device('cpu')",
+        "os.environ",
+        "(lambda: 1)()",
+        "[f()]",
+    ],
+)
+def test_what_is_made_by_the_script_is_bound(scene: Scene, source: str) -> None:
+    """It can be set, and is not listed."""
+    text = f"import os, torch as t\nfrom settings import epochs, lr as rate\nwidth = 8\nn = {source}\nnumb_queue()\nlate = f()"
+    found = read(scene.write(text))
+    assert ({"n", "epochs", "rate"}, {"width": 8}, False) == (found.bound, scene.values(text), found.opaque)
+
+
+def test_what_a_star_brings_is_unknown(scene: Scene) -> None:
+    """Above numb_queue; below it, it is nothing that can be set there."""
+    texts = ["from settings import *\nnumb_queue()", "numb_queue()\nfrom settings import *"]
+    assert [True, False] == [read(scene.write(text)).opaque for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "takes"),
+    [
+        ("args = parse()\nnumb_param(vars(args))\nprint(args.lr)", True),
+        ("args = parse()\nnumb_param(args.__dict__)\nprint(args.lr)", True),
+        ("args = parse()\nprint(args.lr)\nnumb_param(vars(args))", False),
+        ("args = parse()\nprint(args.lr)\nparams = numb_param(vars(args))", False),
+        ("params = numb_param(parse())", True),
+        ("numb_param(parse())", False),
+        ("settings = load()\nnumb_param(settings)", True),
+        ("settings = load()\nmodel(settings)\nnumb_param(settings)", False),
+    ],
+)
+def test_whether_what_numb_param_is_given_is_what_is_used(scene: Scene, text: str, takes: bool) -> None:
+    """What was read before has been used; attributes are used where they are, not where they are returned."""
+    found = read(scene.write(text))
+    assert (True, takes) == (found.opaque, found.takes_any)
 
 
 def test_every_way_to_assign_at_module_level_counts(scene: Scene) -> None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numb import alive, atomic, layout, record
 from numb.capture import graph, weights
 from numb.capture.beginning import at_first_gradient
-from numb.errors import NumbError, Refused
+from numb.errors import HyperparameterError, NumbError, Refused
 from numb.hp import tree
 from numb.layout import RunFolder
 from numb.store.objects import Objects
@@ -432,6 +432,7 @@ class Session:
         """The script's dictionary with the values that it gets by no other way; in a training, those that are known to."""
         if not isinstance(params, Mapping):
             return params
+        self._fit(params)
         ours = None if not self.training else set(self.order.get("params") or ())
         known = {*self.injected, *self.asked_for}
         wanted = {
@@ -454,7 +455,8 @@ class Session:
                 self.stop(
                     f"{os.path.basename(file)}:{frame.f_lineno}: the queue sets {', '.join(names)}, "
                     "but the script has not called numb_queue()",
-                    "call numb_queue() below the hyperparameters",
+                    "call numb_queue() below the hyperparameters"
+                    + (", or numb_queue(vars(args)) below parse_args()" if "argparse" in sys.modules else ""),
                 )
         for name in sorted(self.asked_for & registered.keys() & self.params.keys()):
             if _same(registered[name], self.params[name]):
@@ -506,6 +508,7 @@ class Session:
     def inject(self, namespace: Any, frame: FrameType) -> None:
         """Put the values of the order into the script's module-level names."""
         target = frame.f_globals if namespace is None else namespace
+        self._fit(target)
         values = ordered(self.order)
         file = frame.f_code.co_filename
         self.queued, self._queue_file, self._queue_line = True, file, frame.f_lineno
@@ -526,11 +529,18 @@ class Session:
         self.injected.update(given)
         self._namespace = target
         # What nobody has set is a hyperparameter too: another value in the source is another run.
-        constants = _constants(file, target) if self.training and target is frame.f_globals else {}
+        constants = _constants(file, frame.f_globals, target) if self.training else {}
         together = {**constants, **_encoded(given)}
         self.params.update({name: record.decode(value) for name, value in together.items()})
         alone = sorted(constants.keys() - given.keys())
         self.event("queue", line=frame.f_lineno, values=together, constants=alone)
+
+    def _fit(self, target: Mapping[str, Any]) -> None:
+        """Let what was set be of the type of what *target* holds, where the source did not tell it."""
+        try:
+            self.order = fitted(self.order, target)
+        except HyperparameterError as error:
+            self.stop(str(error), error.hint)
 
     def _tell_overwritten(self, when: str) -> None:
         """Note what was set where `numb_queue` stands, and is something else by now."""
@@ -933,7 +943,7 @@ def inject(where: str, namespace: Any, frame: FrameType) -> None:
         session.inject(namespace, frame)
         return
     target = frame.f_globals if namespace is None else namespace
-    for name, value in tree.delivered(target, ordered(order(where))).items():
+    for name, value in tree.delivered(target, ordered(fitted(order(where), target))).items():
         target[name] = value
 
 
@@ -955,18 +965,24 @@ def hyperparameter_of_child(where: str, name: str, value: Any) -> None:
         pass  # what cannot be kept; and a disk that is full, which the recorded process tells
 
 
-def _constants(file: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The constants that a script assigns above `numb_queue`, with the values that they have now, as a record keeps them."""
+def _constants(file: str, script: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
+    """What *target* holds when it is given to `numb_queue`, as a record keeps it.
+
+    Of a module that is what it assigns above the call; of a dictionary of the script's, such as `vars(args)`, all of it.
+    """
     from numb.hp import source
 
     try:
-        names = [item.name for item in source.read(_path(file)).found if item.how == "assignment"]
+        if target is script:
+            names = [item.name for item in source.read(_path(file)).found if item.how == "assignment"]
+        else:
+            names = [] if "__name__" in target else [name for name in target if isinstance(name, str)]
     except (NumbError, OSError):
         return {}
     found = {}
     for name in names:
         try:
-            found[name] = record.encode(namespace[name], name)
+            found[name] = record.encode(target[name], name)
         except (KeyError, TypeError):
             continue  # deleted, or computed into something that cannot be kept
     return found
@@ -992,6 +1008,32 @@ def order(where: str) -> dict[str, Any]:
 def ordered(order: Mapping[str, Any]) -> dict[str, Any]:
     """The values to inject, by name."""
     return {name: record.decode(value) for name, value in (order.get("inject") or {}).items()}
+
+
+def fitted(order: dict[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
+    """The order, with what it injects of the types that *target* has, where the source did not tell them.
+
+    Raises `HyperparameterError` for what does not fit.
+    """
+    untyped = dict(order.get("untyped") or {})
+    known = {name: value for name in untyped for value in tree.inside(target, name)}
+    if not known:
+        return order
+    from numb.hp import coerce
+
+    inject = dict(order["inject"])
+    for name, default in known.items():
+        text = untyped.pop(name)
+        try:
+            value = (
+                coerce.from_value(record.decode(inject[name]), default)
+                if text is None
+                else coerce.from_text(text, default)
+            )
+        except coerce.Unfit as error:
+            raise HyperparameterError(f"{name if text is None else f'{name}={text}'}: {error}") from None
+        inject[name] = record.encode(value, name, literals=True)
+    return {**order, "inject": inject, "untyped": untyped}
 
 
 def _same(one: Any, other: Any) -> bool:

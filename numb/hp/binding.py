@@ -77,7 +77,8 @@ class Settable:
     def read(self, text: str) -> Any:
         """The value that was typed. Raises `coerce.Unfit`; whether it is one of the choices is left open."""
         value = coerce.from_text(text, self.default, self.hints)
-        coerce.check(value, {keyword: hint for keyword, hint in self.hints.items() if keyword != "choices"})
+        hints = {keyword: hint for keyword, hint in self.hints.items() if keyword != "choices"}
+        coerce.check(value, hints, self.default)
         return value
 
 
@@ -236,15 +237,7 @@ class Binding:
             elif name not in loaded and not self._is_set(name):
                 if each.hints.get("required"):
                     raise HyperparameterError(f"{each.on[0]} is required")
-                self._check_default(each)
-
-    def _check_default(self, each: Settable) -> None:
-        value = self.manager.get_value(each.name)
-        try:
-            if value is not NOT_LITERAL:
-                coerce.check(value, each.hints)
-        except coerce.Unfit as error:
-            raise HyperparameterError(f"{each.found.places[0]}: the default of {each.name}: {error}") from None
+                settings.check_default(each.found, self.manager.get_value(name))
 
     def _is_set(self, name: str) -> bool:
         return any(row.has_default_value and row.level > Level.CALL for row in self.manager.get_nodes()[name])
@@ -263,7 +256,7 @@ class Binding:
             try:
                 if not formats.holds(kind, plain):
                     raise coerce.Unfit(f"no {kind} file can hold {_short(repr(value))}")
-                coerce.check(coerce.from_value(plain, found.default, found.hints), found.hints)
+                coerce.check(coerce.from_value(plain, found.default, found.hints), found.hints, found.default)
                 held[name] = plain
             except coerce.Unfit as error:
                 if is_strict and self._is_set(name):

@@ -93,7 +93,7 @@ def _options(each: Settable) -> Iterator[click.Option]:
             return
         try:
             value = each.read(text)
-            coerce.check(value, each.hints)
+            coerce.check(value, each.hints, each.default)
         except coerce.Unfit as error:
             raise click.BadParameter(str(error), context, param) from None
         _kept(context)[0][each.name] = value

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from numb.errors import HyperparameterError
 from numb.hp.values import EMPTY, NOT_LITERAL, is_literal, literal
 
+_NONE = frozenset(("None", "null"))
 _YES = frozenset(("yes", "true", "t", "y", "1"))
 _NO = frozenset(("no", "false", "f", "n", "0"))
 
@@ -24,18 +24,19 @@ class Unfit(ValueError):
 def from_text(text: str, default: Any, hints: Mapping[str, Any] | None = None) -> Any:
     """The value that *text* is, where the default is of the type that it has to be.
 
-    Raises `Unfit`, whose text says what was expected.
+    None goes everywhere, but for text, for which it is a word. Raises `Unfit`, whose text says what was expected.
     """
     for choice in choices(hints) or ():
         if text == str(choice):
             return choice
-    return _READERS.get(_type_name(default, hints), _anything)(text)
+    wanted = _type_name(default, hints)
+    return None if text in _NONE and wanted not in ("str", "bytes") else _READERS.get(wanted, _anything)(text)
 
 
 def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None) -> Any:
     """A value of JSON, YAML, TOML or Python, where the default is of the type that it has to be; nothing of it is lost.
 
-    None goes everywhere, a whole number where a float is. Raises `Unfit`.
+    None goes everywhere, a whole number becomes the float that it is equal to. Raises `Unfit`.
     """
     if not is_literal(value):
         raise Unfit(f"expected {_named(_type_name(default, hints)) or 'a value'}, found {_shown(value)}")
@@ -46,11 +47,11 @@ def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None)
         return _shaped(value, default)
     match wanted, value:
         case (("int" | "float" | "complex" | "bool" | "bytes"), str()):
-            return _READERS[wanted](value)
-        case (("float" | "complex"), int()) if not isinstance(value, bool):
-            return value
-        case "complex", float():
-            return value
+            return from_text(value, default, hints)
+        case "float", int() if not isinstance(value, bool):
+            return _exactly(value, float)
+        case "complex", int() | float() if not isinstance(value, bool):
+            return _exactly(value, complex)
         case "int", float() if value.is_integer():
             return int(value)
         case "tuple", list():
@@ -62,19 +63,18 @@ def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None)
     raise Unfit(f"expected {_named(wanted)}, found {_shown(value)}")
 
 
-def check(value: Any, hints: Mapping[str, Any]) -> None:
-    """Raise `Unfit` for a value outside of what the hints `choices`, `min` and `max` allow."""
-    if value is None:  # it goes everywhere
-        return
+def check(value: Any, hints: Mapping[str, Any], default: Any = EMPTY) -> None:
+    """Raise `Unfit` for a value outside of what the hints `choices`, `min` and `max` allow. A default of None is allowed."""
     allowed = choices(hints)
+    low, high = (hints.get(bound) if isinstance(hints.get(bound), (int, float)) else None for bound in ("min", "max"))
+    if value is None and default is None:
+        return
     if allowed is not None and value not in allowed:
         raise Unfit(f"expected one of {', '.join(map(_shown, allowed))}, found {_shown(value)}")
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return
-    low, high = hints.get("min"), hints.get("max")
-    if isinstance(low, (int, float)) and not value >= low:  # NaN is neither
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if low is not None and (value is None or (is_number and not value >= low)):  # NaN is neither
         raise Unfit(f"expected at least {low}, found {_shown(value)}")
-    if isinstance(high, (int, float)) and not value <= high:
+    if high is not None and (value is None or (is_number and not value <= high)):
         raise Unfit(f"expected at most {high}, found {_shown(value)}")
 
 
@@ -82,11 +82,6 @@ def choices(hints: Mapping[str, Any] | None) -> list[Any] | None:
     """The values that the hint `choices` allows; None without such a hint, or with one that is no list."""
     told = (hints or {}).get("choices")
     return list(told) if isinstance(told, (list, tuple, set)) else None
-
-
-def fail(name: str, where: str, error: Unfit) -> HyperparameterError:
-    """The error for a value that does not fit, with the place that it comes from."""
-    return HyperparameterError(f"{where}: {name}: {error}", "numb hp shows every hyperparameter")
 
 
 def _type_name(default: Any, hints: Mapping[str, Any] | None) -> str:
@@ -106,6 +101,14 @@ def _shaped(value: Any, default: Any) -> Any:
     if isinstance(value, dict) and isinstance(default, dict):
         return {key: _shaped(item, default.get(key)) for key, item in value.items()}
     return value
+
+
+def _exactly(number: int | float, kind: Callable[[int | float], Any]) -> Any:
+    """The number as one of *kind*, unless that is another number."""
+    try:
+        return kind(number) if kind(number) == number or number != number else number
+    except OverflowError:
+        return number
 
 
 def _without_lists(item: Any) -> Any:

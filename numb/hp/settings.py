@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numb.hp.building import BUILD
 from numb.hp.occurrence import Level
 from numb.hp.source import Script
 from numb.hp.table import Hyperparameter, Kind, Table, unknown
-from numb.hp.values import NOT_LITERAL
+from numb.hp.values import NOT_LITERAL, Absent
 
 PREFIX = "NUMB_HP_"
 
@@ -32,6 +32,8 @@ class Setting:
     value: Any
     level: Level
     origin: str  # "lr=0.1", "base.yaml:3", "NUMB_HP_LR"
+    is_typed: bool = True  # whether the source told of which type it has to be
+    text: str | None = None  # as which it was given, if it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,18 @@ class Settings:
         names = {self._split(name)[0] for name in values}
         return tree.delivered({name: self.table.default(name) for name in names}, values)
 
+    def check(self) -> None:
+        """What nobody has set must do without. Raises `HyperparameterError` for what is required, and for an unfit default."""
+        given = {self._split(each.name)[0] for each in self.given}
+        for each in self.table:
+            if not each.reached or each.name in given or Kind.CALL not in each.kinds:
+                continue
+            if each.hints.get("required") is True:
+                raise HyperparameterError(
+                    f"{each.name} is required ({each.places[0]})", f"numb train {each.name}=VALUE"
+                )
+            check_default(each, each.default)
+
     def of(self, name: str) -> list[Setting]:
         """What was given for one hyperparameter, the one that counts most last."""
         return [setting for setting in self.given if self._split(setting.name)[0] == name]
@@ -88,6 +102,11 @@ class Settings:
     def levels(self) -> dict[str, Level]:
         """The level of each hyperparameter that was given, and of each name by which it was."""
         return {name: each.level for each in self.given for name in (self._split(each.name)[0], each.name)}
+
+    def untyped(self) -> dict[str, str | None]:
+        """Of the names whose type only the running script can tell, the text that was given, if it was text."""
+        last = {each.name: each for each in self.given}
+        return {name: each.text for name, each in last.items() if not each.is_typed}
 
     def origins(self) -> dict[str, str]:
         """What has set each hyperparameter that was given."""
@@ -120,7 +139,7 @@ def gather(
     given = [
         *_from_files(table, files, named),
         *_from_environment(table, environment or {}),
-        *(_from_value(table, name, value, Level.QUEUE, origin) for name, value in (queue or {}).items()),
+        *_from_nested(table, queue or {}, "", Level.QUEUE, {}, origin),
         *(_from_word(table, word) for word in words),
     ]
     return Settings(table, tuple(given))
@@ -159,14 +178,22 @@ def _from_files(table: Table, files: Iterable[str], named: str | None) -> Iterat
             nested, places = formats.load(path, named)
         except FileNotFoundError:
             raise Usage(f"there is no file {path}", "-c FILE, or -c PREFIX=FILE") from None
-        seen: dict[str, str] = {}
-        for name, value in _leaves(nested, prefix, table):
-            place = places.get(name[len(prefix) + 1 :] if prefix else name, str(path))
-            for other in (name, *tree.ancestors(name)):
-                if other in seen:  # `opt.lr: 1` beside `opt: {lr: 2}`
-                    raise ConfigError(f"{place}: {name} is there twice, first in {seen[other]}")
-            seen[name] = place
-            yield _from_value(table, name, value, Level.FILE, place)
+        below = f"{prefix}." if prefix else ""
+        known = {f"{below}{name}": place for name, place in places.items()}
+        yield from _from_nested(table, nested, prefix, Level.FILE, known, str(path))
+
+
+def _from_nested(
+    table: Table, nested: Mapping[str, Any], prefix: str, level: Level, places: Mapping[str, str], origin: str
+) -> Iterator[Setting]:
+    seen: dict[str, str] = {}
+    for name, value in _leaves(nested, prefix, table):
+        place = places.get(name, origin)
+        for other in (name, *tree.ancestors(name)):
+            if other in seen:  # `opt.lr: 1` beside `opt: {lr: 2}`
+                raise ConfigError(f"{_at(place)}{name} is there twice, first in {seen[other] or other}")
+        seen[name] = place
+        yield _from_value(table, name, value, level, place)
 
 
 def _file_of(word: str) -> tuple[str, Path]:
@@ -209,7 +236,7 @@ def _is_one_value(nested: Mapping[Any, Any], name: str, table: Table) -> bool:
 
 
 def _from_text(table: Table, name: str, text: str, level: Level, origin: str) -> Setting:
-    return _fitting(table, name, text, level, origin, coerce.from_text)
+    return replace(_fitting(table, name, text, level, origin, coerce.from_text), text=text)
 
 
 def _from_value(table: Table, name: str, value: Any, level: Level, origin: str) -> Setting:
@@ -224,18 +251,28 @@ def _fitting(
     default, hints = _expected(found, inside)
     try:
         value = fit(given, default, hints)
-        coerce.check(value, hints)
+        coerce.check(value, hints, default)
     except coerce.Unfit as error:
         where = origin if origin.startswith(f"{name}=") else f"{_at(origin)}{name}"
         raise HyperparameterError(f"{where}: {error}", f"numb hp --why {found.name}" if found else None) from None
-    return Setting(name, value, level, origin)
+    is_typed = default is not NOT_LITERAL or "type" in hints
+    return Setting(name, value, level, origin, is_typed)
+
+
+def check_default(found: Hyperparameter, value: Any) -> None:
+    """Raise `HyperparameterError` for the *value* that a hyperparameter has when nobody sets it, outside of its own limits."""
+    try:
+        if not isinstance(value, Absent):
+            coerce.check(value, found.hints, value)
+    except coerce.Unfit as error:
+        raise HyperparameterError(f"{found.places[0]}: the default of {found.name}: {error}") from None
 
 
 def _find(table: Table, name: str, origin: str) -> tuple[Hyperparameter | None, str]:
     try:
         found, inside = table.find(name)
     except UnknownHyperparameter as error:
-        if not table.known or table.opaque or name in table.also:
+        if table.may_have(name):
             return None, ""  # what the script says when it runs will have to do
         raise UnknownHyperparameter(f"{_at(origin)}{error}", error.hint) from None
     if not found.settable:
@@ -281,7 +318,7 @@ def elsewhere(table: Table) -> list[str]:
     return [each.name for each in table if Kind.CALL in each.kinds]
 
 
-def returned(table: Table) -> list[str]:
-    """The names that only `numb_param` can give the script."""
-    only = (each for each in table if set(each.kinds) == {Kind.PARAM})
-    return [each.name for each in only if each.settable]
+def returned(table: Table, names: Iterable[str] = ()) -> list[str]:
+    """The names that only `numb_param` can give the script; of *names* those that it may know when it runs."""
+    only = [each.name for each in table if set(each.kinds) == {Kind.PARAM} and each.settable]
+    return only + [name for name in names if table.takes_any and name not in table.known]

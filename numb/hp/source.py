@@ -1,7 +1,7 @@
 """Find a script's hyperparameters by reading it; nothing of it is executed.
 
-Two things count: the constants that stand at module level above `numb_queue()`, because those are what a queue can
-replace, and the keys of the dictionary given to `numb_param()`, because those are what is recorded.
+Two things count: what is assigned at module level above `numb_queue()`, because that is what a queue can replace, and the
+keys of the dictionary given to `numb_param()`, because those are what is recorded.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from numb.errors import ConfigError
-from numb.hp.values import NOT_LITERAL, Lookup, is_plain, literal
+from numb.hp.values import MAX_LITERAL_DEPTH, NOT_LITERAL, Lookup, is_plain, literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,18 @@ class Script:
     """What a script says about its hyperparameters.
 
     A name appears in `found` at most once for each `how`, with its last value, in the order of lines. `late` are the
-    assignments that undo what `numb_queue()` injects, of names that `numb_param()` records.
+    assignments that undo what `numb_queue()` injects, of names that `numb_param()` records. Above `numb_queue()` a script
+    also binds names to what is hardly a hyperparameter, a logger or a data set, and imports some: those are `bound`.
     """
 
     found: tuple[Found, ...]
     queue_line: int | None
     late: tuple[Found, ...]
     opaque: bool = False  # there are more, which only running the script could tell
+    takes_any: bool = (
+        False  # what of these is set in the dictionary given to `numb_param()` is what the script computes with
+    )
+    bound: frozenset[str] = frozenset()
 
 
 def read(path: Path) -> Script:
@@ -54,15 +59,24 @@ def read(path: Path) -> Script:
     calls = tuple(_calls(tree))
     bindings = tuple(_bindings(tree.body))
     params, queues = _calls_of("numb_param", tree, calls), _calls_of("numb_queue", tree, calls)
-    registered = _registered(params, queues, bindings, path, tree)
-    opaque = any(not _is_readable(call, bindings) for call in (*params, *queues))
+    read_before = _reading(tree, (*params, *queues))
+    registered = _registered(params, bindings, path, read_before)
+    unreadable = [call for call in (*params, *queues) if not _is_readable(call, bindings)]
+    takes_any = any(_gives_back(call, argument, read_before) for call in unreadable for argument in call.node.args)
     if not queues:
-        return Script(tuple(sorted(registered.values(), key=_line)), None, (), opaque)
+        return Script(_in_order(registered.values()), None, (), bool(unreadable), takes_any)
     queue = next((call for call in queues if not call.functions), queues[0])
     boundary = _boundary(queue, calls)
-    found = (*_constants_above(boundary, bindings, path), *registered.values())
-    late = _replaced(bindings, boundary[0], registered, path)
-    return Script(tuple(sorted(found, key=_line)), queue.node.lineno, late, opaque)
+    above = [binding for binding in bindings if binding.position < boundary]
+    found = _assigned(above, path)
+    return Script(
+        _in_order((*found.values(), *registered.values())),
+        queue.node.lineno,
+        _replaced(bindings, boundary[0], registered, path),
+        bool(unreadable) or any(binding.name == "*" for binding in above),
+        takes_any,
+        frozenset(_bound_to_something(above, tree) - found.keys()),
+    )
 
 
 def overwritten(path: Path, line: int, names: Collection[str]) -> tuple[Found, ...]:
@@ -298,16 +312,93 @@ def _may_be_skipped(child: ast.AST, parent: ast.AST) -> bool:
             return isinstance(child, (ast.ExceptHandler, ast.match_case))
 
 
-def _constants_above(boundary: _Position, bindings: Iterable[_Binding], path: Path) -> Iterable[Found]:
-    """Return the names that hold a constant above *boundary*; one that is bound again to something else stays."""
+def _assigned(above: Iterable[_Binding], path: Path) -> dict[str, Found]:
+    """Return the names that hold a constant, or something computed of constants; one that is bound again stays."""
     found: dict[str, Found] = {}
-    for binding in bindings:
-        if binding.name.startswith("_") or binding.position >= boundary:
+    for binding in above:
+        if binding.name.startswith("_"):
             continue
         value = NOT_LITERAL if binding.in_loop else _literal(binding.value)
-        if value is not NOT_LITERAL or binding.name in found:
+        is_computed = not binding.in_loop and _is_computed(binding.value, found)
+        if value is not NOT_LITERAL or is_computed or binding.name in found:
             found[binding.name] = _found(binding, value, path)
-    return found.values()
+    return found
+
+
+_COMPUTING = frozenset(
+    (
+        "abs", "bool", "dict", "float", "int", "len", "list", "max", "min", "range", "round", "set", "sorted", "str", "sum",
+        "tuple",
+    )
+)  # fmt: skip
+
+
+def _is_computed(node: ast.expr | None, known: Collection[str], depth: int = 0) -> bool:
+    """Whether an expression is made of constants, the names *known*, the environment, and what Python computes of them."""
+
+    def all_are(*nodes: ast.expr | None) -> bool:
+        return depth < MAX_LITERAL_DEPTH and all(each is None or _is_computed(each, known, depth + 1) for each in nodes)
+
+    match node:
+        case ast.Constant():
+            return is_plain(node.value)
+        case ast.Name(id=name):
+            return name in known
+        case ast.UnaryOp(operand=operand):
+            return all_are(operand)
+        case ast.BinOp(left=left, right=right):
+            return all_are(left, right)
+        case ast.BoolOp(values=items) | ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+            return all_are(*items)
+        case ast.Starred(value=item) | ast.FormattedValue(value=item):
+            return all_are(item)
+        case ast.JoinedStr(values=items):
+            return all_are(*items)
+        case ast.Compare(left=left, comparators=others):
+            return all_are(left, *others)
+        case ast.Dict(keys=keys, values=items):
+            return all_are(*keys, *items)
+        case ast.IfExp(body=body, orelse=other):  # "cuda" if torch.cuda.is_available() else "cpu"
+            return all_are(body, other)
+        case ast.Subscript(value=whole, slice=part):
+            return all_are(part) and (_is_environment(whole) or all_are(whole))
+        case ast.Slice(lower=lower, upper=upper, step=step):
+            return all_are(lower, upper, step)
+        case ast.Call(func=called, args=args, keywords=keywords):
+            is_known = isinstance(called, ast.Name) and called.id in _COMPUTING and called.id not in known
+            return (is_known or _asks_environment(called)) and all_are(*args, *(keyword.value for keyword in keywords))
+        case _:
+            return False
+
+
+def _asks_environment(called: ast.expr) -> bool:
+    match called:
+        case ast.Attribute(value=whole, attr="get"):
+            return _is_environment(whole)
+        case ast.Attribute(value=ast.Name(id="os"), attr="getenv") | ast.Name(id="getenv"):
+            return True
+        case _:
+            return False
+
+
+def _is_environment(node: ast.expr) -> bool:
+    match node:
+        case ast.Attribute(value=ast.Name(id="os"), attr="environ") | ast.Name(id="environ"):
+            return True
+        case _:
+            return False
+
+
+def _bound_to_something(above: Iterable[_Binding], tree: ast.Module) -> set[str]:
+    """Return the names that were assigned or imported from a module, but for placeholders of numb's own."""
+    imported = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] != "numb"
+        for alias in node.names
+    }
+    names = {binding.name for binding in above if binding.assigned is not None or binding.name in imported}
+    return {name for name in names if not name.startswith("_") and name != "*"}
 
 
 def _replaced(bindings: Iterable[_Binding], line: float, names: Collection[str], path: Path) -> tuple[Found, ...]:
@@ -327,27 +418,53 @@ def _found(binding: _Binding, value: object, path: Path) -> Found:
     return Found(binding.name, value, str(path), int(binding.position[0]), "assignment")
 
 
-def _line(found: Found) -> int:
-    return found.line
+def _in_order(found: Iterable[Found]) -> tuple[Found, ...]:
+    return tuple(sorted(found, key=lambda each: each.line))
 
 
-def _registered(
-    calls: Sequence[_Call], queues: Sequence[_Call], module: Sequence[_Binding], path: Path, tree: ast.Module
-) -> dict[str, Found]:
-    """Return what the dictionaries given to `numb_param()` hold; of equal keys the last, as when it is run."""
-    handed_over = {argument for call in (*calls, *queues) for argument in call.node.args}  # to numb, which changes them
+_ReadBefore: TypeAlias = Callable[[_Call], set[str]]
+
+
+def _reading(tree: ast.Module, hooks: Iterable[_Call]) -> _ReadBefore:
+    """Return a function from a call to the names whose values are used above it, by others than numb's hooks."""
+    handed_over = {_handed(argument) for call in hooks for argument in call.node.args}  # to numb, which changes them
 
     def read_before(call: _Call) -> set[str]:
-        """The names whose values are used above *call*."""
         loads = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
         return {node.id for node in loads if (node.lineno, node.col_offset) < call.position and node not in handed_over}
 
+    return read_before
+
+
+def _handed(argument: ast.expr) -> ast.expr:
+    """The name in `vars(args)` and `args.__dict__`, which are the attributes themselves; else the argument."""
+    match argument:
+        case ast.Call(func=ast.Name(id="vars"), args=[ast.Name() as name]):
+            return name
+        case ast.Attribute(value=ast.Name() as name, attr="__dict__"):
+            return name
+        case _:
+            return argument
+
+
+def _gives_back(call: _Call, argument: ast.expr, read_before: _ReadBefore) -> bool:
+    """Whether the script computes with what is set in this argument of `numb_param()`."""
+    name = _handed(argument)
+    if isinstance(name, ast.Name) and name.id not in read_before(call):
+        return True
+    return call.is_used and name is argument  # of attributes, what is returned is rarely what is used
+
+
+def _registered(
+    calls: Sequence[_Call], module: Sequence[_Binding], path: Path, read_before: _ReadBefore
+) -> dict[str, Found]:
+    """Return what the dictionaries given to `numb_param()` hold; of equal keys the last, as when it is run."""
     found: dict[str, Found] = {}
     for call in calls:
         lookup = _names_seen_by(call, module)
         for argument in call.node.args:
             # A constant that stands nowhere else; with a name or an attribute the script may compute itself.
-            given_back = call.is_used or (isinstance(argument, ast.Name) and argument.id not in read_before(call))
+            given_back = _gives_back(call, argument, read_before)
             for key, line, value in _members(argument, lookup):
                 settable = given_back and _literal(value) is not NOT_LITERAL
                 found[key] = Found(key, _literal(value, lookup), str(path), line, "numb_param", settable)

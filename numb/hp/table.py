@@ -20,10 +20,10 @@ from numb.errors import ConfigError, HyperparameterError, NumbError, UnknownHype
 from numb.hp import imports, reading, scan, source
 from numb.hp.building import BUILD
 from numb.hp.occurrence import Occurrence
+from numb.hp.tree import ancestors
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
 
-VERSION = 2  # of what is kept
-_MORE = ""  # the name that stands for those that cannot be read
+VERSION = 3  # of what is kept
 _HOOK = re.compile(r"\bnumb_(queue|param)\b")
 
 
@@ -103,7 +103,8 @@ class Table:
     known: Mapping[str, Hyperparameter]
     problems: tuple[str, ...] = ()
     opaque: bool = False  # there are more, which only running the script could tell
-    also: frozenset[str] = frozenset()  # names that a run of it has had
+    takes_any: bool = False  # and `numb_param` gives the script what is set of these
+    also: frozenset[str] = frozenset()  # names that `numb_queue` finds, or that a run has had
 
     def __iter__(self) -> Iterator[Hyperparameter]:
         return iter(self.known.values())
@@ -118,6 +119,10 @@ class Table:
             rows.append({"name": each.name, **value, "type": each.type, "places": where, **told})
         return record.dumps({"format": record.FORMAT, "hyperparameters": rows}, indent=1) + "\n"
 
+    def may_have(self, name: str) -> bool:
+        """Whether a name that is not in the table may be one of the script's nevertheless, or inside of one."""
+        return not self.known or self.opaque or not self.also.isdisjoint((name, *ancestors(name)))
+
     def default(self, name: str) -> Any:
         """The value of a hyperparameter that nobody sets; `NOT_LITERAL` for one that is not in the table."""
         return self.known[name].default if name in self.known else NOT_LITERAL
@@ -129,8 +134,6 @@ class Table:
         """
         if name in self.known:
             return self.known[name], ""
-        from numb.hp.tree import ancestors
-
         for above in ancestors(name):
             found = self.known.get(above)
             if found is not None and isinstance(found.default, dict):
@@ -184,30 +187,33 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     known: dict[str, list[Place]] = {}
     counts: dict[str, int] = {}  # of places in what the scripts import
     problems: list[str] = []
-    opaque = not scripts
+    inside: list[_File] = []  # of the scripts and what they import
     wanted = {os.path.realpath(path): path for path in (*others, *scripts)}
     reach = imports.reached(scripts, wanted.values()) if scripts else set()
     main = {os.path.realpath(path) for path in scripts}
     for real, path in sorted(wanted.items(), key=lambda item: (item[0] not in main, item[0] not in reach, item[0])):
         try:
-            found, refused = kept.found(path)
+            found = kept.found(path)
         except FileNotFoundError:
             continue
         except NumbError as error:
             problems.append(str(error))
             continue
-        problems += refused
+        problems += found.problems
+        inside += [found] if real in reach else []
         shown = _from(root, path)
-        here = [(name, replace(place, file=place.file.replace(str(path), shown, 1))) for name, place in found]
-        for name, place in here:
-            if name == _MORE:
-                opaque = opaque or real in reach
-            else:
-                known.setdefault(name, []).append(place)
-                counts[name] = counts.get(name, 0) + (real in reach)
+        for name, place in found.rows:
+            known.setdefault(name, []).append(replace(place, file=place.file.replace(str(path), shown, 1)))
+            counts[name] = counts.get(name, 0) + (real in reach)
     kept.write()
     together = {name: Hyperparameter(name, tuple(known[name]), counts[name]) for name in known}
-    return Table(together, (*problems, *_contradictions(together.values())), opaque)
+    return Table(
+        together,
+        (*problems, *_contradictions(together.values())),
+        not scripts or any(each.opaque for each in inside),
+        any(each.takes_any for each in inside),
+        frozenset[str]().union(*(each.bound for each in inside)),
+    )
 
 
 def _contradictions(known: Iterable[Hyperparameter]) -> Iterator[str]:
@@ -223,24 +229,55 @@ def _from(root: Path, path: Path) -> str:
     return str(path) if shown.startswith(f"..{os.sep}") else shown
 
 
-def _places(path: Path) -> tuple[list[tuple[str, Place]], list[str]]:
-    """What one file holds, and what in it cannot be. Raises `ConfigError` for what is not Python."""
-    found: list[tuple[str, Place]] = []
-    refused: list[HyperparameterError] = []
-    sources = reading.read(path)
-    for each in sources:
-        try:
-            calls = scan.occurrences(each, refused=refused)
-        except SyntaxError as error:
-            raise ConfigError(f"{each.file}:{error.lineno or 1}: {error.msg}") from None
-        found += [(row.name, _place_of(row, placeholder)) for placeholder, row in calls]
-    if path.suffix != reading.NOTEBOOK and any(_HOOK.search(each.text) for each in sources):
-        script = source.read(path)
-        found += [(item.name, _place_found(item)) for item in script.found]
-        if script.opaque:
-            found.append((_MORE, Place(str(path), script.queue_line or 0, Kind.PARAM, EMPTY)))
-    problems = [", ".join(str(error).splitlines()[:2]) for error in refused]
-    return sorted(found, key=lambda item: (item[1].file, item[1].line)), problems
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What one file holds, and what in it cannot be."""
+
+    rows: tuple[tuple[str, Place], ...] = ()
+    problems: tuple[str, ...] = ()
+    opaque: bool = False
+    takes_any: bool = False
+    bound: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> _File:
+        """Raises `ConfigError` for what is not Python."""
+        found: list[tuple[str, Place]] = []
+        refused: list[HyperparameterError] = []
+        sources = reading.read(path)
+        for each in sources:
+            try:
+                calls = scan.occurrences(each, refused=refused)
+            except SyntaxError as error:
+                raise ConfigError(f"{each.file}:{error.lineno or 1}: {error.msg}") from None
+            found += [(row.name, _place_of(row, placeholder)) for placeholder, row in calls]
+        script = source.Script((), None, ())
+        if path.suffix != reading.NOTEBOOK and any(_HOOK.search(each.text) for each in sources):
+            script = source.read(path)
+            found += [(item.name, _place_found(item)) for item in script.found]
+        return cls(
+            tuple(sorted(found, key=lambda item: (item[1].file, item[1].line))),
+            tuple(", ".join(str(error).splitlines()[:2]) for error in refused),
+            script.opaque,
+            script.takes_any,
+            tuple(sorted(script.bound)),
+        )
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> _File:
+        """Raises `KeyError`, `TypeError` and `ValueError` for what is not of `to_json`."""
+        rows = tuple(_decoded(row) for row in kept["rows"])
+        bound = tuple(map(str, kept["bound"]))
+        return cls(rows, tuple(map(str, kept["problems"])), bool(kept["opaque"]), bool(kept["takes_any"]), bound)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows": [_encoded(name, place) for name, place in self.rows],
+            "problems": list(self.problems),
+            "opaque": self.opaque,
+            "takes_any": self.takes_any,
+            "bound": list(self.bound),
+        }
 
 
 def _place_of(row: Occurrence, placeholder: str) -> Place:
@@ -259,25 +296,21 @@ class _Kept:
         self._before = self._read()
         self._now: dict[str, Any] = {}
 
-    def found(self, path: Path) -> tuple[list[tuple[str, Place]], list[str]]:
-        """What *path* holds, and what in it cannot be; read only if it has changed.
-
-        Raises `FileNotFoundError`, `ConfigError`.
-        """
+    def found(self, path: Path) -> _File:
+        """What *path* holds, read only if it has changed. Raises `FileNotFoundError`, `ConfigError`."""
         status = path.stat()
         stamp = [VERSION, status.st_size, status.st_mtime_ns, status.st_ino]
         known = self._before.get(str(path))
         try:
             if known and known["stamp"] == stamp:
-                before = [_decoded(row) for row in known["rows"]], [str(problem) for problem in known["problems"]]
+                before = _File.from_json(known)
                 self._now[str(path)] = known
                 return before
         except (KeyError, TypeError, ValueError, SyntaxError):
             pass  # not what numb wrote
-        found, problems = _places(path)
-        rows = [_encoded(name, place) for name, place in found]
-        self._now[str(path)] = {"stamp": stamp, "rows": rows, "problems": problems}
-        return found, problems
+        found = _File.read(path)
+        self._now[str(path)] = {"stamp": stamp, **found.to_json()}
+        return found
 
     def write(self) -> None:
         if self._file is not None and self._now != self._before:

@@ -100,6 +100,17 @@ def delivered(target: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     return found
 
 
+def inside(target: Mapping[str, Any], name: str) -> list[Any]:
+    """What *target* holds under a name with dots, an entry of its own or inside of one; nothing where there is none."""
+    for root in (name, *ancestors(name)):
+        if root in target:
+            found = [target[root]]
+            for key in filter(None, name[len(root) + 1 :].split(".")):
+                found = [each[key] for each in found if isinstance(each, Mapping) and key in each]
+            return found
+    return []
+
+
 def replaced(value: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
     """A dictionary with some of what lies in it replaced: `below` names it with dots. The input is not changed."""
     copy = dict(value)
