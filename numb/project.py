@@ -244,6 +244,7 @@ class Project:
                 name: record.encode(value, name, literals=True) for name, value in order.get("inject", {}).items()
             },
             "launched": inflight.launched(self.home, self.config.environment),
+            "assigned": {str(self.home / file): names for file, names in table.assigned().items()} if table else {},
         }
         try:
             self.folder.make()

@@ -529,11 +529,29 @@ class Session:
         self.injected.update(given)
         self._namespace = target
         # What nobody has set is a hyperparameter too: another value in the source is another run.
-        constants = _constants(file, frame.f_globals, target) if self.training else {}
+        constants = self._constants(file, frame.f_globals, target) if self.training else {}
         together = {**constants, **_encoded(given)}
         self.params.update({name: record.decode(value) for name, value in together.items()})
         alone = sorted(constants.keys() - given.keys())
         self.event("queue", line=frame.f_lineno, values=together, constants=alone)
+
+    def _constants(self, file: str, script: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
+        """What *target* holds when it is given to `numb_queue`, as a record keeps it.
+
+        Of a module that is what it assigns above the call; of a dictionary of the script's, such as `vars(args)`, all of it.
+        """
+        if target is script:
+            assigned = {os.path.realpath(path): names for path, names in (self.order.get("assigned") or {}).items()}
+            names = assigned.get(os.path.realpath(file), [])
+        else:
+            names = [] if "__name__" in target else [name for name in target if isinstance(name, str)]
+        found = {}
+        for name in names:
+            try:
+                found[name] = record.encode(target[name], name)
+            except (KeyError, TypeError):
+                continue  # deleted, or computed into something that cannot be kept
+        return found
 
     def _fit(self, target: Mapping[str, Any]) -> None:
         """Let what was set be of the type of what *target* holds, where the source did not tell it."""
@@ -963,29 +981,6 @@ def hyperparameter_of_child(where: str, name: str, value: Any) -> None:
             events.close()
     except (TypeError, OSError, NumbError):
         pass  # what cannot be kept; and a disk that is full, which the recorded process tells
-
-
-def _constants(file: str, script: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-    """What *target* holds when it is given to `numb_queue`, as a record keeps it.
-
-    Of a module that is what it assigns above the call; of a dictionary of the script's, such as `vars(args)`, all of it.
-    """
-    from numb.hp import source
-
-    try:
-        if target is script:
-            names = [item.name for item in source.read(_path(file)).found if item.how == "assignment"]
-        else:
-            names = [] if "__name__" in target else [name for name in target if isinstance(name, str)]
-    except (NumbError, OSError):
-        return {}
-    found = {}
-    for name in names:
-        try:
-            found[name] = record.encode(target[name], name)
-        except (KeyError, TypeError):
-            continue  # deleted, or computed into something that cannot be kept
-    return found
 
 
 def _same_or_unlike(now: Any, value: Any) -> bool:

@@ -119,6 +119,15 @@ class Table:
             rows.append({"name": each.name, **value, "type": each.type, "places": where, **told})
         return record.dumps({"format": record.FORMAT, "hyperparameters": rows}, indent=1) + "\n"
 
+    def assigned(self) -> dict[str, list[str]]:
+        """By file, the names that it assigns above its `numb_queue()`."""
+        found: dict[str, list[str]] = {}
+        for each in self:
+            for place in each.places:
+                if place.kind is Kind.ASSIGNMENT:
+                    found.setdefault(place.file, []).append(each.name)
+        return found
+
     def may_have(self, name: str) -> bool:
         """Whether a name that is not in the table may be one of the script's nevertheless, or inside of one."""
         return not self.known or self.opaque or not self.also.isdisjoint((name, *ancestors(name)))
