@@ -382,9 +382,11 @@ def train(
     if dry_run:
         if queue_file is not None:
             raise Usage("--dry-run and --queue exclude each other", f"numb queue status {queue_file}")
+        from numb.view import hyper
+
         settings = project.settings(given, files)
         settings.check()
-        _show(_yaml(settings.rows()))
+        _show(hyper.as_yaml(settings.rows()))
         return
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
@@ -464,7 +466,7 @@ def hyperparameters(
     if as_json:
         _show(hyper.as_json(rows))
     elif as_yaml:
-        _show(_yaml(rows))
+        _show(hyper.as_yaml(rows))
     elif why:
         _show("\n\n".join(map(hyper.why, rows)))
     elif detail or names:
@@ -473,16 +475,6 @@ def hyperparameters(
         _show(hyper.listing(rows))
     else:
         _say('numb: no hyperparameters were found: from numb.hp import _, then lr = _("lr", 0.1)')
-
-
-def _yaml(rows: Sequence[Any]) -> str:
-    """Hyperparameters as a file for -c; what only running could tell is not in it."""
-    from numb.hp import formats
-    from numb.hp.values import is_plain
-
-    return formats.text_of(
-        {row.name: row.value for row in rows if is_plain(row.value)}, "yaml", annotate=False
-    ).rstrip()
 
 
 @main.group()

@@ -650,6 +650,44 @@ def test_any_plain_value_comes_back(tmp_path_factory: pytest.TempPathFactory, ki
         )  # which tells 1 from 1.0 and True
 
 
+TYPES = {
+    bool: st.booleans(),
+    int: st.integers(-(2**70), 2**70),
+    float: st.floats(allow_nan=False),
+    str: st.text(st.characters(codec="utf-8"), max_size=6),
+    type(None): st.none(),
+    bytes: st.binary(max_size=6),
+    complex: st.complex_numbers(allow_nan=False, allow_infinity=False),
+    list: st.lists(PLAIN["yaml"], max_size=3),
+    tuple: st.lists(PLAIN["yaml"], max_size=3).map(tuple),
+    set: st.sets(st.integers() | st.text(st.characters(codec="utf-8"), max_size=3), max_size=3),
+    dict: st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=3), PLAIN["yaml"], max_size=3),
+}
+
+
+@given(data=st.data())
+def test_what_is_parsed_set_and_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """A default of any literal type is read from a source, set from the shell to another of its type, saved and loaded."""
+    names = data.draw(st.lists(st.sampled_from(["a", "opt.b", "opt.c", "net.deep.d"]), min_size=1, unique=True))
+    types = {name: data.draw(st.sampled_from(list(TYPES))) for name in names}
+    defaults, values = ({name: data.draw(TYPES[types[name]]) for name in names} for _ in range(2))
+    source = "; ".join(f"_({name!r}, {default!r})" for name, default in defaults.items())
+    words = [f"--{name}={value}" if isinstance(value, str) else f"--{name}={value!r}" for name, value in values.items()]
+    file = tmp_path_factory.mktemp("files") / "a.yaml"
+
+    found = [
+        vars(Program(source).run(*words, "--hp-save", str(file))),
+        vars(Program(source).run("--hp-load", str(file))),
+    ]
+
+    assert [_known(values)] * 2 == [_known(each) for each in found]
+
+
+def _known(values: dict[str, object]) -> dict[str, str]:
+    """Values with their types; a set has no order."""
+    return {name: repr(sorted(value, key=repr) if isinstance(value, set) else value) for name, value in values.items()}
+
+
 # -- under numb
 
 

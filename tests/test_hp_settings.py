@@ -323,8 +323,27 @@ def test_flat_and_nested_are_the_same(values: dict[str, Any]) -> None:
     nested = numb.expand(values, annotate=True)
     before = json.dumps(nested, default=str)
 
-    assert values == numb.flatten(nested)
+    assert values == numb.flatten(nested) and nested == numb.expand(numb.flatten(nested), annotate=True)
     assert before == json.dumps(nested, default=str)
+
+
+def test_what_a_flat_dictionary_holds() -> None:
+    """J20: a dictionary whose keys are no names stays whole, and scalars are Python's."""
+    import numpy
+
+    nested = {
+        "a": {1: "x"},
+        "b": {"": 2, "c": 3},
+        "d": {"e": numpy.float32(0.5), "f": numpy.array(2), "g": numpy.ones(1)},
+        "h": {},
+    }
+    flat = numb.flatten(nested)
+    assert (["a", "b", "d.e", "d.f", "d.g", "h"], [float, int]) == (
+        list(flat),
+        [type(flat[name]) for name in ("d.e", "d.f")],
+    )
+    assert {"a": {1: "x"}, "b": {"": 2, "c": 3}, "h": {}} == {name: flat[name] for name in "abh"}
+    assert nested == numb.expand(flat)
 
 
 class EpochCounter:
@@ -417,8 +436,19 @@ def test_a_file_that_cannot_be_read_is_a_problem_of_its_own(tmp_path: Path) -> N
         found = table.read([], sorted(tmp_path.glob("*.py")), tmp_path, tmp_path / "kept.json")
         assert ["lr", "wd"] == sorted(found.known)
         name, hint, worse = found.problems
-        assert name.startswith(f"{tmp_path}/bad.py:2:1: ") and name.endswith("_(lr)")
-        assert "`type`" in hint and f"{tmp_path}/bad.py:4" in hint and f"{tmp_path}/worse.py:1: " in worse
+        assert name.startswith("bad.py:2:1: ") and name.endswith("_(lr)")
+        assert "`type`" in hint and "bad.py:4" in hint and worse.startswith("worse.py:1: ")
+
+
+def test_a_cell_that_is_no_python_hides_no_other(tmp_path: Path) -> None:
+    """H10: it is named with its line, and what the other cells hold is in the table."""
+    cells = ["from numb.hp import _", "_('lr', 1)", "for x in\n", "_('wd', 2)"]
+    notebook = {"cells": [{"cell_type": "code", "source": text} for text in cells], "metadata": {}}
+    (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
+    for _time in range(2):
+        found = table.read([], [tmp_path / "a.ipynb"], tmp_path, tmp_path / "kept.json")
+        assert ["lr", "wd"] == sorted(found.known)
+        assert ("a.ipynb:cell 3:1: invalid syntax",) == found.problems
 
 
 @given(st.text(max_size=30))
@@ -483,6 +513,18 @@ if False:
 def project(empty: Scene) -> Scene:
     furnish(empty, {"train.py": SCRIPT})
     return empty
+
+
+def test_what_a_run_had_takes_no_other_keys(project: Scene) -> None:
+    """A name of an earlier run is known, and so are the keys of the dictionary that it was; a computed one may have any."""
+    project.write("train.py", SCRIPT + "print(_('made', dict(zip('ab', (1, 2)))))\n")
+    assert 0 == project.numb("train").code
+    project.write("values.json", '{"opt": {"l": 1}}')
+    for words, place in (("opt.l=1", "opt.l=1"), ("-c values.json", "values.json:1")):
+        done = project.numb(f"train {words}")
+        said = f"numb: {place}: the script has no hyperparameter opt.l\n      try: did you mean opt.lr?\n"
+        assert (2, said) == (done.code, done.stderr)
+    assert "{'a': 1, 'b': 5}" in project.numb("train made.b=5").stdout
 
 
 def test_what_was_used_is_recorded(project: Scene) -> None:

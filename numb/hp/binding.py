@@ -252,7 +252,7 @@ class Binding:
         held = {}
         for name, value in self.manager.get_values().items():
             found = table.known[name]
-            plain = _plain(value, found.default)
+            plain = coerce.to_plain(value, found.default)
             try:
                 if not formats.holds(kind, plain):
                     raise coerce.Unfit(f"no {kind} file can hold {_short(repr(value))}")
@@ -309,21 +309,6 @@ def _opposites(lead: str, on: Collection[str], used: set[str]) -> tuple[str, ...
     off = tuple(option for each in on if (option := f"{lead}no-{each[len(lead) :]}") not in used)
     used.update(off)
     return off
-
-
-def _plain(value: Any, default: Any) -> Any:
-    """What a file can hold in place of a value whose type the default tells."""
-    if type(value) is not type(default):
-        return value
-    match value:
-        case set():
-            return sorted(value, key=repr)
-        case complex():
-            return str(value)
-        case bytes():
-            return repr(value)
-        case _:
-            return value
 
 
 def _occurrence(row: Occurrence) -> str:

@@ -63,6 +63,21 @@ def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None)
     raise Unfit(f"expected {_named(wanted)}, found {_shown(value)}")
 
 
+def to_plain(value: Any, default: Any) -> Any:
+    """What a file can hold in place of a value that is of the type of its default: `from_value` gives it back."""
+    if type(value) is not type(default):
+        return value
+    match value:
+        case set():
+            return sorted(value, key=repr)
+        case complex():
+            return str(value)
+        case bytes():
+            return repr(value)
+        case _:
+            return value
+
+
 def check(value: Any, hints: Mapping[str, Any], default: Any = EMPTY) -> None:
     """Raise `Unfit` for a value outside of what the hints `choices`, `min` and `max` allow. A default of None is allowed."""
     allowed = choices(hints)

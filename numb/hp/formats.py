@@ -66,13 +66,15 @@ def load(path: Path, named: str | None = None) -> tuple[dict[str, Any], dict[str
     Raises `FileNotFoundError`, `Usage` for an unknown format, and `ConfigError` with file and line for what is no dictionary,
     not of that format, or has a key twice.
     """
+    if path.is_dir():
+        raise Usage(f"{path} is a folder", "name a file in it")
     kind = format_of(path, named)
     if kind == "json":
         return _json(path)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 ({error.reason})") from None
+        raise ConfigError(f"{path}: not UTF-8 ({error.reason})", "save it as UTF-8") from None
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -182,7 +184,9 @@ def _yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}:1: nested too deeply, or an alias that contains itself") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}:1: {error}") from None
     return found, places
 

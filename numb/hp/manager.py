@@ -224,7 +224,7 @@ class Manager:
         """Set what a nested dictionary says, below *prefix*."""
         if not isinstance(prefix, str):
             raise TypeError(f"the prefix is a {type(prefix).__name__}, not a string")
-        return self.set_values(tree.flatten(nested, prefix), level=level)
+        return self.set_values(tree.leaves(nested, prefix), level=level)
 
     def _check_set(self, name: str) -> None:
         """A name, or a path into a dictionary, whose keys are not names."""

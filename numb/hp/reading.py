@@ -98,16 +98,21 @@ def cells(content: bytes, file: str) -> list[Source]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file}:1: not a notebook: {error!r:.60}") from None
     texts = [_without_magics("".join(map(str, text)) if isinstance(text, list) else str(text)) for text in found]
-    together = Source(file, "\n".join(texts))
+    together = Source(file, "\n".join(filter(_is_python, texts)))
     return [Source(f"{file}:cell {number}", text, together) for number, text in enumerate(texts, 1)]
 
 
-def _without_magics(text: str) -> str:
+def _is_python(text: str) -> bool:
     try:
         Source("", text).parsed()
-        return text  # a line of Python can begin with % as well: inside of brackets or of a string
     except (SyntaxError, ConfigError):
-        pass
+        return False
+    return True
+
+
+def _without_magics(text: str) -> str:
+    if _is_python(text):
+        return text  # a line of Python can begin with % as well: inside of brackets or of a string
     if text.lstrip().startswith("%%") and not text.lstrip().startswith(_PYTHON_CELLS):
         return ""  # a cell of another language
     lines = Source("", text).lines

@@ -18,7 +18,7 @@ from numb.hp import coerce, formats, source, tree
 from numb.hp.building import BUILD
 from numb.hp.occurrence import Level
 from numb.hp.source import Script
-from numb.hp.table import Hyperparameter, Kind, Table, unknown
+from numb.hp.table import Hyperparameter, Kind, Table
 from numb.hp.values import NOT_LITERAL, Absent
 
 PREFIX = "NUMB_HP_"
@@ -205,7 +205,7 @@ def _leaves(nested: Mapping[str, Any], prefix: str, table: Table) -> Iterator[tu
     """The values of a nested file by the names of the table.
 
     Some keys of a dictionary that is a default replace these and leave the rest; other keys are another dictionary, and so is
-    the description of an object. Raises `UnknownHyperparameter` for a key that is nearly one of the default's.
+    the description of an object.
     """
     if prefix and _is_one_value(nested, prefix, table):
         yield prefix, {inner: item for inner, item in nested.items() if inner != tree.IS_DICT}
@@ -230,9 +230,9 @@ def _is_one_value(nested: Mapping[Any, Any], name: str, table: Table) -> bool:
         return True
     strange = [key for key in nested if key not in default]
     left = [key for key in default if isinstance(key, str) and key not in nested]
-    if mistyped := next((key for key in strange if source.nearest(key, left)), None):
-        raise unknown(f"{name}.{mistyped}", [f"{name}.{key}" for key in left], len(name) + 1)
-    return bool(strange)
+    return bool(strange) and not any(
+        source.nearest(key, left) for key in strange
+    )  # a mistyped one is found not to be there
 
 
 def _from_text(table: Table, name: str, text: str, level: Level, origin: str) -> Setting:

@@ -130,6 +130,9 @@ class Table:
 
     def may_have(self, name: str) -> bool:
         """Whether a name that is not in the table may be one of the script's nevertheless, or inside of one."""
+        for above in ancestors(name):
+            if above in self.known:
+                return self.known[above].default is NOT_LITERAL
         return not self.known or self.opaque or not self.also.isdisjoint((name, *ancestors(name)))
 
     def default(self, name: str) -> Any:
@@ -201,16 +204,16 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     reach = imports.reached(scripts, wanted.values()) if scripts else set()
     main = {os.path.realpath(path) for path in scripts}
     for real, path in sorted(wanted.items(), key=lambda item: (item[0] not in main, item[0] not in reach, item[0])):
+        shown = _from(root, path)
         try:
             found = kept.found(path)
         except FileNotFoundError:
             continue
         except NumbError as error:
-            problems.append(str(error))
+            problems.append(str(error).replace(str(path), shown, 1))
             continue
-        problems += found.problems
+        problems += [problem.replace(str(path), shown, 1) for problem in found.problems]
         inside += [found] if real in reach else []
-        shown = _from(root, path)
         for name, place in found.rows:
             known.setdefault(name, []).append(replace(place, file=place.file.replace(str(path), shown, 1)))
             counts[name] = counts.get(name, 0) + (real in reach)
@@ -250,24 +253,27 @@ class _File:
 
     @classmethod
     def read(cls, path: Path) -> _File:
-        """Raises `ConfigError` for what is not Python."""
+        """Raises `FileNotFoundError`, and `ConfigError` for what is not text. A cell of a notebook may be wrong by itself."""
         found: list[tuple[str, Place]] = []
         refused: list[HyperparameterError] = []
+        broken: list[str] = []
+        script = source.Script((), None, ())
         sources = reading.read(path)
         for each in sources:
             try:
                 calls = scan.occurrences(each, refused=refused)
+                found += [(row.name, _place_of(row, placeholder)) for placeholder, row in calls]
+                if path.suffix != reading.NOTEBOOK and _HOOK.search(each.text):
+                    script = source.read(path)
+                    found += [(item.name, _place_found(item)) for item in script.found]
             except SyntaxError as error:
-                raise ConfigError(f"{each.file}:{error.lineno or 1}: {error.msg}") from None
-            found += [(row.name, _place_of(row, placeholder)) for placeholder, row in calls]
-        script = source.Script((), None, ())
-        if path.suffix != reading.NOTEBOOK and any(_HOOK.search(each.text) for each in sources):
-            script = source.read(path)
-            found += [(item.name, _place_found(item)) for item in script.found]
+                broken.append(f"{each.file}:{error.lineno or 1}: {error.msg}")
+            except ConfigError as error:
+                broken.append(str(error))
         return cls(
             tuple(sorted(found, key=lambda item: (item[1].file, item[1].line))),
-            tuple(", ".join(str(error).splitlines()[:2]) for error in refused),
-            script.opaque,
+            (*broken, *(", ".join(str(error).splitlines()[:2]) for error in refused)),
+            script.opaque or bool(broken),
             script.takes_any,
             tuple(sorted(script.bound)),
         )

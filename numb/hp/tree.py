@@ -20,13 +20,22 @@ def check_name(name: object, where: str = "") -> str:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """One level, with dotted names; dictionaries that are values (annotated, or empty) stay whole.
+    """One level, with dotted names, which `expand` makes nested again.
 
-    The input is not changed. Raises `ImpossibleTree` for a key that is no string, and for a name that is both a value and a
-    branch.
+    Dictionaries that are values stay whole: annotated ones, empty ones, and those with a key that is no part of a name. Scalars
+    of NumPy and torch become Python's. The input is not changed. Raises `ImpossibleTree` for a name that is there twice, or
+    both a value and a branch.
+    """
+    return {name: _scalar(value) for name, value in leaves(nested, prefix, strict=False).items()}
+
+
+def leaves(nested: Mapping[str, Any], prefix: str = "", *, strict: bool = True) -> dict[str, Any]:
+    """What `flatten` gives, with values as they are.
+
+    Where that is *strict*, a key that is no string is an `ImpossibleTree`, too.
     """
     flat: dict[str, Any] = {}
-    for name, value in _leaves(nested, prefix):
+    for name, value in _leaves(nested, prefix, strict):
         if name in flat:
             raise ImpossibleTree(f"`{name}` is there twice")
         flat[name] = value
@@ -36,19 +45,30 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _leaves(nested: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _leaves(nested: Mapping[Any, Any], prefix: str, strict: bool) -> Iterator[tuple[str, Any]]:
     for key, value in nested.items():
         if not isinstance(key, str):
             raise ImpossibleTree(f"the key {key!r}{f' of `{prefix}`' if prefix else ''} is no string")
         if not key:
             raise ImpossibleTree(f"a key{f' of `{prefix}`' if prefix else ''} is the empty string")
         name = f"{prefix}.{key}" if prefix else key
-        if isinstance(value, Mapping) and value and not value.get(IS_DICT):
-            yield from _leaves(value, name)
+        is_branch = isinstance(value, Mapping) and value and not value.get(IS_DICT)
+        if is_branch and (strict or all(isinstance(inner, str) and all(inner.split(".")) for inner in value)):
+            yield from _leaves(value, name, strict)
         elif isinstance(value, Mapping):
             yield name, {inner: item for inner, item in value.items() if inner != IS_DICT}
         else:
             yield name, value
+
+
+def _scalar(value: Any) -> Any:
+    """The number in an array of no dimensions."""
+    if getattr(value, "shape", None) != () or not hasattr(value, "dtype"):
+        return value
+    try:
+        return value.item()
+    except (RuntimeError, ValueError):  # on the meta device there is none
+        return value
 
 
 def expand(flat: Mapping[str, Any], *, annotate: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from numb import record
+from numb.hp import coerce, formats
 from numb.hp.occurrence import Level
 from numb.hp.settings import Row, Setting
 from numb.hp.table import Place
@@ -74,6 +75,14 @@ def why(row: Row) -> str:
 def as_json(rows: Sequence[Row]) -> str:
     """A JSON list; a value that only running the script could tell is null, and `literal` is false."""
     return json.dumps([_detail(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def as_yaml(rows: Sequence[Row]) -> str:
+    """A file for `-c`; what only running the script could tell is a comment."""
+    values = {row.name: coerce.to_plain(row.value, row.known.default) for row in rows}
+    held = {name: value for name, value in values.items() if formats.holds("yaml", value)}
+    rest = [f"# {plain(row.name)}: {shown(row.value)}" for row in rows if row.name not in held]
+    return "\n".join([*rest, *([formats.text_of(held, "yaml", annotate=False).rstrip()] if held else [])])
 
 
 def _detail(row: Row) -> dict[str, Any]:
