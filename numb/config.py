@@ -28,9 +28,10 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "train": ("command",),
     "trial": ("command",),
     "snapshot": ("max_file_mb", "exclude"),
+    "hyperparameters": ("exclude",),
     "log": ("max_mb",),
 }
-_TOP = ("version", "train", "trial", "snapshot", "environment", "branch", "log")
+_TOP = ("version", "train", "trial", "snapshot", "hyperparameters", "environment", "branch", "log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Config:
     trial: tuple[str, ...] | None = None
     max_file_mb: float = 20  # a larger file stays out of snapshots
     exclude: tuple[str, ...] = ()  # glob patterns of untracked files that never enter a snapshot
+    unread: tuple[str, ...] = ()  # glob patterns of sources that say nothing of hyperparameters
     environment: tuple[str, ...] = ()  # further environment variables that are recorded
     branch: str = "numb"  # where the runs are committed
     log_max_mb: float = 64  # of a run's output, this much is kept
@@ -72,6 +74,9 @@ def load(path: Path) -> Config:
         trial=_command(document, "trial"),
         max_file_mb=_megabytes(snapshot, "max_file_mb", Config().max_file_mb),
         exclude=_texts(snapshot, "exclude", "a glob pattern", lambda pattern: pattern != ""),
+        unread=_texts(
+            _section(document, "hyperparameters"), "exclude", "a glob pattern", lambda pattern: pattern != ""
+        ),
         environment=_texts(document, "environment", "the name of an environment variable", _is_variable),
         branch=_branch_name(document),
         log_max_mb=_megabytes(log, "max_mb", Config().log_max_mb),

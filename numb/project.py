@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import signal
 import threading
@@ -462,7 +463,12 @@ class Project:
         others = [path for path in self.git.files_named("*.py", "*.ipynb") if path.is_relative_to(self.home)]
         if trial is not None and script is not None and trial.resolve() != script.resolve():
             others = [path for path in others if path.resolve() != trial.resolve()]
+        others = [path for path in others if not self._is_unread(path)]
         return table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
+
+    def _is_unread(self, path: Path) -> bool:
+        name = path.relative_to(self.home).as_posix()
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.config.unread)
 
     def settings(
         self,

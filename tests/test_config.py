@@ -47,6 +47,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
           "train": {"command": "python 'my train.py' --lr \\"$LR\\" x"},
           "trial": {"command": ["python", "trial.py", ""]},
           "snapshot": {"max_file_mb": 0.5, "exclude": ["*.bin", "data/**"]},
+          "hyperparameters": {"exclude": ["old/*"]},
           "environment": ["MY_VAR"],
           "branch": "runs/numb",
           "log": {"max_mb": 0}
@@ -59,6 +60,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         trial=("python", "trial.py", ""),
         max_file_mb=0.5,
         exclude=("*.bin", "data/**"),
+        unread=("old/*",),
         environment=("MY_VAR",),
         branch="runs/numb",
         log_max_mb=0,
@@ -118,7 +120,7 @@ def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
     """No key has to be there, the version neither."""
     path = written(tmp_path, "{}")
 
-    assert load(path) == Config(None, None, 20, (), (), "numb", 64, (), str(path))
+    assert load(path) == Config(None, None, 20, (), (), (), "numb", 64, (), str(path))
 
 
 def test_the_template_is_read_back_as_the_defaults(tmp_path: Path) -> None:

@@ -527,6 +527,15 @@ def test_what_a_run_had_takes_no_other_keys(project: Scene) -> None:
     assert "{'a': 1, 'b': 5}" in project.numb("train made.b=5").stdout
 
 
+def test_sources_can_be_left_out(project: Scene) -> None:
+    """H11: what nmb.json names says nothing of the project's hyperparameters."""
+    for name in ("old/a.py", "new/a.py"):
+        project.write(name, f"from numb.hp import _\n_('{name[:3]}', 1)\n")
+    project.write("nmb.json", '{"train": {"command": "python train.py"}, "hyperparameters": {"exclude": ["old/*"]}}')
+    names = {each["name"] for each in json.loads(project.numb("hp --json").stdout)}
+    assert (True, False) == ("new" in names, "old" in names)
+
+
 def test_what_was_used_is_recorded(project: Scene) -> None:
     """Values of all three kinds arrive where they are used, and are the run's; with it is kept what had set them."""
     plain, given = project.trained(), project.trained("width=16", "opt.lr=0.5", "epochs=4")
