@@ -482,7 +482,7 @@ def test_late_names_are_those_that_are_registered(scene: Scene) -> None:
     [
         (b"lr = 1\nlr = = 2\n", "train.py:2: invalid syntax"),
         (b"lr = 1\nprint 'Python 2'\n", "train.py:2: Missing parentheses in call to 'print'. Did you mean print(...)?"),
-        (b"lr = 1\n\0", "train.py:2: source code string cannot contain null bytes"),
+        (b"lr = 1\n\0", "train.py:2: null bytes are no text"),
     ],
 )
 def test_what_is_not_python_is_named_with_its_line(scene: Scene, source: bytes, expected: str) -> None:

@@ -39,7 +39,8 @@ class Source:
     def lines(self) -> list[str]:
         return self.text.removesuffix("\n").split("\n")  # not `splitlines`: for Python a form feed ends no line
 
-    def parsed(self) -> ast.Module:
+    @cached_property
+    def tree(self) -> ast.Module:
         """The syntax tree. Raises `SyntaxError` as Python does, and `ConfigError` for what no Python can be."""
         if "\0" in self.text:  # for which the error of Python, another one in each version, has no file and line
             raise ConfigError(f"{self.file}:{self._line(self.text.index(chr(0)))}: null bytes are no text")
@@ -51,6 +52,13 @@ class Source:
             raise ConfigError(f"{self.file}:{self._line(error.start)}: half of a surrogate pair is no text") from None
         except (RecursionError, MemoryError):
             raise ConfigError(f"{self.file}:1: nested too deeply to be read") from None
+
+    def understood(self) -> ast.Module:
+        """The syntax tree, where every mistake in it is a `ConfigError` with file and line."""
+        try:
+            return self.tree
+        except SyntaxError as error:
+            raise ConfigError(f"{self.file}:{error.lineno or 1}: {error.msg}") from None
 
     def _line(self, index: int) -> int:
         return self.text.count("\n", 0, index) + 1
@@ -104,8 +112,8 @@ def cells(content: bytes, file: str) -> list[Source]:
 
 def _is_python(text: str) -> bool:
     try:
-        Source("", text).parsed()
-    except (SyntaxError, ConfigError):
+        Source("", text).understood()
+    except ConfigError:
         return False
     return True
 

@@ -36,7 +36,7 @@ def occurrences(
     """
     if placeholder is None and PACKAGE not in (source.notebook or source).text:
         return []
-    tree = source.parsed()
+    tree = source.tree
     names = _notebook_names(source.notebook, placeholder) if source.notebook else _names(source, tree, placeholder)
     calls = [node for node in _nodes_at(tree, _lines_with(source, names)) if isinstance(node, ast.Call)]
     found = [(names[node.func.id], node) for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
@@ -55,7 +55,7 @@ def occurrences(
 @lru_cache(maxsize=4)  # for one cell after the other
 def _notebook_names(notebook: Source, placeholder: str | None) -> dict[str, str]:
     try:
-        return _names(notebook, notebook.parsed(), placeholder)
+        return _names(notebook, notebook.tree, placeholder)
     except (SyntaxError, ConfigError):  # which the cell that it is in will say
         return {}
 

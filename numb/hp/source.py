@@ -11,7 +11,6 @@ import math
 import os
 import re
 import shlex
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from numb.errors import ConfigError
+from numb.hp import reading
 from numb.hp.values import MAX_LITERAL_DEPTH, NOT_LITERAL, Lookup, is_plain, literal
 
 
@@ -55,16 +55,22 @@ class Script:
 
 def read(path: Path) -> Script:
     """Read a script. Raises `ConfigError`, which names the file and the line, if it is not Python."""
-    tree = _parse(path)
+    return of(_source(path))
+
+
+def of(text: reading.Source) -> Script:
+    """What the text of a script says. Raises `ConfigError` as `read` does."""
+    tree, path = text.understood(), Path(text.file)
     calls = tuple(_calls(tree))
     bindings = tuple(_bindings(tree.body))
     params, queues = _calls_of("numb_param", tree, calls), _calls_of("numb_queue", tree, calls)
     read_before = _reading(tree, (*params, *queues))
     registered = _registered(params, bindings, path, read_before)
-    unreadable = [call for call in (*params, *queues) if not _is_readable(call, bindings)]
+    unreadable = [call for call in params if not _is_readable(call, bindings)]
     takes_any = any(_gives_back(call, argument, read_before) for call in unreadable for argument in call.node.args)
     if not queues:
         return Script(_in_order(registered.values()), None, (), bool(unreadable), takes_any)
+    unreadable += [call for call in queues if not _is_readable(call, bindings)]
     queue = next((call for call in queues if not call.functions), queues[0])
     boundary = _boundary(queue, calls)
     above = [binding for binding in bindings if binding.position < boundary]
@@ -73,7 +79,7 @@ def read(path: Path) -> Script:
         _in_order((*found.values(), *registered.values())),
         queue.node.lineno,
         _replaced(bindings, boundary[0], registered, path),
-        bool(unreadable) or any(binding.name == "*" for binding in above),
+        bool(unreadable) or _brings_names(tree, boundary),
         takes_any,
         frozenset(_bound_to_something(above, tree) - found.keys()),
     )
@@ -86,7 +92,7 @@ def overwritten(path: Path, line: int, names: Collection[str]) -> tuple[Found, .
     `lr = lr * 0.5`, `lr *= 0.5` and `if lr is None: lr = 0.1` use the value and are not among them.
     Raises `ConfigError` as `read` does.
     """
-    return _replaced(_bindings(_parse(path).body), line, names, path)
+    return _replaced(_bindings(_source(path).understood().body), line, names, path)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -143,22 +149,11 @@ def _module(name: str, cwd: Path) -> Path | None:
     return next((path for path in candidates if os.path.isfile(path)), None)
 
 
-def _parse(path: Path) -> ast.Module:
+def _source(path: Path) -> reading.Source:
     try:
-        source = path.read_bytes()  # bytes: the compiler itself knows coding cookies and byte order marks best
-    except OSError as error:
+        return reading.read(path)[0]
+    except FileNotFoundError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # running the script will show them
-            return ast.parse(source, str(path))
-    except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno or 1}: {error.msg}") from None
-    except ValueError:  # until Python 3.11
-        line = source.count(b"\n", 0, source.find(b"\0")) + 1
-        raise ConfigError(f"{path}:{line}: source code string cannot contain null bytes") from None
-    except (RecursionError, MemoryError):
-        raise ConfigError(f"{path}:1: nested too deeply to be read") from None
 
 
 MAX_DEPTH = 20  # of dictionaries in dictionaries
@@ -387,6 +382,17 @@ def _is_environment(node: ast.expr) -> bool:
             return True
         case _:
             return False
+
+
+def _brings_names(tree: ast.Module, boundary: _Position) -> bool:
+    """Whether there is `from settings import *` above *boundary*; numb's own star brings no hyperparameters."""
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and any(alias.name == "*" for alias in node.names)
+        and (node.level or (node.module or "").partition(".")[0] != "numb")
+        and (node.lineno, node.col_offset) < boundary
+        for node in ast.walk(tree)
+    )
 
 
 def _bound_to_something(above: Iterable[_Binding], tree: ast.Module) -> set[str]:

@@ -23,7 +23,7 @@ from numb.hp.occurrence import Occurrence
 from numb.hp.tree import ancestors
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
 
-VERSION = 3  # of what is kept
+VERSION = 4  # of what is kept
 _HOOK = re.compile(r"\bnumb_(queue|param)\b")
 
 
@@ -201,7 +201,7 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     problems: list[str] = []
     inside: list[_File] = []  # of the scripts and what they import
     wanted = {os.path.realpath(path): path for path in (*others, *scripts)}
-    reach = imports.reached(scripts, wanted.values()) if scripts else set()
+    reach = imports.reached(scripts, wanted.values(), kept.imports) if scripts else set()
     main = {os.path.realpath(path) for path in scripts}
     for real, path in sorted(wanted.items(), key=lambda item: (item[0] not in main, item[0] not in reach, item[0])):
         shown = _from(root, path)
@@ -250,22 +250,24 @@ class _File:
     opaque: bool = False
     takes_any: bool = False
     bound: tuple[str, ...] = ()
+    imported: tuple[imports.Module, ...] | None = None  # unless nobody has asked
 
     @classmethod
-    def read(cls, path: Path) -> _File:
+    def read(cls, path: Path, *, is_reached: bool) -> _File:
         """Raises `FileNotFoundError`, and `ConfigError` for what is not text. A cell of a notebook may be wrong by itself."""
         found: list[tuple[str, Place]] = []
         refused: list[HyperparameterError] = []
         broken: list[str] = []
+        imported: list[imports.Module] = []
         script = source.Script((), None, ())
-        sources = reading.read(path)
-        for each in sources:
+        for each in reading.read(path):
             try:
                 calls = scan.occurrences(each, refused=refused)
                 found += [(row.name, _place_of(row, placeholder)) for placeholder, row in calls]
                 if path.suffix != reading.NOTEBOOK and _HOOK.search(each.text):
-                    script = source.read(path)
+                    script = source.of(each)
                     found += [(item.name, _place_found(item)) for item in script.found]
+                imported += imports.modules(each.understood(), path) if is_reached else ()
             except SyntaxError as error:
                 broken.append(f"{each.file}:{error.lineno or 1}: {error.msg}")
             except ConfigError as error:
@@ -276,14 +278,21 @@ class _File:
             script.opaque or bool(broken),
             script.takes_any,
             tuple(sorted(script.bound)),
+            tuple(dict.fromkeys(imported)) if is_reached else None,
         )
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> _File:
         """Raises `KeyError`, `TypeError` and `ValueError` for what is not of `to_json`."""
-        rows = tuple(_decoded(row) for row in kept["rows"])
-        bound = tuple(map(str, kept["bound"]))
-        return cls(rows, tuple(map(str, kept["problems"])), bool(kept["opaque"]), bool(kept["takes_any"]), bound)
+        imported = kept["imported"]
+        return cls(
+            tuple(_decoded(row) for row in kept["rows"]),
+            tuple(map(str, kept["problems"])),
+            bool(kept["opaque"]),
+            bool(kept["takes_any"]),
+            tuple(map(str, kept["bound"])),
+            None if imported is None else tuple(tuple(map(str, module)) for module in imported),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -292,6 +301,7 @@ class _File:
             "opaque": self.opaque,
             "takes_any": self.takes_any,
             "bound": list(self.bound),
+            "imported": None if self.imported is None else [list(module) for module in self.imported],
         }
 
 
@@ -310,21 +320,36 @@ class _Kept:
         self._file = file
         self._before = self._read()
         self._now: dict[str, Any] = {}
+        self._read_now: dict[Path, _File] = {}
 
-    def found(self, path: Path) -> _File:
-        """What *path* holds, read only if it has changed. Raises `FileNotFoundError`, `ConfigError`."""
+    def imports(self, path: Path) -> tuple[imports.Module, ...]:
+        """What *path* imports; nothing where that cannot be read."""
+        try:
+            return self.found(path, is_reached=True).imported or ()
+        except (OSError, NumbError):
+            return ()
+
+    def found(self, path: Path, *, is_reached: bool = False) -> _File:
+        """What *path* holds, read only if it has changed; what it imports, too, if it *is_reached*.
+
+        Raises `FileNotFoundError`, `ConfigError`.
+        """
+        if (read := self._read_now.get(path)) and (read.imported is not None or not is_reached):
+            return read
         status = path.stat()
         stamp = [VERSION, status.st_size, status.st_mtime_ns, status.st_ino]
         known = self._before.get(str(path))
+        found = None
         try:
             if known and known["stamp"] == stamp:
-                before = _File.from_json(known)
+                found = _File.from_json(known)
                 self._now[str(path)] = known
-                return before
         except (KeyError, TypeError, ValueError, SyntaxError):
             pass  # not what numb wrote
-        found = _File.read(path)
-        self._now[str(path)] = {"stamp": stamp, **found.to_json()}
+        if found is None or (is_reached and found.imported is None):
+            found = _File.read(path, is_reached=is_reached)
+            self._now[str(path)] = {"stamp": stamp, **found.to_json()}
+        self._read_now[path] = found
         return found
 
     def write(self) -> None:
