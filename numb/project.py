@@ -204,7 +204,7 @@ class Project:
 
         return {
             "inject": settings.values(),
-            "levels": {name: level.name.lower() for name, level in settings.levels().items()},
+            "levels": {name: level.text for name, level in settings.levels().items()},
             "origins": settings.origins(),
             "elsewhere": elsewhere(settings.table),
             "params": returned(settings.table, settings.values()),

@@ -670,7 +670,8 @@ def test_what_is_parsed_set_and_saved_is_loaded(tmp_path_factory: pytest.TempPat
     """A default of any literal type is read from a source, set from the shell to another of its type, saved and loaded."""
     names = data.draw(st.lists(st.sampled_from(["a", "opt.b", "opt.c", "net.deep.d"]), min_size=1, unique=True))
     types = {name: data.draw(st.sampled_from(list(TYPES))) for name in names}
-    defaults, values = ({name: data.draw(TYPES[types[name]]) for name in names} for _ in range(2))
+    defaults = {name: data.draw(TYPES[types[name]]) for name in names}
+    values = {name: data.draw(_like(default) | TYPES[types[name]]) for name, default in defaults.items()}
     source = "; ".join(f"_({name!r}, {default!r})" for name, default in defaults.items())
     words = [f"--{name}={value}" if isinstance(value, str) else f"--{name}={value!r}" for name, value in values.items()]
     file = tmp_path_factory.mktemp("files") / "a.yaml"
@@ -681,6 +682,12 @@ def test_what_is_parsed_set_and_saved_is_loaded(tmp_path_factory: pytest.TempPat
     ]
 
     assert [_known(values)] * 2 == [_known(each) for each in found]
+
+
+def _like(default: object) -> st.SearchStrategy[Any]:
+    """Values that share keys with a dictionary."""
+    keys = list(default) if isinstance(default, dict) else []
+    return st.dictionaries(st.sampled_from(keys), st.integers()) if keys else st.nothing()
 
 
 def _known(values: dict[str, object]) -> dict[str, str]:
@@ -696,7 +703,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     """A run for which numb was told values of a level."""
 
     def tell(level: Level, **values: Any) -> None:
-        order = {"inject": values, "levels": dict.fromkeys(values, level.name.lower())}
+        order = {"inject": values, "levels": dict.fromkeys(values, level.text)}
         (tmp_path / "order.json").write_text(json.dumps(order))
         monkeypatch.setenv("NUMB_RUN_DIR", str(tmp_path))
         monkeypatch.setattr(

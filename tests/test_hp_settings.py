@@ -212,12 +212,13 @@ def test_the_highest_level_counts(known: table.Table, tmp_path: Path) -> None:
     [
         ("opt:\n  lr: 0.5\n", {"name": "sgd", "lr": 0.5, "betas": (0.9, 0.999)}),
         ("opt.lr: 0.5\n", {"name": "sgd", "lr": 0.5, "betas": (0.9, 0.999)}),
-        ("opt:\n  other: 1\n  more: 2\n", {"other": 1, "more": 2}),
+        ("opt:\n  __is_dict__: true\n  other: 1\n  more: 2\n", {"other": 1, "more": 2}),
+        ("opt:\n  1: a\n", {1: "a"}),
         ("opt:\n  $build: x.Y\n  lr: 1\n", {"$build": "x.Y", "lr": 1}),
     ],
 )
 def test_what_a_file_says_of_a_dictionary(known: table.Table, tmp_path: Path, text: str, value: dict[str, Any]) -> None:
-    """Some of its keys leave the rest; other keys, and the description of an object, are another value."""
+    """Its keys leave the rest; a marked one, keys that are no names, and the description of an object are another value."""
     (tmp_path / "a.yaml").write_text(text)
     assert value == gather(known, files=[str(tmp_path / "a.yaml")]).applied()["opt"]
 

@@ -432,7 +432,7 @@ class Session:
         """The script's dictionary with the values that it gets by no other way; in a training, those that are known to."""
         if not isinstance(params, Mapping):
             return params
-        self._fit(params)
+        self.fit(params)
         ours = None if not self.training else set(self.order.get("params") or ())
         known = {*self.injected, *self.asked_for}
         wanted = {
@@ -508,12 +508,13 @@ class Session:
     def inject(self, namespace: Any, frame: FrameType) -> None:
         """Put the values of the order into the script's module-level names."""
         target = frame.f_globals if namespace is None else namespace
-        self._fit(target)
+        _refuse_namespace(target, frame)
+        self.fit(target)
         values = ordered(self.order)
         file = frame.f_code.co_filename
         self.queued, self._queue_file, self._queue_line = True, file, frame.f_lineno
         if self.training and values:
-            elsewhere = {*self.order.get("elsewhere", ()), *self.order.get("params", ()), *self.asked_for}
+            elsewhere = {*_elsewhere(self.order), *self.order.get("params", ()), *self.asked_for}
             self._refuse_late(file, {name: value for name, value in values.items() if name not in elsewhere})
             reached = {*tree.delivered(target, values), *elsewhere}
             absent = [name for name in values if not reached & {name, *tree.ancestors(name)}]
@@ -523,16 +524,16 @@ class Session:
                     _meant(absent[0], target)
                     or f"assign {absent[0]} at module level above numb_queue(), or take it out of the queue",
                 )
-        given = tree.delivered(target, values)
-        for name, value in tree.delivered(target, ordered(self.order)).items():  # decoded anew: a list is the script's
+        given = deliverable(self.order, target)
+        for name, value in deliverable(self.order, target).items():  # decoded anew: a list is the script's
             target[name] = value
         self.injected.update(given)
         self._namespace = target
         # What nobody has set is a hyperparameter too: another value in the source is another run.
         constants = self._constants(file, frame.f_globals, target) if self.training else {}
-        together = {**constants, **_encoded(given)}
+        together = {**constants, **{name: record.encode(value, name, literals=True) for name, value in given.items()}}
         self.params.update({name: record.decode(value) for name, value in together.items()})
-        alone = sorted(constants.keys() - given.keys())
+        alone = sorted(constants.keys() - given.keys()) if target is frame.f_globals else []
         self.event("queue", line=frame.f_lineno, values=together, constants=alone)
 
     def _constants(self, file: str, script: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
@@ -548,17 +549,18 @@ class Session:
         found = {}
         for name in names:
             try:
-                found[name] = record.encode(target[name], name)
+                found[name] = record.encode(target[name], name, literals=True)
             except (KeyError, TypeError):
                 continue  # deleted, or computed into something that cannot be kept
         return found
 
-    def _fit(self, target: Mapping[str, Any]) -> None:
-        """Let what was set be of the type of what *target* holds, where the source did not tell it."""
+    def fit(self, target: Mapping[str, Any]) -> dict[str, Any]:
+        """Let what was set be of the type of what *target* holds, where the source did not tell it; the order, from now on."""
         try:
             self.order = fitted(self.order, target)
         except HyperparameterError as error:
             self.stop(str(error), error.hint)
+        return self.order
 
     def _tell_overwritten(self, when: str) -> None:
         """Note what was set where `numb_queue` stands, and is something else by now."""
@@ -961,8 +963,29 @@ def inject(where: str, namespace: Any, frame: FrameType) -> None:
         session.inject(namespace, frame)
         return
     target = frame.f_globals if namespace is None else namespace
-    for name, value in tree.delivered(target, ordered(fitted(order(where), target))).items():
+    for name, value in deliverable(fitted(order(where), target), target).items():
         target[name] = value
+
+
+def deliverable(order: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
+    """What `numb_queue` sets in *target*: in a module nothing that a call or `numb_param` gives, whatever has its name."""
+    found = tree.delivered(target, ordered(order))
+    return {name: value for name, value in found.items() if not ("__name__" in target and name in _elsewhere(order))}
+
+
+def _elsewhere(order: Mapping[str, Any]) -> set[str]:
+    return set(order.get("elsewhere") or ())
+
+
+def _refuse_namespace(target: Any, frame: FrameType) -> None:
+    """Raise `BadValue` for what cannot be set in: no dictionary, and the variables of a function."""
+    if not isinstance(target, MutableMapping):
+        raise BadValue(f"numb_queue: takes a dictionary, such as vars(args), not a {type(target).__name__}")
+    is_function = frame.f_code.co_name != "<module>" and target is not frame.f_globals
+    if is_function and target and target.keys() == frame.f_locals.keys() and "__qualname__" not in target:
+        raise BadValue(
+            "numb_queue: the variables of a function cannot be set; give it a dictionary, or module-level names"
+        )
 
 
 def hyperparameter_of_child(where: str, name: str, value: Any) -> None:
@@ -1008,27 +1031,72 @@ def ordered(order: Mapping[str, Any]) -> dict[str, Any]:
 def fitted(order: dict[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
     """The order, with what it injects of the types that *target* has, where the source did not tell them.
 
-    Raises `HyperparameterError` for what does not fit.
+    Raises `HyperparameterError` for what does not fit, and for a key that a dictionary in there does not have.
     """
+    order = _spelled(order, target)
     untyped = dict(order.get("untyped") or {})
     known = {name: value for name in untyped for value in tree.inside(target, name)}
+    for name in untyped.keys() - known.keys():
+        _refuse_strange_key(name, target)
     if not known:
         return order
     from numb.hp import coerce
 
     inject = dict(order["inject"])
     for name, default in known.items():
-        text = untyped.pop(name)
+        how = untyped.pop(name)
+        text, limits = how["text"], record.decode(how["limits"])
         try:
-            value = (
-                coerce.from_value(record.decode(inject[name]), default)
-                if text is None
-                else coerce.from_text(text, default)
-            )
+            given = record.decode(inject[name])
+            value = coerce.from_value(given, default, limits) if text is None else _of_text(text, default, limits)
+            coerce.check(value, limits, default)
         except coerce.Unfit as error:
-            raise HyperparameterError(f"{name if text is None else f'{name}={text}'}: {error}") from None
+            raise HyperparameterError(f"{name if text is None else f'{name}={text}'}: {error}", "numb hp") from None
         inject[name] = record.encode(value, name, literals=True)
     return {**order, "inject": inject, "untyped": untyped}
+
+
+def _of_text(text: str, default: Any, limits: Mapping[str, Any]) -> Any:
+    """A text as a value of the type that a running script has; its 0 may stand for any number."""
+    from numb.hp import coerce
+
+    try:
+        return coerce.from_text(text, default, limits)
+    except coerce.Unfit:
+        if type(default) is int and default == 0 and isinstance(number := coerce.parsed(text), float):
+            return number
+        raise
+
+
+def _spelled(order: dict[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
+    """The order, with names of environment variables, which are often in capitals, as *target* has them."""
+    levels, untyped = order.get("levels") or {}, order.get("untyped") or {}
+    meant = {}
+    for name in untyped:
+        if levels.get(name) == "environment" and not tree.inside(target, name):
+            near = [known for known in target if isinstance(known, str) and known.casefold() == name.casefold()]
+            meant.update({name: near[0]} if len(near) == 1 else {})
+    if not meant:
+        return order
+    parts = ("inject", "levels", "origins", "untyped")
+    return {
+        **order,
+        **{part: {meant.get(n, n): value for n, value in (order.get(part) or {}).items()} for part in parts},
+    }
+
+
+def _refuse_strange_key(name: str, target: Mapping[str, Any]) -> None:
+    """A key that is not in the dictionary that is there is mistyped, unless it describes an object or holds nothing yet."""
+    for above in tree.ancestors(name):
+        for here in tree.inside(target, above):
+            if isinstance(here, Mapping) and here and "$build" not in here:
+                from numb.hp import source
+
+                key = name[len(above) + 1 :].partition(".")[0]
+                near = source.nearest(key, [each for each in here if isinstance(each, str)])
+                hint = f"did you mean {above}.{near}?" if near else f"it has {record.some(list(map(str, here)))}"
+                raise HyperparameterError(f"{above} has no {key}", hint)
+            return
 
 
 def _same(one: Any, other: Any) -> bool:

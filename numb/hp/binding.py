@@ -211,7 +211,8 @@ class Binding:
         self._check(settable, loaded, typed)
         self.manager.set_values(loaded, level=Level.FILE).set_values(typed, level=Level.COMMAND)
         if target:
-            formats.save(target, self._held(table, kind, is_strict=True), kind, annotate=False)
+            held = self._held(table, kind, is_strict=True)
+            formats.save(target, held, kind, defaults={name: table.default(name) for name in held})
         shown = [self._detail()] if "detail" in asked else []
         if "list" in asked:
             shown.append(self._list(table, asked["list"] or named or "yaml"))
@@ -267,7 +268,7 @@ class Binding:
         if kind == "detail":
             return self._detail()
         held = self._held(table, kind, is_strict=False)
-        text = formats.text_of(held, kind, annotate=False)
+        text = formats.text_of(held, kind, {name: table.default(name) for name in held})
         absent = [name for name in self.manager.get_values() if name not in held]
         comments = [] if kind == "json" else [f"# {name}: {self._shown_default(name)}\n" for name in absent]
         return "".join((*comments, "" if kind == "yaml" and not held else text))

@@ -13,6 +13,7 @@ from typing import Any
 from numb.errors import HyperparameterError
 
 BUILD = "$build"
+_EXAMPLE = f'{{"{BUILD}": "torch.optim.Adam"}}'
 
 
 def build(description: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -21,8 +22,11 @@ def build(description: Any, /, *args: Any, **kwargs: Any) -> Any:
     Descriptions inside of it are built first. What is no description comes back as it is. Raises `HyperparameterError` for a
     name that cannot be imported and for an argument that is not taken, with the nearest that there are.
     """
+    if (args or kwargs) and not (isinstance(description, Mapping) and BUILD in description):
+        raise HyperparameterError(f"{description!r:.60} describes no object: it has no {BUILD}", _EXAMPLE)
     if isinstance(description, (list, tuple)):
-        return type(description)(build(item) for item in description)
+        items = [build(item) for item in description]
+        return type(description)(*items) if hasattr(description, "_fields") else type(description)(items)
     if not isinstance(description, Mapping):
         return description
     own = {key: build(value) for key, value in description.items() if key != BUILD}
@@ -37,7 +41,7 @@ def build(description: Any, /, *args: Any, **kwargs: Any) -> Any:
 def found(path: Any) -> Callable[..., Any]:
     """What a dotted path names. Raises `HyperparameterError`."""
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
-        raise HyperparameterError(f"{path!r} is no path to import", f'{{"{BUILD}": "torch.optim.Adam"}}')
+        raise HyperparameterError(f"{path!r} is no path to import", _EXAMPLE)
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])

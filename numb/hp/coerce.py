@@ -30,7 +30,9 @@ def from_text(text: str, default: Any, hints: Mapping[str, Any] | None = None) -
         if text == str(choice):
             return choice
     wanted = _type_name(default, hints)
-    return None if text in _NONE and wanted not in ("str", "bytes") else _READERS.get(wanted, _anything)(text)
+    if text in _NONE and wanted not in ("str", "bytes"):
+        return None
+    return _shaped(_READERS.get(wanted, _anything)(text), default)
 
 
 def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None) -> Any:
@@ -41,7 +43,8 @@ def from_value(value: Any, default: Any, hints: Mapping[str, Any] | None = None)
     if not is_literal(value):
         raise Unfit(f"expected {_named(_type_name(default, hints)) or 'a value'}, found {_shown(value)}")
     wanted = _type_name(default, hints)
-    if value is None or wanted not in _READERS:
+    is_choice = any(type(value) is type(choice) and value == choice for choice in choices(hints) or ())
+    if value is None or is_choice or wanted not in _READERS:
         return value
     if type(value).__name__ == wanted:
         return _shaped(value, default)
@@ -91,6 +94,11 @@ def check(value: Any, hints: Mapping[str, Any], default: Any = EMPTY) -> None:
         raise Unfit(f"expected at least {low}, found {_shown(value)}")
     if high is not None and (value is None or (is_number and not value <= high)):
         raise Unfit(f"expected at most {high}, found {_shown(value)}")
+
+
+def limits(hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the hints those that `check` looks at."""
+    return {keyword: hints[keyword] for keyword in ("choices", "min", "max") if keyword in hints}
 
 
 def choices(hints: Mapping[str, Any] | None) -> list[Any] | None:
@@ -151,8 +159,8 @@ def _int(text: str) -> int:
         return int(text)  # 007, too, which is no literal
     except ValueError:
         found = parsed(text)
-    if type(found) is int:
-        return found
+    if type(found) is int or (type(found) is float and found.is_integer()):  # 1e3
+        return int(found)
     raise Unfit(f"expected a whole number, found {_shown(text)}")
 
 
@@ -172,7 +180,10 @@ def _complex(text: str) -> complex:
 
 def _bytes(text: str) -> bytes:
     found = parsed(text)
-    return found if isinstance(found, bytes) else text.encode(errors="surrogateescape")
+    try:
+        return found if isinstance(found, bytes) else text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise Unfit(f"expected bytes, found {_shown(text)}") from None
 
 
 def _collection(kind: type) -> Callable[[str], Any]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from numb import atomic, config
 from numb.errors import ConfigError, Usage
-from numb.hp.tree import expand
+from numb.hp.building import BUILD
+from numb.hp.tree import IS_DICT, expand
 from numb.hp.values import is_plain
 
 FORMATS = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
@@ -82,8 +83,10 @@ def load(path: Path, named: str | None = None) -> tuple[dict[str, Any], dict[str
     return _yaml(path, text) if kind == "yaml" else _toml(path, text)
 
 
-def save(path: Path, values: Mapping[str, Any], named: str | None = None, *, annotate: bool = True) -> None:
-    """Write flat values as a nested file that `load` reads again; with *annotate* as `text_of` says.
+def save(
+    path: Path, values: Mapping[str, Any], named: str | None = None, *, defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Write flat values as a nested file that `load` reads again; *defaults* are as for `text_of`.
 
     Raises `Usage` for an unknown format, and `ConfigError` for a value that no such file can hold.
     """
@@ -93,7 +96,7 @@ def save(path: Path, values: Mapping[str, Any], named: str | None = None, *, ann
             shown = repr(value) if is_plain(value) else f"a {type(value).__name__}"
             hint = "save it as .yaml" if holds("yaml", value) else None
             raise ConfigError(f"{name} is {shown}, which no {kind} file can hold", hint)
-    atomic.write(path, text_of(values, kind, annotate=annotate))
+    atomic.write(path, text_of(values, kind, defaults))
 
 
 def holds(kind: str, value: object) -> bool:
@@ -114,12 +117,19 @@ def holds(kind: str, value: object) -> bool:
             return is_plain(value)
 
 
-def text_of(values: Mapping[str, Any], kind: str, *, annotate: bool = True) -> str:
-    """Flat values as the text of a nested file; with *annotate* dictionaries that are values are marked as such.
+def text_of(values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any] | None = None) -> str:
+    """Flat values as the text of a nested file.
 
-    Raises `ConfigError` for what the format cannot hold.
+    A dictionary is marked as a value where the file would else be read as something below a name: always, or where its name is
+    among the *defaults*, if that would keep keys of the default. Raises `ConfigError` for what the format cannot hold.
     """
-    nested = _listed(expand(values, annotate=annotate))
+    marked = {
+        name: {**value, IS_DICT: True}
+        if isinstance(value, Mapping) and _is_to_be_marked(value, name, defaults)
+        else value
+        for name, value in values.items()
+    }
+    nested = _listed(expand(marked))
     match kind:
         case "json":
             import json
@@ -142,6 +152,20 @@ def text_of(values: Mapping[str, Any], kind: str, *, annotate: bool = True) -> s
                 return tomli_w.dumps(nested)
             except TypeError as error:
                 raise ConfigError(f"no TOML file can hold this: {error}", "save it as .json or .yaml") from None
+
+
+def _is_to_be_marked(value: Mapping[Any, Any], name: str, defaults: Mapping[str, Any] | None) -> bool:
+    return defaults is None or _merged(defaults.get(name), value) != value
+
+
+def _merged(default: Any, value: Any) -> Any:
+    """What a file makes of a default, whose keys it leaves where it has no others."""
+    if not isinstance(default, Mapping) or not isinstance(value, Mapping) or not value or BUILD in value:
+        return value
+    if not all(isinstance(key, str) and key and "." not in key for key in value):
+        return value
+    kept = {key: item for key, item in default.items() if key not in value}
+    return {**kept, **{key: _merged(default.get(key), item) for key, item in value.items()}}
 
 
 def _listed(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ class Manager:
     def __init__(self, placeholder: str = "_", *, allow_equal_defaults: bool = False) -> None:
         self.placeholder = placeholder
         self.allow_equal_defaults = allow_equal_defaults
+        self._lock = threading.RLock()
         self._rows: list[Occurrence] = []
         self._at: dict[str, list[int]] = {}  # name to where its rows are
         self._known: dict[str, tuple[Any, Any]] = {}  # name to a default, by identity, and what a call with it returns
@@ -59,6 +61,10 @@ class Manager:
         return self._called(hp_name, hp_value)
 
     def _called(self, name: str, default: Any) -> Any:
+        with self._lock:
+            return self._first_called(name, default)
+
+    def _first_called(self, name: str, default: Any) -> Any:
         from numb.hp import runtime
 
         again = self._changeable.get(name)
@@ -66,7 +72,7 @@ class Manager:
             return default if again[1] is again[0] else _copied(again[1])
         if name not in self._at:
             tree.check_name(name)
-        self._bring(name)
+        self._bring(name, default)
         own = default
         if isinstance(default, _CHANGEABLE):
             own = _copied(default)  # what the script does to its list is nobody else's
@@ -81,17 +87,19 @@ class Manager:
         self._changeable[name] = (own, value)
         return default if value is own else _copied(value)
 
-    def _bring(self, name: str) -> None:
+    def _bring(self, name: str, default: Any = EMPTY) -> None:
         """Let what was set from outside of the script count for this name, and for what lies below it."""
-        if self._outside is None:
-            from numb.hp import runtime
+        from numb.hp import runtime
 
+        if self._outside is None:
             self._outside = runtime.outside()
-        for other in [other for other in self._outside if other == name or other.startswith(f"{name}.")]:
-            level, value = self._outside[other]
+        wanted = [other for other in self._outside if f"{other}.".startswith(f"{name}.")]
+        of_type = runtime.fitted(name, default) if wanted and default is not EMPTY else {}
+        for other in wanted:
+            level, value = self._outside.pop(other)
+            value = of_type.get(other, value)
             self._check(other, value, level, outside=True)
             self._put(Occurrence(other, value, level))
-            del self._outside[other]
 
     # -- reading sources
 
@@ -129,12 +137,16 @@ class Manager:
 
     def get_value(self, name: str, raise_exception: bool = True) -> Any:
         """The value that counts; of a branch the nested dictionary. Without one `UnknownHyperparameter`, or `EMPTY`."""
+        with self._lock:
+            return self._get(name, raise_exception)
+
+    def _get(self, name: str, raise_exception: bool) -> Any:
         from numb.hp import runtime
 
         value = self._value(name, raise_exception)
         for leaf in [name] if name in self._at else self._below(name):
-            if self._levels(leaf):
-                runtime.tell(leaf, self._value(leaf), called=False)
+            if self._levels(leaf) and (used := self._value(leaf)) is not NOT_LITERAL:
+                runtime.tell(leaf, used, called=False)
         return _copied(value) if isinstance(value, _CHANGEABLE) else value
 
     def _value(self, name: str, raise_exception: bool = True) -> Any:
@@ -149,7 +161,9 @@ class Manager:
             own = {path: other for path, other in below.items() if not self._is_override(other)}
             return tree.expand({path: self._value(other) for path, other in own.items()})
         if raise_exception:
-            raise UnknownHyperparameter(f"`{name}` not found")
+            raise UnknownHyperparameter(
+                f"`{name}` not found", f'_("{name}", DEFAULT) where it is asked for first, or set_value before'
+            )
         return EMPTY
 
     def exists(self, name: str) -> bool:
@@ -208,16 +222,17 @@ class Manager:
 
     def set_values(self, values: Mapping[str, Any], *, level: Level = Level.SET) -> Manager:
         """Set several by their full names. Raises `ImpossibleTree`, and `HyperparameterError` for no name, having set none."""
-        before = self._state()
-        try:
-            for name, value in values.items():
-                self._check_set(name)
-                if value is not EMPTY:
-                    self._check(name, value, level)
-                self._put(Occurrence(name, value, level))
-        except HyperparameterError:
-            self._restore(before)
-            raise
+        with self._lock:
+            before = self._state()
+            try:
+                for name, value in values.items():
+                    self._check_set(name)
+                    if value is not EMPTY:
+                        self._check(name, value, level)
+                    self._put(Occurrence(name, value, level))
+            except HyperparameterError:
+                self._restore(before)
+                raise
         return self
 
     def set_tree(self, nested: Mapping[str, Any], prefix: str = "", *, level: Level = Level.SET) -> Manager:

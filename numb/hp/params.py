@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 
@@ -19,3 +20,13 @@ class Params(dict[str, Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"there is no hyperparameter {name}; there are {', '.join(self)}") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle of it, such as a checkpoint of torch, is read without numb, and with `weights_only`."""
+        return OrderedDict, (list(self.items()),)

@@ -19,12 +19,24 @@ def outside() -> dict[str, tuple[Level, Any]]:
         return {}
     from numb.capture import session
 
-    levels = {level.name.lower(): level for level in Level}
+    levels = {level.text: level for level in Level}
     order = session.order(where)
     known = order.get("levels") or {}
     return {
         name: (levels.get(known.get(name, ""), Level.QUEUE), value) for name, value in session.ordered(order).items()
     }
+
+
+def fitted(name: str, default: Any) -> dict[str, Any]:
+    """What was set of a hyperparameter and inside of it, of the type of its *default* where no source tells that."""
+    from numb.capture import session
+
+    where = os.environ.get(layout.RUN_DIR)
+    if not where:
+        return {}
+    current = session.current(where)
+    order = session.fitted(session.order(where), {name: default}) if current is None else current.fit({name: default})
+    return {other: value for other, value in session.ordered(order).items() if f"{other}.".startswith(f"{name}.")}
 
 
 def tell(name: str, value: Any, *, called: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from numb import record
 from numb.errors import ConfigError, HyperparameterError, UnknownHyperparameter, Usage
-from numb.hp import coerce, formats, source, tree
+from numb.hp import coerce, formats, tree
 from numb.hp.building import BUILD
 from numb.hp.occurrence import Level
 from numb.hp.source import Script
@@ -32,8 +32,8 @@ class Setting:
     value: Any
     level: Level
     origin: str  # "lr=0.1", "base.yaml:3", "NUMB_HP_LR"
-    is_typed: bool = True  # whether the source told of which type it has to be
     text: str | None = None  # as which it was given, if it was
+    limits: Mapping[str, Any] | None = None  # to be checked when the script runs, where only that tells the type
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,15 @@ class Row:
     known: Hyperparameter
     value: Any
     given: tuple[Setting, ...] = ()
+
+    @property
+    def counting(self) -> tuple[Setting, ...]:
+        """What makes the value: of what was given, that which nothing later replaces."""
+        found: list[Setting] = []
+        for each in reversed(self.given):
+            if not any(later.name == each.name or later.name in tree.ancestors(each.name) for later in found):
+                found.append(each)
+        return tuple(reversed(found))
 
     @property
     def name(self) -> str:
@@ -81,7 +90,7 @@ class Settings:
     def check(self) -> None:
         """What nobody has set must do without. Raises `HyperparameterError` for what is required, and for an unfit default."""
         given = {self._split(each.name)[0] for each in self.given}
-        for each in self.table:
+        for each in self.table if self.table.is_evident else ():
             if not each.reached or each.name in given or Kind.CALL not in each.kinds:
                 continue
             if each.hints.get("required") is True:
@@ -97,16 +106,23 @@ class Settings:
     def rows(self) -> list[Row]:
         """Every hyperparameter of the table with the value that it would have."""
         values = self.applied()
-        return [Row(each, values.get(each.name, each.default), tuple(self.of(each.name))) for each in self.table]
+        more = [Hyperparameter(name, ()) for name in values if name not in self.table.known]
+        return [
+            Row(each, values.get(each.name, each.default), tuple(self.of(each.name))) for each in (*self.table, *more)
+        ]
 
     def levels(self) -> dict[str, Level]:
         """The level of each hyperparameter that was given, and of each name by which it was."""
         return {name: each.level for each in self.given for name in (self._split(each.name)[0], each.name)}
 
-    def untyped(self) -> dict[str, str | None]:
-        """Of the names whose type only the running script can tell, the text that was given, if it was text."""
+    def untyped(self) -> dict[str, dict[str, Any]]:
+        """Of the names whose type only the running script can tell, the text that was given, and what limits it."""
         last = {each.name: each for each in self.given}
-        return {name: each.text for name, each in last.items() if not each.is_typed}
+        return {
+            name: {"text": each.text, "limits": record.encode(dict(each.limits), name, literals=True)}
+            for name, each in last.items()
+            if each.limits is not None
+        }
 
     def origins(self) -> dict[str, str]:
         """What has set each hyperparameter that was given."""
@@ -189,9 +205,9 @@ def _from_nested(
     seen: dict[str, str] = {}
     for name, value in _leaves(nested, prefix, table):
         place = places.get(name, origin)
-        for other in (name, *tree.ancestors(name)):
+        for other in (name, *tree.ancestors(name), *(each for each in seen if each.startswith(f"{name}."))):
             if other in seen:  # `opt.lr: 1` beside `opt: {lr: 2}`
-                raise ConfigError(f"{_at(place)}{name} is there twice, first in {seen[other] or other}")
+                raise ConfigError(f"{_at(place)}{name} is there twice, first as {other} in {seen[other] or 'the same'}")
         seen[name] = place
         yield _from_value(table, name, value, level, place)
 
@@ -204,8 +220,8 @@ def _file_of(word: str) -> tuple[str, Path]:
 def _leaves(nested: Mapping[str, Any], prefix: str, table: Table) -> Iterator[tuple[str, Any]]:
     """The values of a nested file by the names of the table.
 
-    Some keys of a dictionary that is a default replace these and leave the rest; other keys are another dictionary, and so is
-    the description of an object.
+    Keys of a dictionary that is a default replace these and leave the rest. A whole dictionary is one that is marked, the
+    description of an object, and one whose keys are no names.
     """
     if prefix and _is_one_value(nested, prefix, table):
         yield prefix, {inner: item for inner, item in nested.items() if inner != tree.IS_DICT}
@@ -226,13 +242,9 @@ def _is_one_value(nested: Mapping[Any, Any], name: str, table: Table) -> bool:
     except UnknownHyperparameter:
         return False  # a branch, with hyperparameters below it
     default, _ = _expected(found, inside)
-    if not isinstance(default, dict) or not all(isinstance(key, str) and key and "." not in key for key in nested):
-        return True
-    strange = [key for key in nested if key not in default]
-    left = [key for key in default if isinstance(key, str) and key not in nested]
-    return bool(strange) and not any(
-        source.nearest(key, left) for key in strange
-    )  # a mistyped one is found not to be there
+    if default is NOT_LITERAL or not all(isinstance(key, str) and key and "." not in key for key in nested):
+        return default is not NOT_LITERAL
+    return not isinstance(default, dict) or not default
 
 
 def _from_text(table: Table, name: str, text: str, level: Level, origin: str) -> Setting:
@@ -256,7 +268,7 @@ def _fitting(
         where = origin if origin.startswith(f"{name}=") else f"{_at(origin)}{name}"
         raise HyperparameterError(f"{where}: {error}", f"numb hp --why {found.name}" if found else None) from None
     is_typed = default is not NOT_LITERAL or "type" in hints
-    return Setting(name, value, level, origin, is_typed)
+    return Setting(name, value, level, origin, limits=None if is_typed else coerce.limits(hints))
 
 
 def check_default(found: Hyperparameter, value: Any) -> None:
@@ -275,6 +287,8 @@ def _find(table: Table, name: str, origin: str) -> tuple[Hyperparameter | None, 
         if table.may_have(name):
             return None, ""  # what the script says when it runs will have to do
         raise UnknownHyperparameter(f"{_at(origin)}{error}", error.hint) from None
+    if (not found.reached or not found.settable) and table.may_have(name):
+        return None, ""  # what other files call so, or what is only registered, may be something else where it is set
     if not found.settable:
         raise HyperparameterError(
             f"{_at(origin)}{name} is only registered ({found.places[0]}), so another value would change nothing",
@@ -314,8 +328,8 @@ def refuse_late(script: Script, table: Table, names: Collection[str]) -> None:
 
 
 def elsewhere(table: Table) -> list[str]:
-    """The names that `numb_queue` need not find among the module's: calls ask for them."""
-    return [each.name for each in table if Kind.CALL in each.kinds]
+    """The names that `numb_queue` does not set in a module: calls ask for them, or `numb_param` gives them back."""
+    return [each.name for each in table if each.reached and Kind.ASSIGNMENT not in each.kinds]
 
 
 def returned(table: Table, names: Iterable[str] = ()) -> list[str]:

@@ -102,6 +102,7 @@ class Table:
 
     known: Mapping[str, Hyperparameter]
     problems: tuple[str, ...] = ()
+    is_evident: bool = True  # which script the command runs
     opaque: bool = False  # there are more, which only running the script could tell
     takes_any: bool = False  # and `numb_param` gives the script what is set of these
     also: frozenset[str] = frozenset()  # names that `numb_queue` finds, or that a run has had
@@ -115,8 +116,9 @@ class Table:
         for each in self:
             value = {} if isinstance(each.default, Absent) else {"default": record.encode(each.default, literals=True)}
             where = [{"file": place.file, "line": place.line, "kind": place.kind.value} for place in each.places]
+            hints = {"hints": record.encode(each.hints, literals=True)} if each.hints else {}
             told = {"set_by": set_by[each.name]} if each.name in set_by else {}
-            rows.append({"name": each.name, **value, "type": each.type, "places": where, **told})
+            rows.append({"name": each.name, **value, "type": each.type, **hints, "places": where, **told})
         return record.dumps({"format": record.FORMAT, "hyperparameters": rows}, indent=1) + "\n"
 
     def assigned(self) -> dict[str, list[str]]:
@@ -184,7 +186,7 @@ def unknown(name: str, known: Iterable[str], common: int = 0) -> UnknownHyperpar
     near = [folded[each] for each in difflib.get_close_matches(name[common:].casefold(), folded, 3, 0.5)]
     last = name.rpartition(".")[2]
     near += [each for each in names if each.rpartition(".")[2] == last and each not in near]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"the script has {record.some(names)}"
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"the script has {record.some(names) or 'none'}"
     return UnknownHyperparameter(f"the script has no hyperparameter {name}", hint)
 
 
@@ -201,7 +203,7 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     problems: list[str] = []
     inside: list[_File] = []  # of the scripts and what they import
     wanted = {os.path.realpath(path): path for path in (*others, *scripts)}
-    reach = imports.reached(scripts, wanted.values(), kept.imports) if scripts else set()
+    reach = imports.reached(scripts, wanted.values(), kept.imports) if scripts else set(wanted)
     main = {os.path.realpath(path) for path in scripts}
     for real, path in sorted(wanted.items(), key=lambda item: (item[0] not in main, item[0] not in reach, item[0])):
         shown = _from(root, path)
@@ -221,19 +223,26 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     together = {name: Hyperparameter(name, tuple(known[name]), counts[name]) for name in known}
     return Table(
         together,
-        (*problems, *_contradictions(together.values())),
+        (*problems, *_contradictions(together)),
+        bool(scripts),
         not scripts or any(each.opaque for each in inside),
         any(each.takes_any for each in inside),
         frozenset[str]().union(*(each.bound for each in inside)),
     )
 
 
-def _contradictions(known: Iterable[Hyperparameter]) -> Iterator[str]:
-    """Calls of one name that have different defaults: what a script computes with then depends on which comes last."""
-    for each in known:
-        calls = [place for place in each.used if place.kind is Kind.CALL and place.value is not EMPTY]
-        if len(calls) > 1 and any(repr(place.value) != repr(calls[0].value) for place in calls):
-            yield f"{each.name} has different defaults: {', '.join(map(str, calls))}"
+def _contradictions(known: Mapping[str, Hyperparameter]) -> Iterator[str]:
+    """Places of one name that have different values: what a script computes with then depends on which comes last."""
+    for each in known.values():
+        places = [place for place in each.used if place.kind is not Kind.PARAM and place.value is not EMPTY]
+        calls = [place for place in places if place.kind is Kind.CALL]
+        names = {place.placeholder for place in calls}  # placeholders of different names know nothing of each other
+        if len(names) == 1 and any(repr(place.value) != repr(calls[0].value) for place in places):
+            yield f"{each.name} has different defaults: {', '.join(map(str, places))}"
+        for above in ancestors(each.name):
+            leaf = known.get(above)
+            if leaf and Kind.CALL in (*leaf.kinds, *each.kinds) and leaf.default is not EMPTY:
+                yield f"`{above}` is both a leaf and a tree: {each.name} lies below it ({leaf.used[0]}, {each.used[0]})"
 
 
 def _from(root: Path, path: Path) -> str:

@@ -81,8 +81,9 @@ def as_yaml(rows: Sequence[Row]) -> str:
     """A file for `-c`; what only running the script could tell is a comment."""
     values = {row.name: coerce.to_plain(row.value, row.known.default) for row in rows}
     held = {name: value for name, value in values.items() if formats.holds("yaml", value)}
+    defaults = {row.name: row.known.default for row in rows}
     rest = [f"# {plain(row.name)}: {shown(row.value)}" for row in rows if row.name not in held]
-    return "\n".join([*rest, *([formats.text_of(held, "yaml", annotate=False).rstrip()] if held else [])])
+    return "\n".join([*rest, *([formats.text_of(held, "yaml", defaults).rstrip()] if held else [])])
 
 
 def _detail(row: Row) -> dict[str, Any]:
