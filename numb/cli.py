@@ -345,6 +345,9 @@ def _words(context: click.Context, words: Sequence[str], pairs: Sequence[str]) -
     if strange := [word for word in words if "=" not in word or word.startswith("=")]:
         ours = [word for word in context.meta["ours"] if word not in strange]
         raise _misplaced(context, f"Got unexpected arguments: {' '.join(strange)}.", ours, strange)
+    names = {word.partition("=")[0] for word in words} & {pair.partition("=")[0] for pair in pairs}
+    if twice := sorted(names):  # which of them comes last is lost
+        raise Usage(f"{twice[0]} is given twice, with -p and without", f"give {twice[0]} once")
     return [*words, *pairs]
 
 
@@ -449,18 +452,24 @@ def hyperparameters(
     from numb.view import hyper
 
     given = [word for word in words if "=" in word]
-    sources = [Path(word) for word in words if "=" not in word and (os.sep in word or Path(word).exists())]
+    sources = [Path(word) for word in words if "=" not in word and _is_source(word)]
     names = [word for word in words if "=" not in word and Path(word) not in sources]
     if absent := next((path for path in sources if not path.exists()), None):
         raise Usage(f"there is no file {absent}", "numb hp")
     if sources:  # which need not be part of a project
-        root, found = Path.cwd(), table.read([], reading.files_in(sources), Path.cwd())
+        root, found = Path.cwd(), table.read(reading.files_in(sources), [], Path.cwd())
     else:
         project = _project(reading=True)
         root, found = project.home, project.table
-    rows = gather(found, files=files, environment=os.environ, words=given).rows()
+    settings = gather(found, files=files, environment=os.environ, words=given)
+    rows = settings.rows()
     for problem in found.problems:
         _say(f"numb: {problem}")
+    if not sources:
+        try:
+            settings.check()
+        except NumbError as error:  # which ends numb train, and here is one thing to see of many
+            _say(f"numb: {error}")
     wanted = {found.find(name)[0].name for name in (*names, *([why] if why else ()))}
     rows = [row for row in rows if row.name in wanted] if wanted else rows
     if as_json:
@@ -475,6 +484,11 @@ def hyperparameters(
         _show(hyper.listing(rows))
     else:
         _say('numb: no hyperparameters were found: from numb.hp import _, then lr = _("lr", 0.1)')
+
+
+def _is_source(word: str) -> bool:
+    """Whether a word is rather a file or a folder than the name of a hyperparameter."""
+    return os.sep in word or word.endswith((".py", ".ipynb")) or Path(word).exists()
 
 
 @main.group()

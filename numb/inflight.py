@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb import alive, atomic, record
 from numb.errors import NumbError, StorageFailed
+from numb.hp.tree import ancestors
 from numb.layout import Layout, RunFolder
 from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, TRAIN, Model, Run, RunId, Weights
 
@@ -289,7 +290,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         notes += _observations(told, outcome)
     if run.kind == TRAIN and status == COMPLETE and told.started:
         set_by = InFlight(folder).origins()
-        unread = [name for name in set_by if name not in told.read]
+        unread = [name for name in set_by if told.read.isdisjoint((name, *ancestors(name)))]
         notes += [f"{name} was set ({set_by[name]['origin']}), and the script has never read it" for name in unread]
         notes += [
             f"{name} stands in no source that numb reads, so numb hp does not list it" for name in _unseen(told, folder)

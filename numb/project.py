@@ -66,6 +66,7 @@ class Project:
         self.git, self.home, self.config = git.on(settings.branch, self.talk.say), home, settings
         self.folder = Folder(self.git)
         self.layout = self.folder.layout
+        self._said: set[str] = set()  # of what is wrong in sources
         self.snapshots = Snapshots(self.git, self.folder, settings, self.talk.say)
         self.branch = Branch(self.snapshots, self.talk.say)
 
@@ -455,15 +456,21 @@ class Project:
 
     @property
     def table(self) -> Table:
-        """Every hyperparameter of the project, read from its sources: the script's, and those of its other files."""
+        """Every hyperparameter of the project, read from its sources: the train script's, and those of its other files."""
+        return self.table_of(TRAIN)
+
+    def table_of(self, kind: str) -> Table:
+        """The same with the script of that kind of run as the one that counts; that of the other kind says nothing of it."""
         from numb.hp import source, table
 
-        script = source.script_of(self.config.train or (), self.home)
-        trial = source.script_of(self.config.trial or (), self.home)
+        commands = {TRAIN: self.config.train, TRIAL: self.config.trial}
+        scripts = {each: source.script_of(command or (), self.home) for each, command in commands.items()}
+        script = scripts.pop(kind)
+        foreign = {
+            path.resolve() for path in scripts.values() if path and script and path.resolve() != script.resolve()
+        }
         others = [path for path in self.git.files_named("*.py", "*.ipynb") if path.is_relative_to(self.home)]
-        if trial is not None and script is not None and trial.resolve() != script.resolve():
-            others = [path for path in others if path.resolve() != trial.resolve()]
-        others = [path for path in others if not self._is_unread(path)]
+        others = [path for path in others if path.resolve() not in foreign and not self._is_unread(path)]
         return table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
 
     def _is_unread(self, path: Path) -> bool:
@@ -484,22 +491,24 @@ class Project:
         from numb.hp.settings import PREFIX, Settings, gather, refuse_late
         from numb.hp.table import Table
 
-        is_given = bool(words or files or queue or any(name.startswith(PREFIX) for name in os.environ))
-        try:
-            table = self.table
-        except NumbError:
-            if is_given:
-                raise
-            return Settings(Table({}))  # what is as the script says needs no table
-        if not is_given:
-            return Settings(table)
-        newest = self.index.runs(limit=1, project=self.place)
-        table = replace(table, also=table.also.union(newest[0].params if newest else ()))
-        for problem in table.problems:
-            self.talk.say(problem)
+        if not (words or files or queue or any(name.startswith(PREFIX) for name in os.environ)):
+            try:
+                return Settings(self.table)
+            except NumbError:
+                return Settings(Table({}))  # what is as the script says needs no table
+        table = self.known_table()
         found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
         refuse_late(self.script, table, found.levels())
         return found
+
+    def known_table(self) -> Table:
+        """The table with the names that the last run had, for a script may have some that only running it tells."""
+        newest = self.index.runs(limit=1, project=self.place)
+        table = self.table
+        for problem in sorted(set(table.problems) - self._said):
+            self.talk.say(problem)
+        self._said.update(table.problems)
+        return replace(table, also=table.also.union(newest[0].params if newest else ()))
 
     # -- trials
 

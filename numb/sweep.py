@@ -51,6 +51,7 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
     if repeated := [str(entry.number) for entry in queue.repeated()]:
         which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {record.some(repeated)} repeat"
         project.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
+    _check_whole(project, queue, how)
     tried: set[str] = set()
     while claim := queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN):
         try:
@@ -90,8 +91,20 @@ def _cut_off(ended: Ended) -> bool:
     return ended.run is not None and ended.run.status in (record.INTERRUPTED, record.KILLED, record.LOST)
 
 
+def _check_whole(project: Project, queue: Queue, how: How) -> None:
+    """Before the first run: each entry with what is set for all of them, whose values may lack or contradict each other."""
+    _check(project, queue)
+    table = project.known_table()
+    for entry in queue.entries():
+        origin = f"{queue.file}, entry {entry.number}"
+        gather(
+            table, files=how.files, environment=os.environ, queue=entry.params, origin=origin, words=how.words
+        ).check()
+
+
 def _check(project: Project, queue: Queue) -> None:
-    table = project.table
+    """Each value by itself, with its place in the file; again before each entry, for the file may be edited meanwhile."""
+    table = project.known_table()
     refuse_late(project.script, table, {name for entry in queue.entries() for name in entry.params})
     queue.check(lambda name, value: gather(table, queue={name: value}, origin=""))
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from numb import atomic, record
 from numb.errors import ObjectMissing, Refused
+from numb.hp.settings import elsewhere
+from numb.hp.tree import ancestors
 from numb.inflight import InFlight, Told
 from numb.record import TRIAL, Run
 from numb.talk import Answers, Ended, Row
 
 if TYPE_CHECKING:
+    from numb.hp.table import Table
     from numb.project import Project
 
 
@@ -26,8 +30,7 @@ class Trials:
         """Evaluate the weights of *run*."""
         answers = Answers(trialed=run)
         answers.decide = lambda question, flight: self._weights_for(question, run, flight)
-        inject = {name: value for name, value in run.params.items() if name not in run.constants}
-        return self._launch(answers, inject=inject)
+        return self._launch(answers, inject=_given(run))
 
     def chosen(self) -> Ended:
         """Find the architecture that the script builds, ask which of its runs to evaluate, and evaluate that."""
@@ -51,7 +54,18 @@ class Trials:
 
     def _launch(self, answers: Answers, inject: Mapping[str, Any]) -> Ended:
         run = self.project.new_run(TRIAL, self.arguments, message=self.message)
-        return self.project.launch(run, self.arguments, answers, order={"inject": inject}, strict=True)
+        order = {"inject": inject, "elsewhere": elsewhere(self.table)}
+        return self.project.launch(run, self.arguments, answers, order=order, strict=True)
+
+    @cached_property
+    def table(self) -> Table:
+        """The hyperparameters of the script that evaluates."""
+        return self.project.table_of(TRIAL)
+
+    def _takes(self, run: Run) -> bool:
+        """Whether the script will ask for a hyperparameter of the run, perhaps below its network."""
+        names = {each.name for each in self.table if each.reached}
+        return any(self.table.opaque or not names.isdisjoint((name, *ancestors(name))) for name in _given(run))
 
     def _probe(self, *, everything: bool) -> tuple[Ended, Answers]:
         """Start the script without a run; it tells its architecture.
@@ -71,7 +85,7 @@ class Trials:
                         self._tell_all_trialed(question, len(candidates))
                         return {"stop": True}
                 chosen = answers.pending[0] if everything else self._ask(candidates)
-                if question["queued"] and chosen.params:
+                if self._takes(chosen) or (question["queued"] and chosen.params):
                     answers.restart = chosen
                     return {"stop": True}
                 if everything:
@@ -152,6 +166,11 @@ class Trials:
         flight.folder.chosen.mkdir(exist_ok=True)
         atomic.write(flight.folder.chosen / f"{name}.json", text)
         return {"weights": name, "run": run.id}
+
+
+def _given(run: Run) -> dict[str, Any]:
+    """The hyperparameters of a run that its trials have too: not what only stood above `numb_queue()` in its script."""
+    return {name: value for name, value in run.params.items() if name not in run.constants}
 
 
 def _fits(run: Run, question: Mapping[str, Any]) -> str | None:

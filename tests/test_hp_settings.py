@@ -435,7 +435,7 @@ def test_a_file_that_cannot_be_read_is_a_problem_of_its_own(tmp_path: Path) -> N
         (tmp_path / name).write_text(text)
     for _time in range(2):
         found = table.read([], sorted(tmp_path.glob("*.py")), tmp_path, tmp_path / "kept.json")
-        assert ["lr", "wd"] == sorted(found.known)
+        assert ["lr", "wd", "x"] == sorted(found.known)
         name, hint, worse = found.problems
         assert name.startswith("bad.py:2:1: ") and name.endswith("_(lr)")
         assert "`type`" in hint and "bad.py:4" in hint and worse.startswith("worse.py:1: ")

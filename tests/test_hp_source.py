@@ -188,6 +188,12 @@ def test_what_is_made_by_the_script_is_bound(scene: Scene, source: str) -> None:
     assert ({"n", "epochs", "rate"}, {"width": 8}, False) == (found.bound, scene.values(text), found.opaque)
 
 
+def test_a_default_of_several_branches_is_none(scene: Scene) -> None:
+    """Which of them it is, only running tells; where all say the same, it is that."""
+    text = "a = b = 1\nif f():\n    a, b = 2, 1\ntry:\n    c = 1\nexcept E:\n    c = 2\nnumb_queue()"
+    assert {"a": NOT_LITERAL, "b": 1, "c": NOT_LITERAL} == scene.values(text)
+
+
 def test_what_a_star_brings_is_unknown(scene: Scene) -> None:
     """Above numb_queue; below it, it is nothing that can be set there."""
     texts = ["from settings import *\nnumb_queue()", "numb_queue()\nfrom settings import *"]
@@ -537,9 +543,9 @@ def test_a_scripts_own_warnings_are_left_to_the_script(scene: Scene) -> None:
 
 def test_a_long_program_is_no_deep_one(scene: Scene) -> None:
     """Neither a thousand branches nor a thousand assignments are too many."""
-    branches = "".join(f"elif x == {number}:\n    lr = {number}\n" for number in range(150))
+    branches = "".join(f"elif x == {number}:\n    lr = -1\n" for number in range(150))
 
-    assert {"lr": 149} == scene.values(f"if x:\n    lr = -1\n{branches}numb_queue()\n")
+    assert {"lr": -1} == scene.values(f"if x:\n    lr = -1\n{branches}numb_queue()\n")
     assert 1000 == len(scene.values("".join(f"a{number} = {number}\n" for number in range(1000)) + "numb_queue()\n"))
 
 

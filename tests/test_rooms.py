@@ -37,7 +37,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "hp.runtime": ({"capture", "hp", "layout"}, set()),
     "hp.settings": ({"errors", "hp", "record"}, set()),
     "hp.table": ({"atomic", "errors", "hp", "record"}, set()),
-    "inflight": ({"alive", "atomic", "errors", "launch", "layout", "record"}, set()),
+    "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "record"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"hp", "record", "view"}, {"tabulate"}),
     "talk": ({"errors", "inflight", "record"}, set()),
@@ -45,7 +45,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
     "branch": ({"atomic", "errors", "inflight", "record", "snapshots", "store.index"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
-    "trials": ({"atomic", "errors", "inflight", "project", "record", "talk"}, set()),
+    "trials": ({"atomic", "errors", "hp", "inflight", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),

@@ -496,13 +496,21 @@ class Session:
         decoded = record.decode(encoded)
         if not (first and called) and name in self.params and _same(self.params[name], decoded):
             return
-        if not first and called and name in self.params and name not in self._changed:
+        if called and name in self.params and name not in self._changed and not _same(self.params[name], decoded):
             self._changed.add(name)
             self.note(f"{name} had several values in this run; the last one is recorded")
+        self._note_other(name, decoded)
         self.params[name] = decoded
         self.event("hp", values={name: encoded})
         if self._begun:
             self._consider()
+
+    def _note_other(self, name: str, value: Any) -> None:
+        """`set_value` in the code goes before what was set from outside."""
+        wanted = ordered(self.order)
+        if name in wanted and name not in self._changed and not _same(wanted[name], value):
+            self._changed.add(name)
+            self.note(f"{name} was set to {record.brief(wanted[name])}, and the script has used {record.brief(value)}")
 
     @_guarded
     def inject(self, namespace: Any, frame: FrameType) -> None:

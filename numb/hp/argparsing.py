@@ -20,6 +20,7 @@ from numb.errors import NumbError
 from numb.hp import coerce
 from numb.hp.binding import ACTIONS, Action, Binding, Settable, message
 from numb.hp.manager import Manager, named
+from numb.hp.values import NOT_LITERAL
 
 _METHODS = ("parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args")
 _NEGATIVE = re.compile(r"-(\.?\d|(inf|nan)$)")
@@ -67,7 +68,9 @@ def bind(
         except NumbError as error:
             parser.error(message(error))
         for each in settable:
-            setattr(namespace, each.key, binding.manager.get_value(each.name))
+            value = binding.manager.get_value(each.name)
+            if value is not NOT_LITERAL:  # a default that only the call knows, and nobody has set it
+                setattr(namespace, each.key, value)
         if shown is not None:
             print(shown, end="")
             parser.exit()

@@ -20,8 +20,9 @@ FORMATS = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
 
 _TOO_LARGE: int = 10**config.MAX_DIGITS
 
-# What YAML 1.1 reads into plain words and nobody means: 010 is ten, 1:30 is no 90, and a date is text.
-_NOT_MEANT = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# What YAML 1.1 reads into plain words and nobody means: 010 is ten, 1:30 is no 90, a date is text, and so are yes and on.
+_NOT_MEANT = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "int", "float", "bool"))
+_BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
 _INT = re.compile(r"[-+]?(0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|\d[\d_]*)$")
 _FLOAT = re.compile(
     r"[-+]?((\d[\d_]*)?\.\d[\d_]*|\d[\d_]*\.)([eE][-+]?\d+)?$|[-+]?\d[\d_]*[eE][-+]?\d+$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
@@ -40,6 +41,7 @@ def _plain(kind: Any) -> Any:
     }
     Plain.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
     Plain.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+    Plain.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
     if hasattr(Plain, "add_constructor"):
         Plain.add_constructor("tag:yaml.org,2002:int", _int)
     return Plain
@@ -205,12 +207,14 @@ def _yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
             raise ConfigError(f"{path}:{node.start_mark.line + 1}: expected a mapping such as lr: 0.1")
         _places_of(node, path, "", places)
         found = loader.construct_document(node)
+        if not isinstance(found, dict):
+            raise ConfigError(f"{path}:{node.start_mark.line + 1}: expected a mapping such as lr: 0.1")
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: {error.problem}") from None
     except RecursionError:
         raise ConfigError(f"{path}:1: nested too deeply, or an alias that contains itself") from None
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:  # of a tag that its value is not
         raise ConfigError(f"{path}:1: {error}") from None
     return found, places
 
@@ -250,20 +254,22 @@ def _toml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, str]]:
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         raise ConfigError(f"{path}:{at[1] if at else 1}: {error}") from None
-    lines = text.splitlines()
-    places = {}
-    for name, last in _names(found):
-        line = next(
-            (n for n, each in enumerate(lines, 1) if re.match(rf'\s*["\']?{re.escape(last)}["\']?\s*=', each)), 1
-        )
-        places[name] = f"{path}:{line}"
-    return found, places
+    return found, {f"{name}": f"{path}:{line}" for name, line in _toml_lines(text)}
 
 
-def _names(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The dotted name of each value, and its last key, which may have dots of its own."""
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from _names(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", key
+_TOML_TABLE = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]")
+_TOML_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+
+
+def _toml_lines(text: str) -> Iterator[tuple[str, int]]:
+    """The dotted name of each key that begins a line, and that line."""
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if begins := _TOML_TABLE.match(line):
+            table = _plain_key(begins[1])
+        elif key := _TOML_KEY.match(line):
+            yield f"{table}.{_plain_key(key[1])}" if table else _plain_key(key[1]), number
+
+
+def _plain_key(key: str) -> str:
+    return ".".join(part.strip("\"'") for part in re.findall(r"""[\w-]+|"[^"]*"|'[^']*'""", key))

@@ -44,7 +44,7 @@ def occurrences(
     rows = []
     for meant, node in found:
         try:
-            rows.append((meant, _occurrence(source, node)))
+            rows.append((meant, _occurrence(source, node, refused)))
         except HyperparameterError as error:
             if refused is None:
                 raise
@@ -134,8 +134,8 @@ def _nodes_at(tree: ast.Module, lines: Sequence[int]) -> Iterator[ast.AST]:
         stack.extend(ast.iter_child_nodes(node))
 
 
-def _occurrence(source: Source, node: ast.Call) -> Occurrence:
-    """What one call says.
+def _occurrence(source: Source, node: ast.Call, refused: list[HyperparameterError] | None) -> Occurrence:
+    """What one call says; where there is a list of what is *refused*, without a hint that goes there.
 
     Raises `ArgumentCountException`, `NotLiteralNameException`, `NotLiteralEvaluable` for a hint, `HyperparameterError` for a
     name that is none; each names `file:line:column` and shows that line of the source.
@@ -153,6 +153,14 @@ def _occurrence(source: Source, node: ast.Call) -> Occurrence:
     if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
         raise NotLiteralNameException(f"{where}: hp-name should be literal-string: {snippet}")
     default = next(iter((*node.args[1:], *named)), None)
+    hints: dict[str, Any] = {}
+    for keyword, value in keywords:
+        try:
+            hints |= {keyword: _hint(keyword, value, source)} if keyword != "hp_value" else {}
+        except NotLiteralEvaluable as error:
+            if refused is None:
+                raise
+            refused.append(error)
     return Occurrence(
         check_name(name.value, f"{where}: "),
         EMPTY if default is None else literal(default),
@@ -160,7 +168,7 @@ def _occurrence(source: Source, node: ast.Call) -> Occurrence:
         source.file,
         node.lineno,
         column,
-        {keyword: _hint(keyword, value, source) for keyword, value in keywords if keyword != "hp_value"},
+        hints,
         snippet,
         default,
         source,
@@ -190,7 +198,8 @@ def _hint(keyword: str, value: ast.expr, source: Source) -> Any:
 def _no_hint(keyword: str, value: ast.expr, source: Source) -> NotLiteralEvaluable:
     where = f"{source.file}:{value.lineno}:{_column(source, value)}"
     return NotLiteralEvaluable(
-        f"{where}: Value of hint keyword `{keyword}` is not literal evaluable\n{source.around(value.lineno)}"
+        f"{where}: Value of hint keyword `{keyword}` is not literal evaluable\n{source.around(value.lineno)}",
+        'a constant, such as type="int"' if keyword == "type" else None,
     )
 
 

@@ -204,7 +204,7 @@ def _from_nested(
 ) -> Iterator[Setting]:
     seen: dict[str, str] = {}
     for name, value in _leaves(nested, prefix, table):
-        place = places.get(name, origin)
+        place = next((places[each] for each in (name, *tree.ancestors(name)) if each in places), origin)
         for other in (name, *tree.ancestors(name), *(each for each in seen if each.startswith(f"{name}."))):
             if other in seen:  # `opt.lr: 1` beside `opt: {lr: 2}`
                 raise ConfigError(f"{_at(place)}{name} is there twice, first as {other} in {seen[other] or 'the same'}")

@@ -86,13 +86,16 @@ def of(text: reading.Source) -> Script:
 
 
 def overwritten(path: Path, line: int, names: Collection[str]) -> tuple[Found, ...]:
-    """Return the assignments below *line* that replace one of *names* without using its value.
+    """Return the assignments below `numb_queue()` in *line* that replace one of *names* without using its value.
 
     Only those that run, and run once, whenever the script does: at module level, in no loop and on no branch.
     `lr = lr * 0.5`, `lr *= 0.5` and `if lr is None: lr = 0.1` use the value and are not among them.
     Raises `ConfigError` as `read` does.
     """
-    return _replaced(_bindings(_source(path).understood().body), line, names, path)
+    tree = _source(path).understood()
+    calls = tuple(_calls(tree))
+    queue = next((call for call in _calls_of("numb_queue", tree, calls) if call.node.lineno == line), None)
+    return _replaced(_bindings(tree.body), _boundary(queue, calls)[0] if queue else line, names, path)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -314,6 +317,9 @@ def _assigned(above: Iterable[_Binding], path: Path) -> dict[str, Found]:
         if binding.name.startswith("_"):
             continue
         value = NOT_LITERAL if binding.in_loop else _literal(binding.value)
+        before = found.get(binding.name)
+        if before and binding.on_branch and repr(before.value) != repr(value):
+            value = NOT_LITERAL  # which of them it is, only running tells
         is_computed = not binding.in_loop and _is_computed(binding.value, found)
         if value is not NOT_LITERAL or is_computed or binding.name in found:
             found[binding.name] = _found(binding, value, path)

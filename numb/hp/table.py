@@ -70,12 +70,17 @@ class Hyperparameter:
         return any(place.settable for place in self.used)
 
     @property
-    def default(self) -> Any:
-        """The value that it has when nobody sets it: that of a call or an assignment before that of `numb_param`."""
+    def place(self) -> Place | None:
+        """Where its default stands: at a call or an assignment before `numb_param`, as a constant before what is computed."""
         known = [place for place in self.used if place.value is not EMPTY]
         used = [place for place in known if place.kind is not Kind.PARAM and place.value is not NOT_LITERAL]
         literal = [place for place in known if place.value is not NOT_LITERAL]
-        return next((place.value for place in (*used, *literal, *known)), EMPTY)
+        return next(iter((*used, *literal, *known)), None)
+
+    @property
+    def default(self) -> Any:
+        """The value that it has when nobody sets it."""
+        return self.place.value if self.place else EMPTY
 
     @property
     def hints(self) -> dict[str, Any]:
@@ -283,7 +288,7 @@ class _File:
                 broken.append(str(error))
         return cls(
             tuple(sorted(found, key=lambda item: (item[1].file, item[1].line))),
-            (*broken, *(", ".join(str(error).splitlines()[:2]) for error in refused)),
+            (*broken, *map(_in_one_line, refused)),
             script.opaque or bool(broken),
             script.takes_any,
             tuple(sorted(script.bound)),
@@ -312,6 +317,11 @@ class _File:
             "bound": list(self.bound),
             "imported": None if self.imported is None else [list(module) for module in self.imported],
         }
+
+
+def _in_one_line(error: HyperparameterError) -> str:
+    """Without the lines of the source around it."""
+    return "; ".join([str(error).splitlines()[0], *([error.hint] if error.hint else [])])
 
 
 def _place_of(row: Occurrence, placeholder: str) -> Place:

@@ -43,33 +43,26 @@ def detailed(rows: Sequence[Row], around: Callable[[Place], str]) -> str:
 
 
 def why(row: Row) -> str:
-    """Each level at which a value can be given, the value there, and which of them counts."""
-    given: dict[Level, list[Setting]] = {}
-    for setting in row.given:
-        given.setdefault(setting.level, []).append(setting)
-    used = max(given, default=Level.SOURCE)
+    """Each level at which a value can be given, the value there, and which of them count: of a dictionary several may."""
+    counting = row.counting
+    of_source = None if any(each.name == row.name for each in counting) else row.known.place
     lines = []
     for level in Level:
-        mark = "*" if level is used else ""
         if level is Level.SOURCE:
             places = [place for place in row.known.places if place.value is not EMPTY] or list(row.known.places)
-            lines += [
-                [
-                    mark if place.value is row.known.default else "",
-                    level.text,
-                    shown(place.value),
-                    f"{place.file}:{place.line}",
-                ]
-                for place in places
-            ]
+            lines += [[_mark(each is of_source), level.text, shown(each.value), str(each)] for each in places]
         elif level in (Level.CALL, Level.SET):
             lines.append(["", level.text, "", "known when the script runs"])
         else:
-            lines += [[mark, level.text, _said(each, row.name), each.origin] for each in given.get(level, ())] or [
-                ["", level.text, "-", ""]
-            ]
+            given = [each for each in row.given if each.level is level]
+            lines += [[_mark(each in counting), level.text, _said(each, row.name), each.origin] for each in given]
+            lines += [] if given else [["", level.text, "-", ""]]
     text = grid(lines, ["", "level", "value", "where"])
     return f"{plain(row.name)} = {shown(row.value)}\n" + "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _mark(counts: bool) -> str:
+    return "*" if counts else ""
 
 
 def as_json(rows: Sequence[Row]) -> str:
