@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -315,6 +316,8 @@ def _report_end(ended: Ended) -> None:
         _say(f"numb: {ended.same.id} is the same run, done before; nothing was trained")
         if ended.changed != []:
             _say(f"      code: {_changes(ended.changed)}; --again trains it again")
+        if ended.command:
+            _say(f"      its command was {shlex.join(ended.command)}; --again trains with this one")
         if ended.same.without_weights:
             _say("      not all of its weights were kept; --again trains it again")
 

@@ -196,7 +196,8 @@ class Project:
             changed = self.snapshots.changed_since(ended.same)
             if changed and queue:  # what lists the runs is no code of theirs
                 changed = [path for path in changed if path != queue]
-            ended = replace(ended, changed=changed)
+            command = ended.same.command if ended.same.command != run.command else ()
+            ended = replace(ended, changed=changed, command=command)
         return ended
 
     def _order(self, settings: Settings) -> dict[str, Any]:

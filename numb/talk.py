@@ -71,6 +71,7 @@ class Ended:
     error: NumbError | None = None
     same: Run | None = None  # the earlier run that made this one unnecessary
     changed: Sequence[str] | None = None  # the files in which the code differs from that one's; None: not known
+    command: Sequence[str] = ()  # of that one, where it was another: arguments are no hyperparameters
 
 
 @dataclass(frozen=True, slots=True)

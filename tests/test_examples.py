@@ -19,7 +19,7 @@ torch.save({type(v).__name__: v.state_dict() for v in left.values() if isinstanc
 """
 
 
-@pytest.mark.parametrize("example", ["digits", "gan", "chars"])
+@pytest.mark.parametrize("example", ["digits", "gan", "chars", "hp"])
 def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
     """One epoch with numb and one without: equal weights, equal output; what is kept is what was trained; a trial works."""
     pytest.importorskip("sklearn")

@@ -288,6 +288,24 @@ def test_a_name_that_is_given_in_two_ways(project: Scene) -> None:
     assert (2, "numb: lr is given twice, with -p and without\n      try: give lr once\n") == (done.code, done.stderr)
 
 
+def test_a_name_that_is_taken_is_no_placeholder(project: Scene) -> None:
+    """Nor is it silently nothing."""
+    project.write("train.py", "from numb.hp import params\nlr = params('lr', 0.1)\n")
+    said = "numb: train.py:2:6: params is a module of numb.hp, and no placeholder; from numb.hp import _"
+    assert said == project.numb("hp").stderr.splitlines()[0]
+
+
+def test_other_arguments_are_told_when_nothing_is_trained(torch_scene: Scene) -> None:
+    """Arguments are no hyperparameters: who looks only at these is told what the command was."""
+    torch_scene.write(
+        "train.py",
+        "import torch\nfrom numb import *\nnet = numb_model((1, 4))(torch.nn.Linear(4, 2))\nnumb_param({'a': 1})\nnet(torch.ones(1, 4)).sum().backward()\n",
+    )
+    torch_scene.numb("train")
+    told = torch_scene.numb("train --skip-done -- --epochs 9").stderr.splitlines()
+    assert "      its command was python train.py; --again trains with this one" == told[-1], told
+
+
 # -- files
 
 

@@ -24,19 +24,19 @@ _PUBLIC = {
     "EMPTY": "values", "NOT_LITERAL": "values", "Params": "params", "build": "building", "flatten": "tree",
     "expand": "tree", "bind": "argparsing", "options": "clicking",
 }  # fmt: skip
-_ROOMS = frozenset(
+ROOMS = frozenset(
     (
         "argparsing", "binding", "building", "clicking", "coerce", "formats", "imports", "manager", "occurrence", "params",
         "reading", "runtime", "scan", "settings", "source", "table", "tree", "values",
     )
 )  # fmt: skip
-RESERVED = frozenset(_PUBLIC) | _ROOMS
+RESERVED = frozenset(_PUBLIC) | ROOMS
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("__") and name.endswith("__") and len(name) > 4:
         raise AttributeError(name)
-    if name in _ROOMS:
+    if name in ROOMS:
         return import_module(f"numb.hp.{name}")
     if name in _PUBLIC:
         return getattr(import_module(f"numb.hp.{_PUBLIC[name]}"), name)

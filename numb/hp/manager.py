@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numb.hp.reading import Source
 
 _CHANGEABLE = (list, dict, set)
+_SIMPLE = (int, float, str, bool)
 
 
 class Manager:
@@ -61,6 +62,9 @@ class Manager:
         return self._called(hp_name, hp_value)
 
     def _called(self, name: str, default: Any) -> Any:
+        known = self._known.get(name)
+        if known is not None and _is_same_number(known[0], default):  # that of a call that computes it anew each time
+            return default if known[1] is known[0] else known[1]
         with self._lock:
             return self._first_called(name, default)
 
@@ -362,6 +366,10 @@ def _copied(value: Any) -> Any:
         return copy.deepcopy(value)
     except Exception:  # whatever the script has put into it: a file, a lock
         return value
+
+
+def _is_same_number(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and type(one) in _SIMPLE and bool(one == other) and one != 0  # 0.0 is not -0.0
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -16,7 +16,7 @@ from numb.errors import (
     NotLiteralEvaluable,
     NotLiteralNameException,
 )
-from numb.hp import RESERVED
+from numb.hp import RESERVED, ROOMS
 from numb.hp.occurrence import Level, Occurrence
 from numb.hp.reading import Source
 from numb.hp.tree import check_name
@@ -41,6 +41,8 @@ def occurrences(
     calls = [node for node in _nodes_at(tree, _lines_with(source, names)) if isinstance(node, ast.Call)]
     found = [(names[node.func.id], node) for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
     found.sort(key=lambda item: (item[1].lineno, item[1].col_offset))
+    if refused is not None:
+        refused += _called_rooms(source, tree)
     rows = []
     for meant, node in found:
         try:
@@ -77,14 +79,28 @@ def _names(source: Source, tree: ast.Module, placeholder: str | None) -> dict[st
 
 
 def _imported(source: Source, tree: ast.Module) -> dict[str, str]:
+    return {alias: name for alias, name in _from_package(source, tree) if name not in RESERVED}
+
+
+def _from_package(source: Source, tree: ast.Module) -> Iterator[tuple[str, str]]:
     if PACKAGE not in source.text:
-        return {}
+        return
     lines = [number for number, line in enumerate(source.lines, 1) if PACKAGE in line]
-    names: dict[str, str] = {}
     for node in _nodes_at(tree, lines):
         if isinstance(node, ast.ImportFrom) and node.module == PACKAGE and not node.level:
-            names |= {a.asname or a.name: a.name for a in node.names if a.name not in RESERVED}
-    return names
+            yield from ((each.asname or each.name, each.name) for each in node.names)
+
+
+def _called_rooms(source: Source, tree: ast.Module) -> Iterator[HyperparameterError]:
+    """An error for each call of a module of `numb.hp`: its name is taken, so that it is no placeholder."""
+    rooms = {alias: name for alias, name in _from_package(source, tree) if name in ROOMS}
+    for node in _nodes_at(tree, _lines_with(source, rooms)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in rooms:
+            where = f"{source.file}:{node.lineno}:{_column(source, node)}"
+            name = rooms[node.func.id]
+            yield HyperparameterError(
+                f"{where}: {name} is a module of {PACKAGE}, and no placeholder", f"from {PACKAGE} import _"
+            )
 
 
 def _binds(tree: ast.Module, name: str) -> bool:
