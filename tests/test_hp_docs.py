@@ -20,6 +20,18 @@ def block(language: str, beginning: str) -> str:
     return one
 
 
+TAKEN = (
+    "# train.py", "# base.yaml", "[{", "$ numb hp\n", "$ numb train width=4", "$ numb train widht=4", "# parsed.py", "# own.py",
+    "$ python own.py", "# clicked.py", "# tool.py",
+)  # fmt: skip
+
+
+def test_every_block_of_the_page_is_run() -> None:
+    """A snippet that is added is one that a test takes."""
+    blocks = [text for _, text in re.findall(r"```(\w+)\n(.*?)```", PAGE, re.S)]
+    assert [] == [text for text in blocks if not text.startswith(TAKEN)] and len(blocks) == len(TAKEN)
+
+
 @pytest.fixture
 def page(empty: Scene) -> Scene:
     """The script and the files of the page."""
