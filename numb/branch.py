@@ -124,7 +124,7 @@ class Branch:
         if not folder.index.exists():
             self.git.load_pin(run.id, folder.index)
         atomic.write(
-            folder.environment, record.dumps(inflight.environment(told, run.command, flight.launched()), indent=1)
+            folder.environment, record.dumps(inflight.environment(told, run.command, flight.order.launched), indent=1)
         )
         if told.operators:
             architecture = {"format": record.FORMAT, "operators": {k: list(v) for k, v in told.operators.items()}}

@@ -22,6 +22,7 @@ from numb import alive, atomic, record
 from numb.errors import NumbError, StorageFailed
 from numb.hp.tree import ancestors
 from numb.layout import Layout, RunFolder
+from numb.order import Order
 from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, TRAIN, Model, Run, RunId, Weights
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class InFlight:
         self._pipes: tuple[int, int] | None = None
 
     @classmethod
-    def begin(cls, layout: Layout, run: Run, order: Mapping[str, Any]) -> InFlight:
+    def begin(cls, layout: Layout, run: Run, order: Order) -> InFlight:
         """Make the folder of *run*, take its lock, and write down what the script must know."""
         atomic.make_directory(layout.runs)
         path = layout.runs / run.id
@@ -90,7 +91,7 @@ class InFlight:
             self._alive.try_acquire()
             self.folder.content.mkdir()
             self.write_state(run)
-            atomic.write(self.folder.order, json.dumps({**order, "id": run.id, "mode": run.kind}))
+            atomic.write(self.folder.order, replace(order, id=run.id, mode=run.kind).to_json())
             atomic.reserve(self.folder.reserve, RESERVE)
         except (NumbError, OSError):
             with contextlib.suppress(NumbError):
@@ -167,29 +168,15 @@ class InFlight:
 
     # -- what came of it
 
-    def _order(self) -> dict[str, Any]:
-        """What the script was told when the run began; {} where that cannot be read any more."""
-        try:
-            return record.loads(self.folder.order.read_bytes())
-        except (OSError, ValueError):
-            return {}
-
-    def launched(self) -> dict[str, Any]:
-        """What `launched` saw when the run began; {} where that cannot be read any more."""
-        found = self._order().get("launched")
-        return found if isinstance(found, dict) else {}
-
-    def injected(self) -> dict[str, Any]:
-        """The values that were set from outside."""
-        return {name: record.decode(value) for name, value in (self._order().get("inject") or {}).items()}
+    @property
+    def order(self) -> Order:
+        """What the script was told when the run began; nothing where that cannot be read any more."""
+        return Order.known(self.folder)
 
     def origins(self) -> dict[str, dict[str, str]]:
         """Of each hyperparameter that was set from outside, at which level and by what."""
-        order = self._order()
-        levels = order.get("levels") or {}
-        return {
-            name: {"level": levels.get(name, ""), "origin": text} for name, text in (order.get("origins") or {}).items()
-        }
+        order = self.order
+        return {name: {"level": order.levels.get(name, ""), "origin": text} for name, text in order.origins.items()}
 
     def told(self) -> Told:
         try:

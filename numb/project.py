@@ -38,6 +38,7 @@ from numb.folder import Folder
 from numb.gitstore import GitStore, Snapshot
 from numb.inflight import InFlight, Told
 from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR
+from numb.order import Order, encoded
 from numb.record import TRAIN, TRIAL, Run, RunId
 from numb.snapshots import Snapshots
 from numb.store.index import Index
@@ -190,8 +191,9 @@ class Project:
         answers = Answers()
         answers.decide = lambda question, flight: self._on_training(question, flight, table, redo, answers)
         run = self.new_run(TRAIN, arguments, message=message, queue=queue)
-        order = self._order(settings) if settings.given else {}
-        ended = self.launch(run, arguments, answers, order=order, strict=strict or bool(order), table=table)
+        order = self._order(settings)
+        strict = strict or bool(settings.given)
+        ended = self.launch(run, arguments, answers, order=order, strict=strict, table=table)
         if ended.same and not ended.error:
             changed = self.snapshots.changed_since(ended.same)
             if changed and queue:  # what lists the runs is no code of theirs
@@ -200,18 +202,20 @@ class Project:
             ended = replace(ended, changed=changed, command=command)
         return ended
 
-    def _order(self, settings: Settings) -> dict[str, Any]:
+    def _order(self, settings: Settings) -> Order:
         """What the script is told of values from outside."""
         from numb.hp.settings import elsewhere, returned
 
-        return {
-            "inject": settings.values(),
-            "levels": {name: level.text for name, level in settings.levels().items()},
-            "origins": settings.origins(),
-            "elsewhere": elsewhere(settings.table),
-            "params": returned(settings.table, settings.values()),
-            "untyped": settings.untyped(),
-        }
+        table, values = settings.table, settings.values()
+        return Order(
+            inject=encoded(values),
+            levels={name: level.text for name, level in settings.levels().items()},
+            origins=settings.origins(),
+            untyped=settings.untyped(),
+            elsewhere=elsewhere(table) if values else (),
+            params=returned(table, values) if values else (),
+            assigned={str(self.home / file): names for file, names in table.assigned().items()},
+        )
 
     def new_run(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
         command = (*self.config.command(kind), *arguments)
@@ -227,11 +231,11 @@ class Project:
         arguments: Sequence[str],
         answers: Answers,
         *,
-        order: Mapping[str, Any],
+        order: Order,
         strict: bool,
         table: Table | None = None,
     ) -> Ended:
-        """From the folder of a run to its commit. The values to `inject` are in the *order*, and what the hooks need for it.
+        """From the folder of a run to its commit. The *order* says what the hooks are to do.
 
         The *table* of hyperparameters is kept with it. With *strict* the script does not run where nothing can be recorded:
         without what numb gives it, values or weights, it would do something else.
@@ -241,14 +245,7 @@ class Project:
         command = (*self.config.command(run.kind), *arguments)
         launch.check(command, self.home, os.environ)
         self.branch.recover()
-        order = {
-            **order,
-            "inject": {
-                name: record.encode(value, name, literals=True) for name, value in order.get("inject", {}).items()
-            },
-            "launched": inflight.launched(self.home, self.config.environment),
-            "assigned": {str(self.home / file): names for file, names in table.assigned().items()} if table else {},
-        }
+        order = replace(order, launched=inflight.launched(self.home, self.config.environment))
         try:
             self.folder.make()
             run, flight = self._begin(run, order)
@@ -282,7 +279,7 @@ class Project:
                 run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {secured.error}"))
             return self._finish(run, flight, answers, outcome, inflight.kills_for_memory() > killed)
 
-    def _begin(self, run: Run, order: Mapping[str, Any]) -> tuple[Run, InFlight]:
+    def _begin(self, run: Run, order: Order) -> tuple[Run, InFlight]:
         while True:
             try:
                 return run, InFlight.begin(self.layout, run, order)
@@ -377,7 +374,7 @@ class Project:
         if not any(len(run.params) > len(now) for run in earlier):
             return None
         defaults = {each.name: each.default for each in table if each.reached and is_literal(each.default)}
-        given = flight.injected()
+        given = flight.order.values
         later = {**defaults, **given, **tree.delivered(defaults, given)}
 
         def continues(run: Run) -> bool:

@@ -29,15 +29,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.objects": ({"atomic", "errors"}, set()),
     "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture", "hp"}, set()),
-    "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "record", "store.objects"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "order": ({"errors", "hp", "layout", "record"}, set()),
+    "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "order", "record", "store.objects"}, {"torch", "onnx", "safetensors", "numpy"}),
     # Reading sources and values knows nothing of files that are kept, of records, or of a run.
     "hp.*": ({"errors", "hp"}, set()),
     "hp.clicking": ({"errors", "hp"}, {"click"}),
     "hp.formats": ({"atomic", "config", "errors", "hp"}, {"yaml", "tomli", "tomllib", "tomli_w"}),
-    "hp.runtime": ({"capture", "hp", "layout"}, set()),
+    "hp.runtime": ({"capture", "hp", "layout", "order"}, set()),
     "hp.settings": ({"errors", "hp", "record"}, set()),
     "hp.table": ({"atomic", "errors", "hp", "record"}, set()),
-    "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "record"}, set()),
+    "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"hp", "record", "view"}, {"tabulate"}),
     "talk": ({"errors", "inflight", "record"}, set()),
@@ -45,7 +46,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
     "branch": ({"atomic", "errors", "inflight", "record", "snapshots", "store.index"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
-    "trials": ({"atomic", "errors", "hp", "inflight", "project", "record", "talk"}, set()),
+    "trials": ({"atomic", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
@@ -53,7 +54,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "atomic", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "hp", "inflight",
-            "launch", "layout", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
+            "launch", "layout", "order", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },
         set(),

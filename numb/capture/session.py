@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numb import alive, atomic, layout, record
 from numb.capture import graph, weights
 from numb.capture.beginning import at_first_gradient
+from numb.capture.values import BadValue, Values, plain
 from numb.errors import HyperparameterError, NumbError, Refused
-from numb.hp import tree
 from numb.layout import RunFolder
+from numb.order import Order
 from numb.store.objects import Objects
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def current(where: str) -> Session | None:
 
 
 def _is_trial(where: str) -> bool:
-    return bool(order(where).get("mode") == record.TRIAL)
+    return Order.known(RunFolder(where)).mode == record.TRIAL
 
 
 def _is_helper() -> bool:
@@ -155,10 +156,6 @@ def _guarded(hook: _F) -> _F:
     return guarded  # type: ignore[return-value]
 
 
-class BadValue(TypeError):
-    """A value of the user's that cannot be recorded, raised where it was given."""
-
-
 class Session:
     """One recorded script: its events, its models, and what is saved of them at the end."""
 
@@ -167,14 +164,10 @@ class Session:
         self.folder = folder
         self.stopped = False  # refused: the script must not do its work
         self.closed = False  # over: what comes now, in exit hooks of the script, is not recorded
-        self.order: dict[str, Any] = _loads(folder.order.read_bytes())
+        self.order = Order.read(folder)
         self.objects = Objects(folder.objects)
         self.watched: list[Watched] = []
-        self.params: dict[str, Any] = {}
-        self.injected: dict[str, Any] = {}
-        self.asked_for: set[str] = set()  # by calls of a placeholder
-        self._changed: set[str] = set()  # of those, what calls have returned different values for
-        self.queued = False
+        self.values = Values(self)
         self._decorated: list[str] = []
         self._said = False
         self._watching = False  # for the beginning of the training
@@ -192,7 +185,7 @@ class Session:
 
     @property
     def training(self) -> bool:
-        return bool(self.order["mode"] == record.TRAIN)
+        return self.order.mode == record.TRAIN
 
     @property
     def work(self) -> str:
@@ -202,7 +195,7 @@ class Session:
     def vital(self) -> tuple[str, ...]:
         """The hooks without which the script would not do what was asked for, but something that looks like it."""
         if self.training:
-            return ("inject", "param") if self.order.get("inject") else ()
+            return ("inject", "param") if self.order.inject else ()
         return ("watch", "built", "_first_inputs", "inject")
 
     # -- events
@@ -233,7 +226,7 @@ class Session:
         if not self._said:
             self._said = True
             failed = what if hook == "_save" else f"{hook} failed"
-            _tell(f"numb: {failed} ({why}); the script goes on. See: numb show {self.order['id']}")
+            _tell(f"numb: {failed} ({why}); the script goes on. See: numb show {self.order.id}")
 
     def note(self, text: str) -> None:
         self.event("note", text=text)
@@ -415,186 +408,37 @@ class Session:
     @_guarded
     def param(self, params: Mapping[str, Any], frame: FrameType) -> Mapping[str, Any]:
         """Register hyperparameters; returns them with what was set from outside."""
-        params = self._with_outside(params)
-        try:
-            encoded = _encoded(params)
-        except TypeError as error:
-            raise BadValue(f"numb_param: {error}") from None
-        values = {name: record.decode(value) for name, value in encoded.items()}
-        self._check_injected(values, frame)
-        self.params.update(values)
-        self.event("param", values=encoded)
-        if self._begun:
-            self._consider()
-        return params
-
-    def _with_outside(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The script's dictionary with the values that it gets by no other way; in a training, those that are known to."""
-        if not isinstance(params, Mapping):
-            return params
-        self.fit(params)
-        ours = None if not self.training else set(self.order.get("params") or ())
-        known = {*self.injected, *self.asked_for}
-        wanted = {
-            name: value
-            for name, value in ordered(self.order).items()
-            if not known & {name, *tree.ancestors(name)} and (ours is None or ours & {name, *tree.ancestors(name)})
-        }
-        given = tree.delivered(params, wanted)
-        if given and isinstance(params, MutableMapping):
-            params.update(given)
-        return {**params, **given} if given else params
-
-    def _check_injected(self, registered: Mapping[str, Any], frame: FrameType) -> None:
-        """What was injected and what is registered must be the same, or the record would lie."""
-        file = frame.f_code.co_filename
-        if self.training and not self.queued:
-            wanted = ordered(self.order)
-            unread = [n for n in wanted if n in registered and n not in self.asked_for]
-            if names := [n for n in unread if not _same(wanted[n], registered[n])]:
-                self.stop(
-                    f"{os.path.basename(file)}:{frame.f_lineno}: the queue sets {', '.join(names)}, "
-                    "but the script has not called numb_queue()",
-                    "call numb_queue() below the hyperparameters"
-                    + (", or numb_queue(vars(args)) below parse_args()" if "argparse" in sys.modules else ""),
-                )
-        for name in sorted(self.asked_for & registered.keys() & self.params.keys()):
-            if _same(registered[name], self.params[name]):
-                continue
-            if self.training and name in ordered(self.order):
-                self.stop(
-                    f"{os.path.basename(file)}:{frame.f_lineno}: {name} was set to {self.params[name]!r}, but the script "
-                    f"registered {registered[name]!r}",
-                    f"give what is computed from {name} another name",
-                )
-            self.note(f"{name} was {self.params[name]!r} in a call, and {registered[name]!r} is what was registered")
-        for name, value in self.injected.items():
-            if name in registered and not _same(registered[name], value):
-                late = _overwritten(self._queue_file, self._queue_line, [name])
-                place = late[0][0] if late else f"{os.path.basename(file)}:{frame.f_lineno}"
-                there = (
-                    "" if file == self._queue_file else f" ({os.path.basename(self._queue_file)}:{self._queue_line})"
-                )
-                self.stop(
-                    f"{place}: {name} was set to {value!r} by numb, but the script registered {registered[name]!r}",
-                    f"put numb_queue(){there} below the assignment of {name} and above its first use",
-                )
+        return self.values.register(params, frame)
 
     @_guarded
     def hyperparameter(self, name: str, value: Any, called: bool) -> None:
         """A manager has returned a value: it belongs to the run, as what `numb_param` registers does."""
-        first = name not in self.asked_for
-        if called:
-            self.asked_for.add(name)
-        try:
-            encoded = record.encode(value, name, literals=True)
-        except TypeError:  # whatever the script computes with: a function, an object
-            if first:
-                self.note(f"{name} is {_described(value)}, which a record cannot hold")
-                self.event("hp", values={}, names=[name])
-            return
-        decoded = record.decode(encoded)
-        if not (first and called) and name in self.params and _same(self.params[name], decoded):
-            return
-        if called and name in self.params and name not in self._changed and not _same(self.params[name], decoded):
-            self._changed.add(name)
-            self.note(f"{name} had several values in this run; the last one is recorded")
-        self._note_other(name, decoded)
-        self.params[name] = decoded
-        self.event("hp", values={name: encoded})
-        if self._begun:
-            self._consider()
-
-    def _note_other(self, name: str, value: Any) -> None:
-        """`set_value` in the code goes before what was set from outside."""
-        wanted = ordered(self.order)
-        if name in wanted and name not in self._changed and not _same(wanted[name], value):
-            self._changed.add(name)
-            self.note(f"{name} was set to {record.brief(wanted[name])}, and the script has used {record.brief(value)}")
+        self.values.use(name, value, called)
 
     @_guarded
     def inject(self, namespace: Any, frame: FrameType) -> None:
-        """Put the values of the order into the script's module-level names."""
-        target = frame.f_globals if namespace is None else namespace
-        _refuse_namespace(target, frame)
-        self.fit(target)
-        values = ordered(self.order)
-        file = frame.f_code.co_filename
-        self.queued, self._queue_file, self._queue_line = True, file, frame.f_lineno
-        if self.training and values:
-            elsewhere = {*_elsewhere(self.order), *self.order.get("params", ()), *self.asked_for}
-            self._refuse_late(file, {name: value for name, value in values.items() if name not in elsewhere})
-            reached = {*tree.delivered(target, values), *elsewhere}
-            absent = [name for name in values if not reached & {name, *tree.ancestors(name)}]
-            if absent:
-                self.stop(
-                    f"{os.path.basename(file)}:{frame.f_lineno}: the script has no {absent[0]} above numb_queue()",
-                    _meant(absent[0], target)
-                    or f"assign {absent[0]} at module level above numb_queue(), or take it out of the queue",
-                )
-        given = deliverable(self.order, target)
-        for name, value in deliverable(self.order, target).items():  # decoded anew: a list is the script's
-            target[name] = value
-        self.injected.update(given)
-        self._namespace = target
-        # What nobody has set is a hyperparameter too: another value in the source is another run.
-        constants = self._constants(file, frame.f_globals, target) if self.training else {}
-        together = {**constants, **{name: record.encode(value, name, literals=True) for name, value in given.items()}}
-        self.params.update({name: record.decode(value) for name, value in together.items()})
-        alone = sorted(constants.keys() - given.keys()) if target is frame.f_globals else []
-        self.event("queue", line=frame.f_lineno, values=together, constants=alone)
+        """Put the values of the order into the script's module-level names, or into a dictionary of the script's."""
+        self.values.inject(namespace, frame)
 
-    def _constants(self, file: str, script: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-        """What *target* holds when it is given to `numb_queue`, as a record keeps it.
-
-        Of a module that is what it assigns above the call; of a dictionary of the script's, such as `vars(args)`, all of it.
-        """
-        if target is script:
-            assigned = {os.path.realpath(path): names for path, names in (self.order.get("assigned") or {}).items()}
-            names = assigned.get(os.path.realpath(file), [])
-        else:
-            names = [] if "__name__" in target else [name for name in target if isinstance(name, str)]
-        found = {}
-        for name in names:
-            try:
-                found[name] = record.encode(target[name], name, literals=True)
-            except (KeyError, TypeError):
-                continue  # deleted, or computed into something that cannot be kept
-        return found
-
-    def fit(self, target: Mapping[str, Any]) -> dict[str, Any]:
+    def fit(self, target: Mapping[str, Any]) -> Order:
         """Let what was set be of the type of what *target* holds, where the source did not tell it; the order, from now on."""
         try:
-            self.order = fitted(self.order, target)
+            self.order = self.order.fitted(target)
         except HyperparameterError as error:
             self.stop(str(error), error.hint)
         return self.order
 
-    def _tell_overwritten(self, when: str) -> None:
-        """Note what was set where `numb_queue` stands, and is something else by now."""
-        for name, value in self.injected.items():
-            now = self._namespace.get(name)
-            if not _same_or_unlike(now, value):
-                self.note(f"{name} was set to {record.brief(value)}, and was {record.brief(now)} {when}")
-        self._namespace = {}
+    def consider_again(self) -> None:
+        """Hyperparameters have come: what stands before the first gradient is compared then."""
+        if self._begun:
+            self._consider()
 
-    def _refuse_late(self, file: str, values: Mapping[str, Any]) -> None:
-        late = _overwritten(file, self._queue_line, list(values))
-        if late:
-            place, name = late[0]
-            self.stop(
-                f"{place}: {name} is assigned below numb_queue(), which would overwrite the queue's value",
-                "put numb_queue() below the assignments of the hyperparameters and above their first use",
-            )
-
-    _queue_file, _queue_line = "", 0
-    _namespace: Mapping[str, Any] = {}
     _numpy_seed: int | None = None
 
     @_guarded
     def result(self, results: Mapping[str, Any]) -> None:
         try:
-            encoded = _encoded(results)
+            encoded = plain(results)
         except TypeError as error:
             raise BadValue(f"numb_trial_result: {error}") from None
         if not self.training and not any(watched.filled for watched in self.watched):
@@ -632,7 +476,7 @@ class Session:
 
     @_guarded
     def _begin(self) -> None:
-        self._tell_overwritten("when the training began")
+        self.values.tell_overwritten("when the training began")
         try:
             self._consider()
         finally:
@@ -645,10 +489,10 @@ class Session:
         forward pass nothing is compared: without it the run would look like one that never had it.
         """
         known = [watched.architecture for watched in self.watched if watched.architecture]
-        if not known or len(known) < len(self.watched) or not self.params:
+        if not known or len(known) < len(self.watched) or not self.values.params:
             return
         architecture = record.joined_architecture(known)
-        question = (architecture, record.key(self.params))
+        question = (architecture, record.key(self.values.params))
         if question == self._asked:
             return
         self._asked = question
@@ -662,8 +506,8 @@ class Session:
     def _fill(self, watched: Watched) -> None:
         """Load the weights that the trial is about, or end the script when there are none."""
         question = {"ask": "trial", "name": watched.name, "architecture": watched.architecture}
-        queued = self.queued or bool(self.asked_for)
-        facts = {"operators": watched.operators, "queued": queued, "injected": sorted(self.injected)}
+        queued = self.values.queued or bool(self.values.asked_for)
+        facts = {"operators": watched.operators, "queued": queued, "injected": sorted(self.values.injected)}
         answer = self._decided({**question, **facts})
         if answer.get("stop"):
             self.stopped = True
@@ -750,7 +594,7 @@ class Session:
                     self._compare()
                 self._graphs()
             if not self._begun:
-                self._tell_overwritten("at the end")
+                self.values.tell_overwritten("at the end")
             if not self.watched and self._decorated:
                 self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
             self._surroundings()
@@ -971,29 +815,8 @@ def inject(where: str, namespace: Any, frame: FrameType) -> None:
         session.inject(namespace, frame)
         return
     target = frame.f_globals if namespace is None else namespace
-    for name, value in deliverable(fitted(order(where), target), target).items():
+    for name, value in Order.known(RunFolder(where)).fitted(target).deliverable(target).items():
         target[name] = value
-
-
-def deliverable(order: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-    """What `numb_queue` sets in *target*: in a module nothing that a call or `numb_param` gives, whatever has its name."""
-    found = tree.delivered(target, ordered(order))
-    return {name: value for name, value in found.items() if not ("__name__" in target and name in _elsewhere(order))}
-
-
-def _elsewhere(order: Mapping[str, Any]) -> set[str]:
-    return set(order.get("elsewhere") or ())
-
-
-def _refuse_namespace(target: Any, frame: FrameType) -> None:
-    """Raise `BadValue` for what cannot be set in: no dictionary, and the variables of a function."""
-    if not isinstance(target, MutableMapping):
-        raise BadValue(f"numb_queue: takes a dictionary, such as vars(args), not a {type(target).__name__}")
-    is_function = frame.f_code.co_name != "<module>" and target is not frame.f_globals
-    if is_function and target and target.keys() == frame.f_locals.keys() and "__qualname__" not in target:
-        raise BadValue(
-            "numb_queue: the variables of a function cannot be set; give it a dictionary, or module-level names"
-        )
 
 
 def hyperparameter_of_child(where: str, name: str, value: Any) -> None:
@@ -1012,150 +835,6 @@ def hyperparameter_of_child(where: str, name: str, value: Any) -> None:
             events.close()
     except (TypeError, OSError, NumbError):
         pass  # what cannot be kept; and a disk that is full, which the recorded process tells
-
-
-def _same_or_unlike(now: Any, value: Any) -> bool:
-    """Whether two values are the same, or of kinds that are not compared: a list that has become a tensor."""
-    try:
-        return _same(now, record.decode(record.encode(value)))
-    except (TypeError, ValueError):
-        return True
-
-
-def order(where: str) -> dict[str, Any]:
-    """What the launcher wants of the script; nothing where that cannot be read."""
-    try:
-        found = _loads(RunFolder(where).order.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def ordered(order: Mapping[str, Any]) -> dict[str, Any]:
-    """The values to inject, by name."""
-    return {name: record.decode(value) for name, value in (order.get("inject") or {}).items()}
-
-
-def fitted(order: dict[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-    """The order, with what it injects of the types that *target* has, where the source did not tell them.
-
-    Raises `HyperparameterError` for what does not fit, and for a key that a dictionary in there does not have.
-    """
-    order = _spelled(order, target)
-    untyped = dict(order.get("untyped") or {})
-    known = {name: value for name in untyped for value in tree.inside(target, name)}
-    for name in untyped.keys() - known.keys():
-        _refuse_strange_key(name, target)
-    if not known:
-        return order
-    from numb.hp import coerce
-
-    inject = dict(order["inject"])
-    for name, default in known.items():
-        how = untyped.pop(name)
-        text, limits = how["text"], record.decode(how["limits"])
-        try:
-            given = record.decode(inject[name])
-            value = coerce.from_value(given, default, limits) if text is None else _of_text(text, default, limits)
-            coerce.check(value, limits, default)
-        except coerce.Unfit as error:
-            raise HyperparameterError(f"{name if text is None else f'{name}={text}'}: {error}", "numb hp") from None
-        inject[name] = record.encode(value, name, literals=True)
-    return {**order, "inject": inject, "untyped": untyped}
-
-
-def _of_text(text: str, default: Any, limits: Mapping[str, Any]) -> Any:
-    """A text as a value of the type that a running script has; its 0 may stand for any number."""
-    from numb.hp import coerce
-
-    try:
-        return coerce.from_text(text, default, limits)
-    except coerce.Unfit:
-        if type(default) is int and default == 0 and isinstance(number := coerce.parsed(text), float):
-            return number
-        raise
-
-
-def _spelled(order: dict[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-    """The order, with names of environment variables, which are often in capitals, as *target* has them."""
-    levels, untyped = order.get("levels") or {}, order.get("untyped") or {}
-    meant = {}
-    for name in untyped:
-        if levels.get(name) == "environment" and not tree.inside(target, name):
-            near = [known for known in target if isinstance(known, str) and known.casefold() == name.casefold()]
-            meant.update({name: near[0]} if len(near) == 1 else {})
-    if not meant:
-        return order
-    parts = ("inject", "levels", "origins", "untyped")
-    return {
-        **order,
-        **{part: {meant.get(n, n): value for n, value in (order.get(part) or {}).items()} for part in parts},
-    }
-
-
-def _refuse_strange_key(name: str, target: Mapping[str, Any]) -> None:
-    """A key that is not in the dictionary that is there is mistyped, unless it describes an object or holds nothing yet."""
-    for above in tree.ancestors(name):
-        for here in tree.inside(target, above):
-            if isinstance(here, Mapping) and here and "$build" not in here:
-                from numb.hp import source
-
-                key = name[len(above) + 1 :].partition(".")[0]
-                near = source.nearest(key, [each for each in here if isinstance(each, str)])
-                hint = f"did you mean {above}.{near}?" if near else f"it has {record.some(list(map(str, here)))}"
-                raise HyperparameterError(f"{above} has no {key}", hint)
-            return
-
-
-def _same(one: Any, other: Any) -> bool:
-    return record.canonical(one) == record.canonical(other)
-
-
-def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises `TypeError` naming the place of what cannot be kept."""
-    if not isinstance(values, Mapping):
-        raise TypeError(f"takes a dictionary, not a {type(values).__name__}")
-    for name in values:
-        if not isinstance(name, str):
-            raise TypeError(f"the key {name!r} is a {type(name).__name__}: keys must be strings")
-    return {name: record.encode(value, name) for name, value in values.items()}
-
-
-def _overwritten(file: str, line: int, names: list[str]) -> list[tuple[str, str]]:
-    """The place (`train.py:7`) and the name of each assignment below *line* that would replace an injected value."""
-    from numb.hp import source  # parses the script: only when something is injected
-
-    try:
-        found = source.overwritten(_path(file), line, names)
-    except (NumbError, OSError):
-        return []
-    return [(f"{os.path.basename(file)}:{item.line}", item.name) for item in found]
-
-
-def _described(value: Any) -> str:
-    """What can be said of a value that cannot be kept: the name of a function or a class, the type of an object."""
-    name = getattr(value, "__qualname__", None) or type(value).__qualname__
-    module = getattr(value, "__module__", None) or type(value).__module__
-    return f"{module}.{name}"
-
-
-def _meant(name: str, namespace: Mapping[str, Any]) -> str | None:
-    """A question whether a name of the script's, whose value could be a hyperparameter, was meant by *name*."""
-    from numb.hp import source
-
-    known = [n for n, value in namespace.items() if not n.startswith("_") and _is_plain(value)]
-    nearest = source.nearest(name, known)
-    return nearest and f"did you mean {nearest}?"
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
-
-
-def _path(file: str) -> Any:
-    from pathlib import Path
-
-    return Path(file)
 
 
 def _send(fd: int, content: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from numb import layout
 from numb.hp.occurrence import Level
+from numb.layout import RunFolder
 
 
 def outside() -> dict[str, tuple[Level, Any]]:
@@ -17,26 +18,24 @@ def outside() -> dict[str, tuple[Level, Any]]:
     where = os.environ.get(layout.RUN_DIR)
     if not where:
         return {}
-    from numb.capture import session
+    from numb.order import Order
 
     levels = {level.text: level for level in Level}
-    order = session.order(where)
-    known = order.get("levels") or {}
-    return {
-        name: (levels.get(known.get(name, ""), Level.QUEUE), value) for name, value in session.ordered(order).items()
-    }
+    order = Order.known(RunFolder(where))
+    return {name: (levels.get(order.levels.get(name, ""), Level.QUEUE), value) for name, value in order.values.items()}
 
 
 def fitted(name: str, default: Any) -> dict[str, Any]:
     """What was set of a hyperparameter and inside of it, of the type of its *default* where no source tells that."""
-    from numb.capture import session
-
     where = os.environ.get(layout.RUN_DIR)
     if not where:
         return {}
+    from numb.capture import session
+    from numb.order import Order
+
     current = session.current(where)
-    order = session.fitted(session.order(where), {name: default}) if current is None else current.fit({name: default})
-    return {other: value for other, value in session.ordered(order).items() if f"{other}.".startswith(f"{name}.")}
+    order = current.fit({name: default}) if current else Order.known(RunFolder(where)).fitted({name: default})
+    return {other: value for other, value in order.values.items() if f"{other}.".startswith(f"{name}.")}
 
 
 def tell(name: str, value: Any, *, called: bool) -> None:
