@@ -232,7 +232,7 @@ def test_a_queue_needs_numb_queue(scene: Scene) -> None:
     scene.write("train.py", "from numb import *\nlr = 0.1\nnumb_param(dict([('lr', lr)]))\nprint('trained')\n")
     done = scene.numb("queue run q.json")
 
-    said = "numb: [1/1] lr=0.5\nnumb: train.py:3: the queue sets lr, but the script has not called numb_queue()\n"
+    said = "numb: [1/1] lr=0.5\nnumb: train.py:3: numb sets lr, but the script has not called numb_queue()\n"
     assert (125, "", said + "      try: call numb_queue() below the hyperparameters\n") == (
         done.code,
         done.stdout,
