@@ -56,7 +56,10 @@ class ConfigError(NumbError):
 
 
 class HyperparameterError(ConfigError):
-    pass
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        if hint and hasattr(self, "add_note"):  # Python 3.11: for the traceback, as these are raised in scripts, too
+            self.add_note(f"try: {hint}")
 
 
 class NotLiteralNameException(HyperparameterError):

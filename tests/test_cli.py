@@ -412,7 +412,7 @@ def test_a_queue_goes_on_after_a_failure(scene: Scene) -> None:
     scene.sh("touch ok.ignored")
     third = scene.numb("queue run --failed q.json")
 
-    assert ["lr 1\nlr 3\n", "", "lr 2\n"] == [first.stdout, second.stdout, third.stdout]
+    assert ["lr 1.0\nlr 3.0\n", "", "lr 2.0\n"] == [first.stdout, second.stdout, third.stdout]
     assert (1, 1, 0) == (first.code, second.code, third.code)
     assert ["numb: q.json: 2 done, 1 failed", "      try: numb queue run --failed q.json"] == first.stderr.splitlines()[
         -2:
@@ -449,7 +449,7 @@ def test_equal_entries_of_a_queue_are_trained_once(scene: Scene) -> None:
 
     states = json.loads(scene.numb("queue status q.json --json").stdout)
     ids = [run["id"] for run in scene.runs()]
-    assert (0, "lr 1\nlr 3\n") == (done.code, done.stdout)
+    assert (0, "lr 1.0\nlr 3.0\n") == (done.code, done.stdout)
     assert (
         "numb: q.json: entry 3 repeats an earlier one; equal combinations are trained once"
         == done.stderr.splitlines()[0]
@@ -542,7 +542,7 @@ def test_two_queues_on_one_file_run_each_entry_once(scene: Scene) -> None:
     workers = [scene.start("queue", "run", "q.json") for _ in range(2)]
     outputs = [worker.communicate()[0].decode() for worker in workers]
     assert [0, 0] == [worker.returncode for worker in workers]
-    assert [f"lr {n}" for n in range(8)] == sorted("".join(outputs).split("\n")[:-1])
+    assert [f"lr {n}.0" for n in range(8)] == sorted("".join(outputs).split("\n")[:-1])
     assert 8 == len(scene.runs())
 
 

@@ -310,7 +310,7 @@ def test_a_killed_queue_goes_on_where_it_was(scene: Scene) -> None:
     assert ["done", "running", "queued", "queued"] == [e["status"] for e in json.loads(running)]
     assert ["done", "cut off", "queued", "queued"] == [e["status"] for e in json.loads(cut_off)]
     assert 0 == done.code, done.stderr
-    assert ["1", "2", "2", "3", "4"] == scene.read("seen.ignored").split()
+    assert ["1.0", "2.0", "2.0", "3.0", "4.0"] == scene.read("seen.ignored").split()
     assert ["done"] * 4 == [e["status"] for e in json.loads(scene.numb("queue status q.json --json").stdout)]
     assert {"complete": 4, "lost": 1} == count(run["status"] for run in scene.runs())
     assert {"q.json"} == {run["queue"] for run in scene.runs()}
