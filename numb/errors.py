@@ -41,10 +41,6 @@ class NumbError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-        if hint and hasattr(
-            self, "add_note"
-        ):  # Python 3.11: what a traceback in a user's script shows below the message
-            self.add_note(f"try: {hint}")
 
 
 class Usage(NumbError):
