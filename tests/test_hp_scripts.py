@@ -104,7 +104,7 @@ def test_imports_are_found_wherever_they_stand(project: Scene, line: str) -> Non
 def test_modules_of_a_package(tmp_path: Path) -> None:
     """Relative imports, packages on the way, and names that may be modules."""
     source = reading.Source("x", "from . import a\nfrom ..b import c\nimport d.e as f\n")
-    names = [".".join(parts[-2:]) for parts in imports.modules(source.tree, tmp_path / "p" / "q" / "x.py")]
+    names = [".".join(parts[-2:]) for parts in imports.modules(source, tmp_path / "p" / "q" / "x.py")]
     assert {"q.a", "b.c", "p.b", "d.e", "d"} <= set(names)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from numb.hp.reading import Source, nodes_at
+
 Module: TypeAlias = tuple[str, ...]  # the parts of its name
 
 
@@ -36,10 +38,14 @@ def reached(scripts: Sequence[Path], files: Iterable[Path], imported: Callable[[
     return found
 
 
-def modules(tree: ast.Module, path: Path) -> Iterator[Module]:
-    """The modules that one file may import, wherever in it, and the packages on the way; a name in a package may be one."""
+def modules(source: Source, path: Path) -> Iterator[Module]:
+    """The modules that one file may import, wherever in it, and the packages on the way; a name in a package may be one.
+
+    Raises `ConfigError` for what is not Python.
+    """
     here = Path(os.path.realpath(path)).parts
-    for node in ast.walk(tree):
+    lines = [number for number, line in enumerate(source.lines, 1) if "import" in line]
+    for node in nodes_at(source.understood(), lines):
         match node:
             case ast.Import(names=names):
                 for alias in names:

@@ -9,7 +9,8 @@ import os
 import re
 import tokenize
 import warnings
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +75,20 @@ class Source:
 
     def at(self, line: int) -> str:
         return self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+
+
+def nodes_at(tree: ast.Module, lines: Sequence[int]) -> Iterator[ast.AST]:
+    """The nodes of every statement that has one of *lines* in it; other statements are not gone into."""
+    stack: list[ast.AST] = list(tree.body) if lines else []
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.stmt):
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            at = bisect_left(lines, first)
+            if at == len(lines) or lines[at] > (node.end_lineno or first):
+                continue
+        yield node
+        stack.extend(ast.iter_child_nodes(node))
 
 
 def read(path: Path) -> list[Source]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from numb.errors import (
 )
 from numb.hp import RESERVED, ROOMS
 from numb.hp.occurrence import Level, Occurrence
-from numb.hp.reading import Source
+from numb.hp.reading import Source, nodes_at
 from numb.hp.tree import check_name
 from numb.hp.values import EMPTY, NOT_LITERAL, literal
 
@@ -38,7 +37,7 @@ def occurrences(
         return []
     tree = source.tree
     names = _notebook_names(source.notebook, placeholder) if source.notebook else _names(source, tree, placeholder)
-    calls = [node for node in _nodes_at(tree, _lines_with(source, names)) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes_at(tree, _lines_with(source, names)) if isinstance(node, ast.Call)]
     found = [(names[node.func.id], node) for node in calls if isinstance(node.func, ast.Name) and node.func.id in names]
     found.sort(key=lambda item: (item[1].lineno, item[1].col_offset))
     if refused is not None:
@@ -86,7 +85,7 @@ def _from_package(source: Source, tree: ast.Module) -> Iterator[tuple[str, str]]
     if PACKAGE not in source.text:
         return
     lines = [number for number, line in enumerate(source.lines, 1) if PACKAGE in line]
-    for node in _nodes_at(tree, lines):
+    for node in nodes_at(tree, lines):
         if isinstance(node, ast.ImportFrom) and node.module == PACKAGE and not node.level:
             yield from ((each.asname or each.name, each.name) for each in node.names)
 
@@ -94,7 +93,7 @@ def _from_package(source: Source, tree: ast.Module) -> Iterator[tuple[str, str]]
 def _called_rooms(source: Source, tree: ast.Module) -> Iterator[HyperparameterError]:
     """An error for each call of a module of `numb.hp`: its name is taken, so that it is no placeholder."""
     rooms = {alias: name for alias, name in _from_package(source, tree) if name in ROOMS}
-    for node in _nodes_at(tree, _lines_with(source, rooms)):
+    for node in nodes_at(tree, _lines_with(source, rooms)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in rooms:
             where = f"{source.file}:{node.lineno}:{_column(source, node)}"
             name = rooms[node.func.id]
@@ -134,20 +133,6 @@ def _lines_with(source: Source, names: Iterable[str]) -> list[int]:
         at = start
         found.append(line)
     return found
-
-
-def _nodes_at(tree: ast.Module, lines: Sequence[int]) -> Iterator[ast.AST]:
-    """The nodes of every statement that has one of *lines* in it; other statements are not gone into."""
-    stack: list[ast.AST] = list(tree.body) if lines else []
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.stmt):
-            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-            at = bisect_left(lines, first)
-            if at == len(lines) or lines[at] > (node.end_lineno or first):
-                continue
-        yield node
-        stack.extend(ast.iter_child_nodes(node))
 
 
 def _occurrence(source: Source, node: ast.Call, refused: list[HyperparameterError] | None) -> Occurrence:

@@ -281,7 +281,7 @@ class _File:
                 if path.suffix != reading.NOTEBOOK and _HOOK.search(each.text):
                     script = source.of(each)
                     found += [(item.name, _place_found(item)) for item in script.found]
-                imported += imports.modules(each.understood(), path) if is_reached else ()
+                imported += imports.modules(each, path) if is_reached else ()
             except SyntaxError as error:
                 broken.append(f"{each.file}:{error.lineno or 1}: {error.msg}")
             except ConfigError as error:
