@@ -190,7 +190,14 @@ def test_an_object_keeps_what_it_is(project: Scene) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["""'d={"b":5}'""", """'d={"a":7,"b":{"x":2}}'""", "d={}", """'d={"a":{}}'""", "s={7} c=3j b=xyz e={4:5}"],
+    [
+        """'d={"b":5}'""",
+        """'d={"a":7,"b":{"x":2}}'""",
+        "d={}",
+        """'d={"a":{}}'""",
+        """'d={"a":"x","b":{"x":[1],"y":2}}'""",
+        "s={7} c=3j b=xyz e={4:5}",
+    ],
 )
 def test_what_a_dry_run_prints_is_the_same_for_the_next(project: Scene, words: str) -> None:
     """Its output is a file for -c, and what that sets is what was set."""

@@ -157,7 +157,14 @@ def text_of(values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any] | 
 
 
 def _is_to_be_marked(value: Mapping[Any, Any], name: str, defaults: Mapping[str, Any] | None) -> bool:
-    return defaults is None or _merged(defaults.get(name), value) != value
+    return defaults is None or _merged(defaults.get(name), value) != value or not _is_like(defaults.get(name), value)
+
+
+def _is_like(default: Any, value: Any) -> bool:
+    """Whether what is in a dictionary is of the types that are in its default, which a file is read by."""
+    if isinstance(default, Mapping) and isinstance(value, Mapping):
+        return all(_is_like(default[key], item) for key, item in value.items() if key in default)
+    return default is None or type(default) is type(value)
 
 
 def _merged(default: Any, value: Any) -> Any:
