@@ -179,6 +179,24 @@ def test_a_file_leaves_what_it_does_not_say_of_a_computed_dictionary(project: Sc
     assert (125, "numb: opt has no lrr\n      try: did you mean opt.lr?\n") == (typo.code, typo.stderr)
 
 
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        ("""'opt={"lr":1,"n":2}' opt.n=5""", "{'lr': 1, 'n': 5}"),
+        ("-c a.json opt.n=5", "{'lr': 7, 'n': 5}"),
+        ("-c a.json -c b.json", "{'lr': 8, 'n': 2}"),
+        ("""opt.n=5 'opt={"lr":1,"n":2}'""", "{'lr': 1, 'n': 2}"),
+    ],
+)
+@pytest.mark.parametrize("opt", ["{'lr': base, 'n': len('abc')}", "dict(zip(['lr', 'n'], [0, 0]))"])
+def test_a_part_after_the_whole(project: Scene, opt: str, words: str, printed: str) -> None:
+    """The later of the two counts, where only running tells that it is a dictionary, too."""
+    project.write("a.json", '{"opt": {"__is_dict__": true, "lr": 7, "n": 2}}')
+    project.write("b.json", '{"opt": {"lr": 8}}')
+    script = f"{HEAD}base = 0.1\nopt = {opt}\nnumb_queue()\nprint(opt)\n"
+    assert (0, f"{printed}\n") == trained(project, script, words)[:2]
+
+
 def test_an_object_keeps_what_it_is(project: Scene) -> None:
     """Keys of a file go to the description that is the default."""
     project.write("train.py", HEAD + "print(_('opt', {'$build': 'collections.OrderedDict', 'lr': 0.1}))\n")

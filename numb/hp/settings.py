@@ -69,7 +69,7 @@ class Settings:
         """What was given, each thing once: a hyperparameter, or something inside of one that is a dictionary."""
         found: dict[str, Any] = {}
         for setting in self.given:
-            name, inside = self._split(setting.name)
+            name, inside = self._inside(setting.name, found)
             if not inside:
                 found = {other: value for other, value in found.items() if not other.startswith(f"{name}.")}
                 found[name] = setting.value
@@ -117,16 +117,30 @@ class Settings:
 
     def untyped(self) -> dict[str, dict[str, Any]]:
         """Of the names whose type only the running script can tell, the text that was given, and what limits it."""
-        last = {each.name: each for each in self.given}
-        return {
-            name: {"text": each.text, "limits": record.encode(dict(each.limits), name, literals=True)}
-            for name, each in last.items()
-            if each.limits is not None
-        }
+        found: dict[str, dict[str, Any]] = {}
+        for each in self.given:
+            if above := next((name for name in tree.ancestors(each.name) if name in found), None):
+                found[above] = {**found[above], "text": None}  # it is in the value of what it lies in
+                continue
+            found = {name: how for name, how in found.items() if not f"{name}.".startswith(f"{each.name}.")}
+            if each.limits is not None:
+                found[each.name] = {
+                    "text": each.text,
+                    "limits": record.encode(dict(each.limits), each.name, literals=True),
+                }
+        return found
 
     def origins(self) -> dict[str, str]:
         """What has set each hyperparameter that was given."""
         return {self._split(each.name)[0]: each.origin for each in self.given}
+
+    def _inside(self, name: str, found: Mapping[str, Any]) -> tuple[str, str]:
+        """The same as `_split`, and for a name that no source has, one that was given before and that it lies in."""
+        if name not in self.table.known and (
+            above := next((each for each in tree.ancestors(name) if each in found), None)
+        ):
+            return above, name[len(above) + 1 :]
+        return self._split(name)
 
     def _split(self, name: str) -> tuple[str, str]:
         try:
