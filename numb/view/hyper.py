@@ -137,5 +137,4 @@ def _hints(hints: Mapping[str, Any]) -> str:
 
 
 def _places(row: Row) -> str:
-    names = [f"{plain(place.file)}:{place.line}" for place in row.known.places]
-    return record.some(names, 3)
+    return ", ".join(f"{plain(place.file)}:{place.line}" for place in row.known.places)
