@@ -348,6 +348,10 @@ def _words(context: click.Context, words: Sequence[str], pairs: Sequence[str]) -
     if strange := [word for word in words if "=" not in word or word.startswith("=")]:
         ours = [word for word in context.meta["ours"] if word not in strange]
         raise _misplaced(context, f"Got unexpected arguments: {' '.join(strange)}.", ours, strange)
+    return _together(words, pairs)
+
+
+def _together(words: Sequence[str], pairs: Sequence[str]) -> list[str]:
     names = {word.partition("=")[0] for word in words} & {pair.partition("=")[0] for pair in pairs}
     if twice := sorted(names):  # which of them comes last is lost
         raise Usage(f"{twice[0]} is given twice, with -p and without", f"give {twice[0]} once")
@@ -472,7 +476,7 @@ def hyperparameters(
         try:
             settings.check()
         except NumbError as error:  # which ends numb train, and here is one thing to see of many
-            _say(f"numb: {error}")
+            _say(f"numb: {error}" + (f"\n      try: {error.hint}" if error.hint else ""))
     wanted = {found.find(name)[0].name for name in (*names, *([why] if why else ()))}
     rows = [row for row in rows if row.name in wanted] if wanted else rows
     if as_json:
@@ -530,7 +534,7 @@ def queue_run(
 
     NAME=VALUE sets a hyperparameter for all of them.
     """
-    given = (*words, *pairs)
+    given = _together(words, pairs)
     _run_queue(_project(), file, again=again, failed=failed, fail_fast=fail_fast, words=given, files=files)
 
 
@@ -574,7 +578,7 @@ def queue_status(
     """Show how far each entry of FILE has come; NAME=VALUE and -c as they were given when it was run."""
     from numb.view import table
 
-    states = _project().queue(file, (*words, *pairs), files).states()
+    states = _project().queue(file, _together(words, pairs), files).states()
     _show(table.queue_json(states) if as_json else table.queue(states))
 
 

@@ -102,6 +102,9 @@ class Order:
                 near = [known for known in target if isinstance(known, str) and known.casefold() == name.casefold()]
                 meant.update({name: near[0]} if len(near) == 1 else {})
 
+        if not meant:
+            return self
+
         def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
             return {meant.get(name, name): value for name, value in values.items()}
 
@@ -135,7 +138,7 @@ def _refuse_strange_key(name: str, target: Mapping[str, Any]) -> None:
     """A key that is not in the dictionary that is there is mistyped, unless it describes an object or holds nothing yet."""
     for above in tree.ancestors(name):
         for here in tree.inside(target, above):
-            if isinstance(here, Mapping) and here and "$build" not in here:
+            if isinstance(here, Mapping) and here and tree.BUILD not in here:
                 from numb.hp import source
 
                 key = name[len(above) + 1 :].partition(".")[0]

@@ -464,16 +464,16 @@ class Project:
         commands = {TRAIN: self.config.train, TRIAL: self.config.trial}
         scripts = {each: source.script_of(command or (), self.home) for each, command in commands.items()}
         script = scripts.pop(kind)
-        foreign = {
-            path.resolve() for path in scripts.values() if path and script and path.resolve() != script.resolve()
-        }
-        others = [path for path in self.git.files_named("*.py", "*.ipynb") if path.is_relative_to(self.home)]
-        others = [path for path in others if path.resolve() not in foreign and not self._is_unread(path)]
-        return table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
+        foreign = next((path for path in scripts.values() if path and script and not path.samefile(script)), None)
 
-    def _is_unread(self, path: Path) -> bool:
-        name = path.relative_to(self.home).as_posix()
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.config.unread)
+        def is_read(path: Path) -> bool:
+            if not path.is_relative_to(self.home) or (foreign and path.name == foreign.name and path.samefile(foreign)):
+                return False
+            name = path.relative_to(self.home).as_posix() if self.config.unread else ""
+            return not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.config.unread)
+
+        others = filter(is_read, self.git.files_named("*.py", "*.ipynb"))
+        return table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
 
     def settings(
         self,
@@ -481,9 +481,11 @@ class Project:
         files: Sequence[str] = (),
         queue: Mapping[str, Any] | None = None,
         origin: str = "the queue",
+        table: Table | None = None,
     ) -> Settings:
         """Everything that is given from outside: `NAME=VALUE` *words*, *files*, one entry of a queue, and `NUMB_HP_…`.
 
+        *table* is that of `known_table`, where it has been read already.
         Raises `UnknownHyperparameter`, `HyperparameterError` and `ConfigError` for what the script could not take.
         """
         from numb.hp.settings import PREFIX, Settings, gather, refuse_late
@@ -494,7 +496,7 @@ class Project:
                 return Settings(self.table)
             except NumbError:
                 return Settings(Table({}))  # what is as the script says needs no table
-        table = self.known_table()
+        table = table or self.known_table()
         found = gather(table, files=files, environment=os.environ, queue=queue, origin=origin, words=words)
         refuse_late(self.script, table, found.levels())
         return found

@@ -16,6 +16,7 @@ from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write
 from numb.talk import Ended, Redo
 
 if TYPE_CHECKING:
+    from numb.hp.table import Table
     from numb.project import Project
 
 
@@ -55,10 +56,11 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
     tried: set[str] = set()
     while claim := queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN):
         try:
-            _check(project, queue)
+            table = _check(project, queue)
             tried.add(claim.entry.key)
             project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
-            settings = project.settings(how.words, how.files, claim.entry.params, f"{file}, entry {claim.entry.number}")
+            origin = f"{file}, entry {claim.entry.number}"
+            settings = project.settings(how.words, how.files, claim.entry.params, origin, table)
             settings.check()
             values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
@@ -93,8 +95,7 @@ def _cut_off(ended: Ended) -> bool:
 
 def _check_whole(project: Project, queue: Queue, how: How) -> None:
     """Before the first run: each entry with what is set for all of them, whose values may lack or contradict each other."""
-    _check(project, queue)
-    table = project.known_table()
+    table = _check(project, queue)
     for entry in queue.entries():
         origin = f"{queue.file}, entry {entry.number}"
         gather(
@@ -102,11 +103,15 @@ def _check_whole(project: Project, queue: Queue, how: How) -> None:
         ).check()
 
 
-def _check(project: Project, queue: Queue) -> None:
-    """Each value by itself, with its place in the file; again before each entry, for the file may be edited meanwhile."""
+def _check(project: Project, queue: Queue) -> Table:
+    """Each value by itself, with its place in the file; again before each entry, for it may be edited meanwhile.
+
+    Returns what it was checked against.
+    """
     table = project.known_table()
     refuse_late(project.script, table, {name for entry in queue.entries() for name in entry.params})
     queue.check(lambda name, value: gather(table, queue={name: value}, origin=""))
+    return table
 
 
 def _hyperparameters(project: Project) -> dict[str, Any]:

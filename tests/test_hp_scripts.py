@@ -309,8 +309,13 @@ def test_why_marks_what_counts(project: Scene) -> None:
 def test_a_name_that_is_given_in_two_ways(project: Scene) -> None:
     """Which of them was the last is lost."""
     project.write("train.py", HEAD + "_('lr', 1)\n")
-    done = project.numb("train -p lr=2 lr=3")
-    assert (2, "numb: lr is given twice, with -p and without\n      try: give lr once\n") == (done.code, done.stderr)
+    project.write("q.json", "[{}]")
+    for command in ("train", "queue run q.json"):
+        done = project.numb(f"{command} -p lr=2 lr=3")
+        assert (2, "numb: lr is given twice, with -p and without\n      try: give lr once\n") == (
+            done.code,
+            done.stderr,
+        )
 
 
 def test_a_name_that_is_taken_is_no_placeholder(project: Scene) -> None:

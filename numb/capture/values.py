@@ -209,7 +209,7 @@ def _refuse_namespace(target: Any, frame: FrameType) -> None:
     if not isinstance(target, MutableMapping):
         raise BadValue(f"numb_queue: takes a dictionary, such as vars(args), not a {type(target).__name__}")
     is_function = frame.f_code.co_name != "<module>" and target is not frame.f_globals
-    if is_function and target and target.keys() == frame.f_locals.keys() and "__qualname__" not in target:
+    if is_function and target and set(target) == set(frame.f_locals) and "__qualname__" not in target:
         raise BadValue(
             "numb_queue: the variables of a function cannot be set; give it a dictionary, or module-level names"
         )

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from numb.errors import HyperparameterError
+from numb.hp.tree import BUILD
 
-BUILD = "$build"
 _EXAMPLE = f'{{"{BUILD}": "torch.optim.Adam"}}'
 
 

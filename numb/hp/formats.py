@@ -11,8 +11,7 @@ from typing import Any
 
 from numb import atomic, config
 from numb.errors import ConfigError, Usage
-from numb.hp.building import BUILD
-from numb.hp.tree import IS_DICT, expand
+from numb.hp.tree import BUILD, IS_DICT, expand
 from numb.hp.values import is_plain
 
 FORMATS = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
@@ -122,12 +121,13 @@ def holds(kind: str, value: object) -> bool:
 def text_of(values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any] | None = None) -> str:
     """Flat values as the text of a nested file.
 
-    A dictionary is marked as a value where the file would else be read as something below a name: always, or where its name is
-    among the *defaults*, if that would keep keys of the default. Raises `ConfigError` for what the format cannot hold.
+    A dictionary is marked as a value where a file without the mark would be read into the one that is among the *defaults*, and
+    would keep keys of it. Raises `ConfigError` for what the format cannot hold.
     """
+    known = defaults or {}
     marked = {
         name: {**value, IS_DICT: True}
-        if isinstance(value, Mapping) and _is_to_be_marked(value, name, defaults)
+        if isinstance(value, Mapping) and _is_to_be_marked(value, known.get(name))
         else value
         for name, value in values.items()
     }
@@ -156,8 +156,8 @@ def text_of(values: Mapping[str, Any], kind: str, defaults: Mapping[str, Any] | 
                 raise ConfigError(f"no TOML file can hold this: {error}", "save it as .json or .yaml") from None
 
 
-def _is_to_be_marked(value: Mapping[Any, Any], name: str, defaults: Mapping[str, Any] | None) -> bool:
-    return defaults is None or _merged(defaults.get(name), value) != value or not _is_like(defaults.get(name), value)
+def _is_to_be_marked(value: Mapping[Any, Any], default: Any) -> bool:
+    return _merged(default, value) != value or not _is_like(default, value)
 
 
 def _is_like(default: Any, value: Any) -> bool:

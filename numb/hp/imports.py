@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,28 +13,27 @@ from numb.hp.reading import Source, nodes_at
 Module: TypeAlias = tuple[str, ...]  # the parts of its name
 
 
-def reached(scripts: Sequence[Path], files: Iterable[Path], imported: Callable[[Path], Iterable[Module]]) -> set[str]:
-    """The real paths of *scripts* and of those *files* that they import, directly or not, as *imported* says of each.
+def reached(
+    scripts: Iterable[str], files: Mapping[str, Path], imported: Callable[[Path], Iterable[Module]]
+) -> set[str]:
+    """Of *files*, by their real paths, *scripts* and those that they import, directly or not, as *imported* says of each.
 
     A module is taken for every file whose path ends with its name, for where a package begins is not known.
     """
-    by_name: dict[str, list[Module]] = {}
-    paths: dict[Module, Path] = {}
-    for path in files:
-        parts = Path(os.path.realpath(path)).with_suffix("").parts
+    by_name: dict[str, list[tuple[Module, str]]] = {}
+    for real in files:
+        parts = tuple(os.path.splitext(real)[0].split(os.sep)[1:])
         parts = parts[:-1] if parts[-1] == "__init__" else parts
-        paths[parts] = path
-        by_name.setdefault(parts[-1], []).append(parts)
+        by_name.setdefault(parts[-1], []).append((parts, real))
     found: set[str] = set()
     waiting = list(scripts)
     while waiting:
-        path = waiting.pop()
-        real = os.path.realpath(path)
+        real = waiting.pop()
         if real in found:
             continue
         found.add(real)
-        for module in imported(path):
-            waiting += [paths[parts] for parts in by_name.get(module[-1], ()) if parts[-len(module) :] == module]
+        for module in imported(files[real]):
+            waiting += [one for parts, one in by_name.get(module[-1], ()) if parts[-len(module) :] == module]
     return found
 
 
@@ -43,7 +42,7 @@ def modules(source: Source, path: Path) -> Iterator[Module]:
 
     Raises `ConfigError` for what is not Python.
     """
-    here = Path(os.path.realpath(path)).parts
+    here = tuple(os.path.realpath(path).split(os.sep)[1:])
     lines = [number for number, line in enumerate(source.lines, 1) if "import" in line]
     for node in nodes_at(source.understood(), lines):
         match node:

@@ -15,7 +15,6 @@ from typing import Any
 from numb import record
 from numb.errors import ConfigError, HyperparameterError, UnknownHyperparameter, Usage
 from numb.hp import coerce, formats, tree
-from numb.hp.building import BUILD
 from numb.hp.occurrence import Level
 from numb.hp.source import Script
 from numb.hp.table import Hyperparameter, Kind, Table
@@ -249,7 +248,7 @@ def _leaves(nested: Mapping[str, Any], prefix: str, table: Table) -> Iterator[tu
 
 
 def _is_one_value(nested: Mapping[Any, Any], name: str, table: Table) -> bool:
-    if not nested or nested.get(tree.IS_DICT) or BUILD in nested:
+    if not nested or nested.get(tree.IS_DICT) or tree.BUILD in nested:
         return True
     try:
         found, inside = table.find(name)

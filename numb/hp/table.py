@@ -18,9 +18,8 @@ from typing import Any
 from numb import atomic, record
 from numb.errors import ConfigError, HyperparameterError, NumbError, UnknownHyperparameter
 from numb.hp import imports, reading, scan, source
-from numb.hp.building import BUILD
 from numb.hp.occurrence import Occurrence
-from numb.hp.tree import ancestors
+from numb.hp.tree import BUILD, ancestors
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
 
 VERSION = 4  # of what is kept
@@ -208,8 +207,8 @@ def read(scripts: Sequence[Path], others: Iterable[Path], root: Path, cache: Pat
     problems: list[str] = []
     inside: list[_File] = []  # of the scripts and what they import
     wanted = {os.path.realpath(path): path for path in (*others, *scripts)}
-    reach = imports.reached(scripts, wanted.values(), kept.imports) if scripts else set(wanted)
     main = {os.path.realpath(path) for path in scripts}
+    reach = imports.reached(main, wanted, kept.imports) if main else set(wanted)
     for real, path in sorted(wanted.items(), key=lambda item: (item[0] not in main, item[0] not in reach, item[0])):
         shown = _from(root, path)
         try:

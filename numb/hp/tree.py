@@ -10,6 +10,7 @@ from numb.errors import HyperparameterError, ImpossibleTree
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*){0,49}")  # no tree is deeper
 IS_DICT = "__is_dict__"  # the key that tells a dictionary that is a value from one that is a branch
+BUILD = "$build"  # the key of one that describes an object
 
 
 def check_name(name: object, where: str = "") -> str:
