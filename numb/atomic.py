@@ -10,6 +10,7 @@
     Draft           a file whose name is known only when it is complete
     Appender        lines at the end of a file, one system call for each
     make_directory  a directory that is still there after a power cut
+    sync_directory  the names in a directory, for several files at once
     new_directory   a directory that appears complete or not at all
     remove_tree     a directory that vanishes at once
     Lock            somebody is at it; the kernel frees it when the holder dies
@@ -158,12 +159,16 @@ class Draft:
 
     def keep(self, path: Name) -> None:
         """Rename to *path* what has been written, replacing what is there; on the disk when this returns."""
+        self.keep_unsynced(path)
+        sync_directory(Path(path).parent)
+
+    def keep_unsynced(self, path: Name) -> None:
+        """As `keep`, but its name is on the disk only after `sync_directory`, which serves several files at once."""
         path = Path(path)
         with _failing("write", path):
             _fsync(self._fd)
             _replace(self._pending, path)
             self._temporary = None
-            _sync_directory(path.parent)
 
     def keep_new(self, path: Name) -> None:
         """As `keep`, but raise `FileExistsError` if there is anything called *path*."""
@@ -243,6 +248,12 @@ def make_directory(path: Name) -> None:
         _sync_directory(path.parent)
 
 
+def sync_directory(path: Name) -> None:
+    """Bring the names of the files in the directory *path* to the disk."""
+    with _failing("write", Path(path)):
+        _sync_directory(path)
+
+
 def reserve(path: Name, size: int) -> None:
     """Take *size* bytes of room for later, as far as the file system can: removing the file gives them back."""
     with _failing("write", Path(path)), open(path, "xb") as file:
@@ -288,14 +299,15 @@ def remove_tree(path: Name) -> None:
 
 
 class Lock:
-    """A file that at most one holder has locked.
+    """A file that at most one holder has locked, or any number that are *shared*.
 
     The kernel frees the lock when the holder's process ends, however it ends. A child that was only forked shares the
     lock and keeps it alive (M12); one that was exec'd does not.
     """
 
-    def __init__(self, path: Name) -> None:
+    def __init__(self, path: Name, *, shared: bool = False) -> None:
         self._path = Path(path)
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._fd: int | None = None
 
     def try_acquire(self, timeout: float = 0.0) -> bool:
@@ -308,7 +320,7 @@ class Lock:
             return True
         for left in range(max(_TRIES_AT_LEAST, int(timeout / _TRY_AGAIN_AFTER)), 0, -1):
             with _failing("lock", self._path):
-                self._fd = _lock_of(self._path)
+                self._fd = _lock_of(self._path, self._kind)
             if self._fd is not None:
                 return True
             if left > 1:
@@ -351,10 +363,10 @@ def held_elsewhere(path: Name) -> bool:
     return False
 
 
-def _lock_of(path: Path) -> int | None:
+def _lock_of(path: Path, kind: int) -> int | None:
     fd = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(fd, kind | fcntl.LOCK_NB)
         # The last holder may have removed the file between our open and our lock: then we hold a lock that the next
         # process, which makes a new file, will not see.
         if _is_still(fd, path):
@@ -435,7 +447,7 @@ def _sync(path: Path | str, flags: int = os.O_RDONLY) -> None:
         _close(fd)
 
 
-def _sync_directory(path: Path | str) -> None:
+def _sync_directory(path: Name) -> None:
     fd = _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _fsync(fd)

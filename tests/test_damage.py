@@ -13,10 +13,12 @@ import pytest
 from conftest import PLAIN, Scene
 from kit import Shim
 
+from numb.store.objects import Objects
 
-def flip(path: Path) -> None:
+
+def flip(path: Path, byte: int | None = None) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content) // 2 if byte is None else byte] ^= 1
     path.chmod(0o644)
     path.write_bytes(bytes(content))
 
@@ -233,8 +235,9 @@ def test_a_revert_with_a_poisoned_snapshot_index(scene: Scene, change: str) -> N
 def test_damaged_weights_are_refused_before_they_are_loaded(torch_scene: Scene) -> None:
     """A flipped bit, which torch would load happily (M17), stops trial and report; nothing is recorded or written (I4)."""
     run = torch_scene.trained()
-    (weights,) = [p for p in (torch_scene.root / ".nmb" / "objects").rglob("*") if p.is_file()]
-    flip(weights)
+    objects = Objects(torch_scene.root / ".nmb" / "objects")
+    (weights,) = map(objects.path, objects)
+    flip(weights, 0)
     tip = torch_scene.sh("git rev-parse numb")
 
     trial, report = torch_scene.numb("trial", run["id"]), torch_scene.numb("report", run["id"])

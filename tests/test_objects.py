@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from numb import atomic
 from numb.errors import ObjectCorrupt, ObjectMissing, StorageFailed
 from numb.store.objects import Objects, Ref
 
-HELLO = sha256(b"hello").hexdigest()
+HELLO = blake3(b"hello").hexdigest()
 
 
 @pytest.fixture
@@ -35,8 +36,8 @@ def damage(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_an_object_is_a_read_only_file_named_by_its_sha256(objects: Objects) -> None:
-    """`sha256sum` can check it, nobody changes it by accident, and nothing else stays behind."""
+def test_an_object_is_a_read_only_file_named_by_its_blake3(objects: Objects) -> None:
+    """`b3sum` can check it, nobody changes it by accident, and nothing else stays behind."""
     ref = objects.put(b"hello")
 
     assert Ref(HELLO, 5) == ref
@@ -62,7 +63,7 @@ def test_the_same_bytes_are_the_same_object_however_they_come(
         objects.put(iter(chunks)),
     }
 
-    hashed = sha256(whole).hexdigest()
+    hashed = blake3(whole).hexdigest()
     assert {Ref(hashed, len(whole))} == refs
     assert [hashed] == list(objects)
     assert whole == objects.open_verified(hashed, len(whole))
@@ -151,7 +152,7 @@ def test_one_flipped_bit_is_found(objects: Objects) -> None:
     for read in (lambda: objects.open_verified(HELLO, 5), lambda: objects.verify(HELLO)):
         with pytest.raises(ObjectCorrupt) as corrupt:
             read()
-        found = sha256(b"hellp").hexdigest()
+        found = blake3(b"hellp").hexdigest()
         assert f"{objects.path(HELLO)} is damaged: its bytes are those of {found}" == str(corrupt.value)
         assert "numb doctor" == corrupt.value.hint
 
@@ -238,11 +239,14 @@ def test_a_linked_folder_is_not_written_through(objects: Objects, tmp_path: Path
 def failing_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
     """Make the n-th call that changes the disk fail; returns the list that the calls will be in."""
     calls: list[str] = []
+    one_at_a_time = threading.Lock()
 
     def counted(name: str, real: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **kwargs: object) -> object:
-            calls.append(name)
-            if len(calls) == n:
+            with one_at_a_time:
+                calls.append(name)
+                failing = len(calls) == n
+            if failing:
                 raise OSError(errno.ENOSPC, "full")
             return real(*args, **kwargs)
 
@@ -272,6 +276,101 @@ def test_put_is_whole_or_absent_under_every_fault(tmp_path: Path, monkeypatch: p
 
     assert n == len(calls) + 1
     assert ["_write", "_mkdir", "_open", "_fsync", "_fsync", "_replace", "_open", "_fsync"] == calls[-8:]
+
+
+@pytest.mark.parametrize("can_start", [True, False])
+def test_many_objects_are_saved_together(objects: Objects, monkeypatch: pytest.MonkeyPatch, can_start: bool) -> None:
+    """By threads, or by none where a process that is ending cannot start any; what is there already stays."""
+    contents = [bytes([n]) * n for n in range(1, 50)]
+    objects.put(contents[7])
+    if not can_start:
+        monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("at shutdown")))
+    with objects.saving() as saving:
+        refs = [saving.put([content[:3], content[3:]]) for content in contents for _ in (1, 2)]
+
+    assert [objects.open_verified(ref.digest, ref.size) for ref in refs[::2]] == contents
+    assert len(contents) == len(list(objects)) and refs[::2] == refs[1::2]
+    assert [] == os.listdir(objects.root / "tmp")
+
+
+def test_little_waits_in_memory(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who brings more than the disk takes has to wait: at most the limit and one object are on their way."""
+    monkeypatch.setattr("numb.store.objects._UNWRITTEN", 10)
+    write, waiting, most = Objects._write, [], []
+
+    def slow(self: Objects, ref: Ref, chunks: list[bytes]) -> Path:
+        most.append(sum(map(len, waiting)))
+        waiting.remove(chunks[0])
+        return write(self, ref, chunks)
+
+    monkeypatch.setattr(Objects, "_write", slow)
+    with objects.saving() as saving:
+        for n in range(30):
+            waiting.append(b"%04d" % n)
+            saving.put([waiting[-1]])
+
+    assert 30 == len(list(objects)) and max(most) <= 10 + 4
+
+
+def test_what_is_saved_together_is_whole_or_absent_under_every_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a fault at any call that changes the disk, every object is whole or absent, and who saves is told."""
+    contents = [b"hello", b"world", b"again"]
+    for n in range(1, 200):
+        objects = Objects(tmp_path / str(n))
+        with monkeypatch.context() as patch:
+            calls = failing_at(n, patch)
+            try:
+                with objects.saving() as saving:
+                    for content in contents:
+                        saving.put([content])
+                returned = True
+            except StorageFailed:
+                returned = False
+        for digest in objects:
+            objects.verify(digest)
+        assert not returned or 3 == len(list(objects))
+        assert returned == (n > len(calls))
+        if returned:
+            break
+
+    assert ["_open", "_fsync"] == calls[-2:] and calls.count("_replace") == 3
+
+
+def test_a_block_that_raises_writes_no_more(objects: Objects) -> None:
+    """Its own error comes out, and no thread is left."""
+
+    def interrupted() -> None:
+        with objects.saving() as saving:
+            saving.put([b"hello"])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+
+    assert not [thread for thread in threading.enumerate() if thread.name == "numb-objects"]
+
+
+def test_an_object_that_was_damaged_meanwhile_is_written_again(objects: Objects) -> None:
+    """What was compared once is compared again when its file has changed."""
+    with objects.saving() as saving:
+        saving.put([b"hello"])
+    damage(objects.path(HELLO), b"hellp")
+    with objects.saving() as saving:
+        saving.put([b"hello"])
+
+    objects.verify(HELLO)
+
+
+def test_who_collects_waits_for_who_writes(objects: Objects) -> None:
+    """Several may write at the same time; nobody collects meanwhile."""
+    collector = atomic.Lock(objects.lock)
+    with objects.in_use():
+        with objects.in_use():
+            assert not collector.try_acquire()
+        assert not collector.try_acquire()
+    assert collector.try_acquire()
 
 
 def test_other_files_in_the_store_are_passed_over(objects: Objects) -> None:

@@ -627,7 +627,7 @@ class Session:
             return
         learnt = weights.plain_keys(dict(watched.live().named_parameters())).keys() & changed
         self.note(
-            f"the weights of {watched.name} changed during the trial ({weights.some(changed)}), "
+            f"the weights of {watched.name} changed during the trial ({record.some(changed, 5)}), "
             f"so its results are not those of {watched.filled}: "
             + ("train in the train script" if learnt else "call eval() on the network before it is evaluated")
         )
@@ -647,11 +647,12 @@ class Session:
                 f"{watched.name} was changed after it was built: the architecture is the one that was built, the weights are "
                 f"those of the changed network. Show numb the changed one instead: net = numb_model(…)(net)"
             )
-        manifest = weights.save(module.state_dict(), self.objects)
-        if partial:
-            manifest["partial"] = manifest.get("partial") or partial
-        os.makedirs(self.folder.weights, exist_ok=True)
-        atomic.write(self.folder.weights / f"{watched.name}.json", record.dumps(manifest))
+        with self.objects.in_use():
+            manifest = weights.save(module.state_dict(), self.objects)
+            if partial:
+                manifest["partial"] = manifest.get("partial") or partial
+            os.makedirs(self.folder.weights, exist_ok=True)
+            atomic.write(self.folder.weights / f"{watched.name}.json", record.dumps(manifest))
         size = weights.summary(manifest)
         self.event(
             "weights", name=watched.name, tensors=size["tensors"], bytes=size["bytes"], partial=manifest.get("partial"),

@@ -1,21 +1,10 @@
 """State dicts out of live modules, and back into them.
 
-A state dict becomes a manifest, plain JSON that names objects. Tensors below 1 MiB are packed together, in order, into
-one object, so that a small network is one file; a larger one is an object of its own, so that a layer that did not
-change costs nothing the second time:
-
-    {"format": 1,
-     "entries": [{"kind": "tensor", "name", "dtype", "shape", "object", "offset", "nbytes"},
-                 {"kind": "same", "name", "same_as"},       # shares its memory with an earlier one
-                 {"kind": "value", "name", "value"},        # None, bool, int, float, str, list, tuple, dict
-                 {"kind": "pickle", "name", "object"}],     # what else torch.load(weights_only=True) reads
-     "objects": {digest: size},
-     "left_out": [{"name", "reason"}],
-     "partial": null or the reason,                         # not null: tensors are missing
-     "metadata": {module: {"version": 2}}}
-
-Numbers are little-endian. Everything read is checked: bytes by their hash before torch sees them, and every number of
-the manifest, which may come from elsewhere, before it is used. No code that a manifest or an object brings is ever run.
+A state dict becomes a manifest (`capture.manifest`), plain JSON that names objects. A tensor of 1 MiB or more is an object
+of its own; smaller ones that are new are packed together into one, so that a small network is one file. Either way a tensor
+that did not change costs nothing the second time. Numbers are little-endian. Everything read is checked: bytes by their hash
+before torch sees them, and every number of the manifest, which may come from elsewhere, before it is used. No code that a
+manifest or an object brings is ever run.
 """
 
 from __future__ import annotations
@@ -25,31 +14,46 @@ import json
 import math
 import os
 import stat
+import sys
 import warnings
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numb import atomic
-from numb.errors import ObjectCorrupt, Refused, StorageFailed, StoreTooNew
-from numb.store.objects import Objects, Ref
+from numb.capture.manifest import (
+    DEEPEST,
+    Malformed,
+    Manifest,
+    NotPlain,
+    Pickled,
+    Stored,
+    first_line,
+    is_json,
+    shown,
+    some,
+    spelled,
+    understanding,
+)
+from numb.errors import Refused, StorageFailed
+from numb.store.objects import Objects, Ref, Saving, hash_of
+from numb.store.parts import Part, Parts
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-FORMAT = 1
+_T = TypeVar("_T")
 
-_BUNDLED_BELOW = 1 << 20
-_BUNDLE_LIMIT = 32 << 20  # what copies from a GPU may take in main memory at once
+_PACKED_BELOW = 1 << 20
+_PACK_LIMIT = 8 << 20  # so that one tensor still in use does not keep much else alive
 _ALIGNMENT = 64
-_VALUE_LIMIT = 4096
-_DEEPEST = 16
-_NAMED_AT_MOST = 5
+_VALUE_LIMIT = 4096  # characters; the record of a run stays one that a person can read
+_MOST_NODES = 1_000_000  # of a value in the manifest
 _WRAPPERS = ("module.", "_orig_mod.")
 _SHARDS = {"DTensor", "ShardedTensor"}
 
@@ -58,47 +62,8 @@ class StateMismatch(Refused):
     """The entries of a state dict are not those of the model."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    object: Ref
-    offset: int
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Same:
-    name: str
-    same_as: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    name: str
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Pickled:
-    name: str
-    object: Ref
-
-
-_Entry = _Stored | _Same | _Value | _Pickled
-
-
 class _LeftOut(Exception):
     """Why an entry cannot be kept."""
-
-
-class _NotPlain(Exception):
-    """A value is none of those that a manifest can spell."""
-
-
-class _Malformed(Exception):
-    """Where a manifest is not one."""
 
 
 def plain_keys(state: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -109,52 +74,27 @@ def plain_keys(state: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """
     names = _plain_names([str(name) for name in state])
     plain = OrderedDict((names[str(name)], value) for name, value in state.items())
-    if metadata := _metadata(state):
+    if metadata := _plain_metadata(state):
         plain._metadata = metadata  # type: ignore[attr-defined]
     return plain
 
 
 def save(state: Mapping[str, Any], objects: Objects) -> dict[str, Any]:
-    """Keep a state dict and return its manifest; its bytes are on the disk when this returns.
+    """Keep a module's state dict and return its manifest; its bytes are on the disk when this returns.
 
     Neither the state nor the random state changes. An entry that cannot be kept is named in `left_out` and does not
     stop the others; if it is a tensor (a shard, or one that its device no longer gives), `partial` says so. Raises
     `StorageFailed`.
     """
-    import torch
-
-    saving = _Saving(objects)
-    for name, value in plain_keys(state).items():
-        if isinstance(value, torch.Tensor):
-            saving.add_tensor(name, value)
-        else:
-            saving.add_value(name, value)
-    return saving.manifest(_metadata(state))
+    return Saver(objects).save(plain_keys(state)).to_json()
 
 
 def read(manifest: Mapping[str, Any], objects: Objects) -> OrderedDict[str, Any]:
-    """The state dict that *manifest* describes, in main memory, tied tensors tied.
+    """The state that *manifest* describes, in main memory, tied tensors tied. Files are mapped, not copied.
 
     Raises `ObjectMissing`; `ObjectCorrupt` for damaged bytes and for a manifest that makes no sense; `StoreTooNew`.
     """
-    with _understanding(manifest):
-        entries = _entries(manifest)
-    reading = _Reading(objects)
-    state: OrderedDict[str, Any] = OrderedDict()
-    for entry in entries:
-        with _understanding(manifest):
-            match entry:
-                case _Stored():
-                    state[entry.name] = reading.tensor(entry)
-                case _Same():
-                    state[entry.name] = state[entry.same_as]
-                case _Value():
-                    state[entry.name] = _decoded(entry.value)
-                case _Pickled():
-                    state[entry.name] = reading.unpickled(entry)
-    if metadata := manifest.get("metadata"):
-        state._metadata = OrderedDict(metadata)  # type: ignore[attr-defined]
-    return state
+    return Reading(Manifest.of(manifest), objects).all()
 
 
 def checksums(state: Mapping[str, Any]) -> dict[str, int]:
@@ -189,7 +129,7 @@ def load_into(model: torch.nn.Module, state: Mapping[str, Any]) -> None:
     _refuse_mismatch({names[name]: value for name, value in there.items()}, here)
 
     wrapped = OrderedDict((name, here[plain]) for name, plain in names.items())
-    metadata, front = _metadata(state), _front(list(there))
+    metadata, front = _plain_metadata(state), _front(list(there))
     plain_modules = {name: _plain_module(front, name) for name, _ in model.named_modules()}
     wrapped._metadata = {  # type: ignore[attr-defined]
         name: metadata[plain] for name, plain in plain_modules.items() if plain in metadata
@@ -197,7 +137,7 @@ def load_into(model: torch.nn.Module, state: Mapping[str, Any]) -> None:
     try:
         model.load_state_dict(wrapped)
     except RuntimeError as error:
-        raise StateMismatch(f"the model does not take the saved weights: {_first_line(error)}") from error
+        raise StateMismatch(f"the model does not take the saved weights: {first_line(error)}") from error
 
 
 def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors: Path) -> list[str]:
@@ -221,148 +161,339 @@ def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors:
         import shutil  # for the message alone
 
         needed, free = summary(manifest)["bytes"], shutil.disk_usage(pt.parent).free
-        why = f"it takes {needed} bytes, and {free} are free" if needed > free else _first_line(error)
+        why = f"it takes {needed} bytes, and {free} are free" if needed > free else first_line(error)
         raise StorageFailed(f"cannot write {pt}: {why}", f"df -h {pt.parent}") from error
     return notes
 
 
 def summary(manifest: Mapping[str, Any]) -> dict[str, int]:
     """How many tensors there are, and how many bytes they take, tied ones counted once; torch is not needed."""
-    with _understanding(manifest):
-        entries = _entries(manifest)
-    stored = [entry for entry in entries if isinstance(entry, _Stored)]
-    tied = [entry for entry in entries if isinstance(entry, _Same)]
-    return {"tensors": len(stored) + len(tied), "bytes": sum(entry.nbytes for entry in stored)}
+    return Manifest.of(manifest).summary()
 
 
-class _Saving:
-    """The entries of a state dict on their way into objects."""
+class Saver:
+    """Keeps states, one after another; what did not change since an earlier one is not written again."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._entries: dict[str, _Entry | None] = {}
-        self._tensors = 0
+        self._parts = Parts(objects)
+
+    def save(self, state: Mapping[str, Any], *, private: bool = False) -> Manifest:
+        """Keep a state: nested dictionaries, lists and tuples of tensors, arrays and plain values.
+
+        Where it is *private*, nobody changes its tensors meanwhile, and they are not copied. Errors are those of `save`.
+        """
+        self._parts.look_again()
+        with self._objects.saving() as saving:
+            return _Saving(self._objects, saving, self._parts, private).manifest(state)
+
+
+@dataclass(slots=True)
+class _Pack:
+    """Small tensors on their way into one object."""
+
+    chunks: list[memoryview | bytes] = field(default_factory=list)
+    offsets: dict[str, tuple[int, int]] = field(default_factory=dict)  # and sizes, by hash
+    size: int = 0
+
+    def add(self, hashed: str, content: memoryview) -> None:
+        padding = -self.size % _ALIGNMENT
+        self.chunks += [bytes(padding), content]
+        self.offsets[hashed] = self.size + padding, content.nbytes
+        self.size += padding + content.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What is known of a tensor before it has a place."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    hash: str
+    nbytes: int
+
+    def at(self, part: Part) -> Stored:
+        return Stored(self.name, self.dtype, self.shape, part.object, part.offset, part.nbytes, self.hash, self.strides)
+
+
+class _Saving:
+    """One state on its way into objects."""
+
+    def __init__(self, objects: Objects, saving: Saving, parts: Parts, private: bool) -> None:
+        self._objects, self._saving, self._parts, self._private = objects, saving, parts, private
+        self._tensors: list[_Shape] = []
+        self._places: dict[str, Part | None] = {}  # by hash; None while it waits in the pack
+        self._pack = _Pack()
+        self._pickles: list[Pickled] = []
+        self._numbers: dict[tuple[Any, ...], int] = {}  # of tensors, by where their memory is
         self._left_out: list[dict[str, str]] = []
+        self._seen = 0
         self._missing: list[str] = []
-        self._at: dict[tuple[Any, ...], str] = {}
-        self._bundle: list[tuple[str, Tensor, memoryview]] = []
-        self._bundled = 0
 
-    def add_tensor(self, name: str, tensor: Tensor) -> None:
-        import torch
-
-        self._tensors += 1
-        try:
-            with torch._C.DisableTorchFunction():  # neither the tensor's class nor a mode of the user's sees us look
-                plain = _is_plain(tensor)
-                place = _place(tensor) if plain else None
-                if place in self._at:
-                    self._entries[name] = _Same(name, self._at[place])
-                    return
-                taken = _in_main_memory(tensor) if plain else _pickled(tensor)
-        except Exception as error:  # an assert on the device, a class of the user's: the others are still to be saved
-            self._leave_out(name, error)
-            self._missing.append(f"{name} ({_reason(error)})")
-            return
-        if isinstance(taken, bytes):
-            self._entries[name] = _Pickled(name, self._objects.put(taken))
-        else:
-            self._add_plain(name, taken)
-            self._at |= {place: name} if place else {}
-
-    def add_value(self, name: str, value: Any) -> None:
-        try:
-            self._entries[name] = _Value(name, _encoded(value))
-            return
-        except _NotPlain:
-            pass
-        try:
-            content = _pickled(value)
-        except _LeftOut as error:
-            self._leave_out(name, error)
-        else:
-            self._entries[name] = _Pickled(name, self._objects.put(content))
-
-    def manifest(self, metadata: dict[str, Any]) -> dict[str, Any]:
+    def manifest(self, state: Mapping[str, Any]) -> Manifest:
+        pairs = []
+        for key, value in state.items():
+            try:
+                pairs.append([str(key), self._entry(value, str(key))])
+            except _LeftOut as error:
+                self._leave_out(str(key), error)
+        metadata = _metadata(state)
+        tree = {"ordered": pairs, **({"metadata": metadata} if metadata else {})}
         self._flush()
-        entries = [entry for entry in self._entries.values() if entry is not None]
-        refs = [entry.object for entry in entries if isinstance(entry, (_Stored, _Pickled))]
-        return {
-            "format": FORMAT,
-            "entries": [_json(entry) for entry in entries],
-            "objects": {ref.digest: ref.size for ref in refs},
-            "left_out": self._left_out,
-            "partial": self._partial(),
-            "metadata": metadata,
-        }
+        tensors = tuple(shape.at(part) for shape in self._tensors if (part := self._places[shape.hash]))
+        return Manifest(tree, tensors, tuple(self._pickles), tuple(self._left_out), self._partial())
 
     def _partial(self) -> str | None:
         if not self._missing:
             return None
-        return f"{len(self._missing)} of {self._tensors} tensors could not be saved: {some(self._missing)}"
+        return f"{len(self._missing)} of {self._seen} tensors could not be saved: {some(self._missing)}"
 
     def _leave_out(self, name: str, error: Exception) -> None:
         self._left_out.append({"name": name, "reason": _reason(error)})
 
-    def _add_plain(self, name: str, tensor: Tensor) -> None:
-        content = _bytes_of(tensor)
-        if content.nbytes >= _BUNDLED_BELOW:
-            self._entries[name] = _stored(name, tensor, self._objects.put(content), 0)
-            return
-        if self._bundled + content.nbytes > _BUNDLE_LIMIT:
-            self._flush()
-        self._entries[name] = None  # keeps its place until the object has a name
-        self._bundle.append((name, tensor, content))
-        self._bundled += content.nbytes
+    # -- the tree
 
-    def _flush(self) -> None:
-        chunks: list[memoryview | bytes] = []
-        offsets: list[int] = []
-        end = 0
-        for _, _, content in self._bundle:
-            padding = -end % _ALIGNMENT
-            offsets.append(end + padding)
-            chunks += [bytes(padding), content]
-            end += padding + content.nbytes
-        if self._bundle:
-            ref = self._objects.put(chunks)
-            for (name, tensor, _), offset in zip(self._bundle, offsets, strict=True):
-                self._entries[name] = _stored(name, tensor, ref, offset)
-        self._bundle, self._bundled = [], 0
+    def _entry(self, value: Any, name: str) -> Any:
+        """A value by its name: in the manifest if that has words for it, else in a file that torch reads."""
+        if _can_be_spelled(value):
+            before = self._seen, len(self._pickles)
+            try:
+                found = self._spelled(value, name)
+                if before != (self._seen, len(self._pickles)) or len(json.dumps(found)) <= _VALUE_LIMIT:
+                    return found
+            except NotPlain:
+                pass
+        return self._pickle(_pickled(value), name)
 
-
-class _Reading:
-    """Tensors out of objects, each of which is read and checked once."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self._contents: dict[Ref, bytearray] = {}
-        self._taken: set[tuple[Ref, int]] = set()
-
-    def tensor(self, entry: _Stored) -> Tensor:
+    def _spelled(self, value: Any, name: str) -> Any:
         import torch
 
-        dtype = _dtype(entry)
-        content = self._content(entry.object)
-        if not entry.nbytes:
-            return torch.empty(entry.shape, dtype=dtype, device="cpu")
-        offset = entry.offset
-        if (entry.object, offset) in self._taken:  # equal numbers, but a tensor of its own
-            content, offset = content[offset : offset + entry.nbytes], 0
-        self._taken.add((entry.object, entry.offset))
-        flat = torch.frombuffer(content, dtype=torch.uint8, count=entry.nbytes, offset=offset)
-        return flat.view(dtype).reshape(entry.shape)
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value, name)
+        kind = type(value)
+        if kind is list:
+            return [self._part(item, f"{name}/{number}") for number, item in enumerate(value)]
+        if kind is tuple:
+            return {"tuple": [self._part(item, f"{name}/{number}") for number, item in enumerate(value)]}
+        if kind is dict:
+            return {"dict": [[_key(key), self._part(item, f"{name}/{key}")] for key, item in value.items()]}
+        if kind is OrderedDict:
+            pairs = [[_key(key), self._part(item, f"{name}/{key}")] for key, item in value.items()]
+            metadata = _metadata(value)
+            return {"ordered": pairs, **({"metadata": metadata} if metadata else {})}
+        numpy = sys.modules.get("numpy")
+        if numpy and kind is numpy.ndarray:
+            return {"array": self._numbered(_of_numpy(value), name)}
+        if numpy and isinstance(value, numpy.generic):
+            return {"scalar": self._numbered(_of_numpy(numpy.asarray(value)), name)}
+        return spelled(value)
 
-    def unpickled(self, entry: _Pickled) -> Any:
+    def _part(self, value: Any, name: str) -> Any:
         try:
-            return _unpickled(self._content(entry.object))
+            return self._spelled(value, name)
+        except NotPlain:
+            pass
         except _LeftOut as error:
-            raise _Malformed(f"{_shown(entry.name)} cannot be read: {error}") from error
+            self._leave_out(name, error)
+            return {"absent": _reason(error)}
+        try:
+            return self._pickle(_pickled(value), name)
+        except _LeftOut as error:
+            self._leave_out(name, error)
+            return {"absent": _reason(error)}
 
-    def _content(self, ref: Ref) -> bytearray:
-        if ref not in self._contents:
-            self._contents[ref] = self._objects.open_verified(ref.digest, ref.size)
-        return self._contents[ref]
+    def _pickle(self, content: bytes, name: str) -> dict[str, int]:
+        self._pickles.append(Pickled(name, self._saving.put([content])))
+        return {"pickle": len(self._pickles) - 1}
+
+    # -- tensors
+
+    def _tensor(self, tensor: Tensor, name: str) -> dict[str, int]:
+        import torch
+
+        self._seen += 1
+        try:
+            with torch._C.DisableTorchFunction():  # neither the tensor's class nor a mode of the user's sees us look
+                plain = _is_plain(tensor)
+                place = _place(tensor) if plain else None
+                if place in self._numbers:
+                    return {"tensor": self._numbers[place]}
+                taken = _in_main_memory(tensor) if plain else _pickled(tensor)
+                steady = self._private or isinstance(taken, bytes) or taken.data_ptr() != tensor.data_ptr()
+        except Exception as error:  # an assert on the device, a class of the user's: the others are still to be saved
+            self._missing.append(f"{name} ({_reason(error)})")
+            raise _LeftOut(_reason(error)) from error
+        if isinstance(taken, bytes):
+            return self._pickle(taken, name)
+        number = self._numbered(taken, name, steady=steady)
+        if place is not None:
+            self._numbers[place] = number
+        return {"tensor": number}
+
+    def _numbered(self, taken: Tensor, name: str, *, steady: bool = True) -> int:
+        """Keep a plain tensor in main memory; one that is not *steady* is the user's own, who may be training on it."""
+        flat, strides = _as_it_lies(taken)
+        if not steady and (copy := _copy(flat)) is not None:
+            flat, steady = copy, True
+        content = _bytes_of(flat)
+        if not steady:  # too large for a copy: written as it is read
+            ref = self._objects.put(content)
+            hashed = ref.digest
+            self._places[hashed] = Part(ref, 0, ref.size)
+        else:
+            hashed = hash_of(content)
+            self._keep(hashed, content)
+        dtype = str(taken.dtype).removeprefix("torch.")
+        self._tensors.append(_Shape(name, dtype, tuple(taken.shape), strides, hashed, content.nbytes))
+        return len(self._tensors) - 1
+
+    def _keep(self, hashed: str, content: memoryview) -> None:
+        if hashed in self._places:
+            return
+        if content.nbytes >= _PACKED_BELOW:
+            ref = self._saving.put([content], Ref(hashed, content.nbytes))
+            self._places[hashed] = Part(ref, 0, ref.size)
+            return
+        if (part := self._parts.find(hashed, content.nbytes)) is not None:
+            self._places[hashed] = part
+            return
+        if self._pack.size + content.nbytes > _PACK_LIMIT:
+            self._flush()
+        self._places[hashed] = None
+        self._pack.add(hashed, content)
+
+    def _flush(self) -> None:
+        pack, self._pack = self._pack, _Pack()
+        if not pack.offsets:
+            return
+        ref = self._saving.put(pack.chunks)
+        for hashed, (offset, nbytes) in pack.offsets.items():
+            self._places[hashed] = Part(ref, offset, nbytes)
+        self._parts.add(ref, [(hashed, *place) for hashed, place in pack.offsets.items()])
+
+
+class Reading:
+    """A state out of objects, each byte of which is compared before it becomes a number."""
+
+    def __init__(self, manifest: Manifest, objects: Objects) -> None:
+        self._manifest, self._objects = manifest, objects
+        self._mapped: dict[Ref, memoryview] = {}
+        self._tensors: list[Tensor] = []
+        self._pickles: dict[int, Any] = {}
+
+    def all(self) -> OrderedDict[str, Any]:
+        """Everything, under the names that it had."""
+        tree = self._manifest.tree
+        with understanding():
+            self._tensors = self._read(self._manifest.tensors)
+            found = self._value(tree)
+            if any(not isinstance(name, str) for name in found):
+                raise Malformed("a name that is none")
+            state = OrderedDict(found)
+            if metadata := tree.get("metadata"):
+                state._metadata = OrderedDict(metadata)  # type: ignore[attr-defined]
+            return state
+
+    def _read(self, tensors: Sequence[Stored]) -> list[Tensor]:
+        """Tensors on the mapped files, after their hashes have been compared."""
+        import torch
+
+        dtypes = [_dtype(stored) for stored in tensors]
+        contents: dict[tuple[Ref, int, int], memoryview] = {}
+        for stored in tensors:
+            if stored.nbytes and (key := _where(stored)) not in contents:
+                contents[key] = self._map(stored.object)[stored.offset : stored.offset + stored.nbytes]
+        hashes = {(_where(each), each.hash) for each in tensors if each.nbytes}
+        _all_of(lambda one: self._objects.refuse_other_bytes(contents[one[0]], one[1], one[0][0].digest), hashes)
+        found, taken = [], set()
+        for stored, dtype in zip(tensors, dtypes, strict=True):
+            if not stored.nbytes:
+                found.append(torch.empty(stored.shape, dtype=dtype, device="cpu"))
+                continue
+            key = _where(stored)
+            content = bytearray(contents[key]) if key in taken else contents[key]  # equal numbers, in memory of its own
+            taken.add(key)
+            flat = torch.frombuffer(content, dtype=torch.uint8).view(dtype)
+            if stored.strides is None:
+                found.append(flat.reshape(stored.shape))
+            else:
+                found.append(flat.as_strided(stored.shape, stored.strides))
+        return found
+
+    def _map(self, ref: Ref) -> memoryview:
+        """The file of an object as memory of our own: what is written to it stays here. No descriptor stays open."""
+        import torch
+
+        if ref not in self._mapped:
+            with self._objects.opened(ref.digest, ref.size) as fd:
+                storage = torch.UntypedStorage.from_file(f"/dev/fd/{fd}", shared=False, nbytes=ref.size)
+            content = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)  # type: ignore[arg-type]
+            self._mapped[ref] = _bytes_of(content)
+        return self._mapped[ref]
+
+    def _value(self, node: Any) -> Any:
+        match node:
+            case list():
+                return [self._value(item) for item in node]
+            case {"dict": pairs}:
+                return {self._value(key): self._value(item) for key, item in pairs if not _is_absent(item)}
+            case {"ordered": pairs}:
+                state = OrderedDict(
+                    (self._value(key), self._value(item)) for key, item in pairs if not _is_absent(item)
+                )
+                if metadata := node.get("metadata"):
+                    state._metadata = OrderedDict(metadata)  # type: ignore[attr-defined]
+                return state
+            case {"tuple": items}:
+                return tuple(self._value(item) for item in items)
+            case {"tensor": number}:
+                return self._tensors[number]
+            case {"array": number}:
+                return self._tensors[number].numpy()
+            case {"scalar": number}:
+                return self._tensors[number].numpy()[()]
+            case {"pickle": number}:
+                return self._unpickled(number)
+            case {"int": digits}:
+                return int(digits, 16)
+            case {"float": word}:
+                return float(word)
+            case {"absent": _}:
+                return None
+        return node
+
+    def _unpickled(self, number: int) -> Any:
+        if number not in self._pickles:
+            pickled = self._manifest.pickles[number]
+            content = self._objects.open_verified(pickled.object.digest, pickled.object.size)
+            try:
+                self._pickles[number] = _unpickled(content)
+            except _LeftOut as error:
+                raise Malformed(f"{shown(pickled.name)} cannot be read: {error}") from error
+        return self._pickles[number]
+
+
+def _where(stored: Stored) -> tuple[Ref, int, int]:
+    return stored.object, stored.offset, stored.nbytes
+
+
+def _is_absent(node: Any) -> bool:
+    return isinstance(node, dict) and "absent" in node
+
+
+def _all_of(work: Callable[[_T], object], items: Collection[_T]) -> None:
+    """Do *work* for each item, by several threads, all of which have ended when this returns: a fork finds none."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    if len(items) < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as threads:
+        for _ in threads.map(work, items):
+            pass
 
 
 # Keys
@@ -389,20 +520,18 @@ def _plain_module(front: str, name: str) -> str:
     return _without(front, f"{name}.").removesuffix(".")
 
 
-def _metadata(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What torch keeps about each module (the version of its format), by the module's plain name."""
+def _metadata(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """What torch keeps about each module (the version of its format), by the module's name."""
     metadata = getattr(state, "_metadata", None)
     if not isinstance(metadata, dict):
         return {}
+    return {str(name): dict(value) for name, value in metadata.items() if isinstance(value, dict) and is_json(value)}
+
+
+def _plain_metadata(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by the modules' names without wrappers."""
     front = _front([str(name) for name in state])
-    return {_plain_module(front, str(name)): value for name, value in metadata.items() if _is_json(value)}
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
-    except (TypeError, ValueError, RecursionError):
-        return False
+    return {_plain_module(front, name): value for name, value in _metadata(state).items()}
 
 
 # Tensors
@@ -435,87 +564,95 @@ def _is_plain(tensor: Tensor) -> bool:
 def _in_main_memory(tensor: Tensor) -> Tensor:
     import torch
 
-    plain = tensor.detach().as_subclass(torch.Tensor)
-    return plain.cpu().resolve_conj().resolve_neg().contiguous()
+    return tensor.detach().as_subclass(torch.Tensor).cpu().resolve_conj().resolve_neg()
+
+
+def _as_it_lies(tensor: Tensor) -> tuple[Tensor, tuple[int, ...] | None]:
+    """A contiguous tensor with the same memory, and the strides that the given one has on it where they are not the usual.
+
+    One with gaps or overlaps is copied.
+    """
+    if tensor.is_contiguous():
+        return tensor, None
+    strides = tensor.stride()
+    lying = tensor.permute(sorted(range(tensor.dim()), key=lambda axis: (-strides[axis], axis)))
+    if lying.is_contiguous() and tensor.numel():
+        return lying, tuple(strides)
+    return tensor.contiguous(), None
+
+
+def _copy(tensor: Tensor) -> Tensor | None:
+    try:
+        return tensor.clone()
+    except RuntimeError:  # torch's way to say that there is no memory for it
+        return None
+
+
+def _of_numpy(array: Any) -> Tensor:
+    """The same numbers as a tensor. Raises `NotPlain` for what torch has no numbers for."""
+    import torch
+
+    try:
+        native = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
+        return torch.from_numpy(native)
+    except (TypeError, ValueError) as error:
+        raise NotPlain from error
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    """The tensor's own memory, not a copy, valid as long as the tensor; needs no numpy."""
+    """The memory of a contiguous tensor, not a copy, which it keeps alive; needs no numpy."""
     import ctypes
 
     nbytes = tensor.numel() * tensor.element_size()
     if not nbytes:
         return memoryview(b"")
-    return memoryview((ctypes.c_ubyte * nbytes).from_address(tensor.data_ptr())).cast("B")
-
-
-def _stored(name: str, tensor: Tensor, ref: Ref, offset: int) -> _Stored:
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return _Stored(name, dtype, tuple(tensor.shape), ref, offset, tensor.numel() * tensor.element_size())
+    memory = (ctypes.c_ubyte * nbytes).from_address(tensor.data_ptr())
+    memory.owner = tensor  # type: ignore[attr-defined]
+    return memoryview(memory).cast("B")
 
 
 def _rank() -> str:
     return f"rank {os.environ.get('RANK', '0')} of {os.environ.get('WORLD_SIZE', 'several')}"
 
 
-def _dtype(entry: _Stored) -> torch.dtype:
+def _dtype(stored: Stored) -> torch.dtype:
     import torch
 
-    dtype = getattr(torch, entry.dtype, None)
-    if str(dtype) != f"torch.{entry.dtype}" or not isinstance(dtype, torch.dtype) or entry.dtype.startswith("q"):
-        raise _Malformed(f"{_shown(entry.name)} is of an unknown dtype, {_shown(entry.dtype)}")
-    if entry.nbytes != math.prod(entry.shape) * dtype.itemsize:
-        raise _Malformed(f"{_shown(entry.name)} cannot have {entry.nbytes} bytes")
+    dtype = getattr(torch, stored.dtype, None)
+    if str(dtype) != f"torch.{stored.dtype}" or not isinstance(dtype, torch.dtype) or stored.dtype.startswith("q"):
+        raise Malformed(f"{shown(stored.name)} is of an unknown dtype, {shown(stored.dtype)}")
+    if stored.nbytes != math.prod(stored.shape) * dtype.itemsize:
+        raise Malformed(f"{shown(stored.name)} cannot have {stored.nbytes} bytes")
     return dtype
 
 
 # Values
 
 
-def _encoded(value: Any) -> Any:
-    encoded = _encode(value, _DEEPEST)
-    if len(json.dumps(encoded)) > _VALUE_LIMIT:
-        raise _NotPlain
-    return encoded
+def _key(key: Any) -> Any:
+    return {"tuple": [spelled(part) for part in key]} if type(key) is tuple else spelled(key)
 
 
-def _encode(value: Any, depth: int) -> Any:
-    """Spell a value in JSON; of exactly these types, because a subclass of float would come back as a float."""
-    if not depth:
-        raise _NotPlain
-    kind = type(value)
-    if value is None or kind is bool:
-        return value
-    if kind is int:
-        return value if abs(value) < 1 << 53 else {"int": hex(value)}
-    if kind is float:
-        return value if math.isfinite(value) else {"float": repr(value)}
-    if kind is str and not any("\ud800" <= character <= "\udfff" for character in value):
-        return value
-    if kind is list:
-        return [_encode(item, depth - 1) for item in value]
-    if kind is tuple:
-        return {"tuple": [_encode(item, depth - 1) for item in value]}
-    if kind is dict:
-        return {"dict": [[_encode(key, depth - 1), _encode(item, depth - 1)] for key, item in value.items()]}
-    raise _NotPlain
-
-
-def _decoded(value: Any) -> Any:
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case list():
-            return [_decoded(item) for item in value]
-        case {"int": str(digits), **rest} if not rest:
-            return int(digits, 16)
-        case {"float": "nan" | "inf" | "-inf" as word, **rest} if not rest:
-            return float(word)
-        case {"tuple": list(items), **rest} if not rest:
-            return tuple(_decoded(item) for item in items)
-        case {"dict": list(pairs), **rest} if not rest:
-            return {_decoded(key): _decoded(item) for key, item in pairs}
-    raise _Malformed(f"not a value: {_shown(str(value))}")
+def _can_be_spelled(value: Any) -> bool:
+    """Whether containers in *value* are neither too deep nor in themselves, and have keys that JSON can say."""
+    waiting, left = [(value, DEEPEST - 2)], _MOST_NODES
+    while waiting:
+        inside, depth = waiting.pop()
+        kind = type(inside)
+        if kind not in (list, tuple, dict, OrderedDict):
+            continue
+        left -= len(inside)
+        if not depth or left < 0:
+            return False
+        if kind in (dict, OrderedDict):
+            try:
+                for key in inside:
+                    _key(key)
+            except NotPlain:
+                return False
+        items = inside.values() if kind in (dict, OrderedDict) else inside
+        waiting += [(item, depth - 1) for item in items]
+    return True
 
 
 def _pickled(value: Any) -> bytes:
@@ -527,7 +664,7 @@ def _pickled(value: Any) -> bytes:
         with _no_warnings():
             torch.save(value, buffer)
     except Exception as error:  # pickle calls the user's own methods, which may raise anything
-        raise _LeftOut(f"{type(value).__name__} cannot be pickled: {_first_line(error)}") from error
+        raise _LeftOut(f"{type(value).__name__} cannot be pickled: {first_line(error)}") from error
     content = buffer.getvalue()
     if type(_unpickled(content)) is not type(value):
         raise _LeftOut(f"{type(value).__name__} comes back as another type")
@@ -550,7 +687,7 @@ def _unpickled(content: bytes | bytearray) -> Any:
     except _LeftOut:
         raise
     except Exception as error:  # hostile bytes make torch's readers raise almost anything
-        raise _LeftOut(f"torch.load(weights_only=True) refuses it: {_first_line(error)}") from error
+        raise _LeftOut(f"torch.load(weights_only=True) refuses it: {first_line(error)}") from error
 
 
 @contextmanager
@@ -560,94 +697,15 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-# The manifest
-
-
-def _json(entry: _Entry) -> dict[str, Any]:
-    match entry:
-        case _Stored(name, dtype, shape, ref, offset, nbytes):
-            place = {"object": ref.digest, "offset": offset, "nbytes": nbytes}
-            return {"kind": "tensor", "name": name, "dtype": dtype, "shape": list(shape), **place}
-        case _Same(name, same_as):
-            return {"kind": "same", "name": name, "same_as": same_as}
-        case _Value(name, value):
-            return {"kind": "value", "name": name, "value": value}
-        case _Pickled(name, ref):
-            return {"kind": "pickle", "name": name, "object": ref.digest}
-
-
-def _entries(manifest: Mapping[str, Any]) -> list[_Entry]:
-    version = manifest.get("format")
-    if type(version) is int and version > FORMAT:
-        raise StoreTooNew(f"these weights have format {version}; this numb reads up to {FORMAT}", "pip install -U numb")
-    if version != FORMAT:
-        raise _Malformed(f"no such format: {_shown(str(version))}")
-    sizes, metadata = manifest["objects"], manifest.get("metadata", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, dict) for value in metadata.values()):
-        raise _Malformed("its metadata are not those of modules")
-    entries: dict[str, _Entry] = {}
-    for raw in manifest["entries"]:
-        entry = _parsed(raw, sizes)
-        if entry.name in entries:
-            raise _Malformed(f"{_shown(entry.name)} is there twice")
-        if isinstance(entry, _Same) and not isinstance(entries.get(entry.same_as), _Stored):
-            raise _Malformed(f"{_shown(entry.name)} is tied to nothing before it")
-        entries[entry.name] = entry
-    return list(entries.values())
-
-
-def _parsed(raw: Any, sizes: Any) -> _Entry:
-    match raw:
-        case {
-            "kind": "tensor",
-            "name": str(name),
-            "dtype": str(dtype),
-            "shape": list(shape),
-            "object": str(digest),
-            "offset": int(offset),
-            "nbytes": int(nbytes),
-        } if all(type(length) is int and length >= 0 for length in shape):
-            ref = Ref(digest, _size(sizes, digest))
-            if not 0 <= offset <= offset + nbytes <= ref.size:
-                raise _Malformed(f"{_shown(name)} is not within its object")
-            return _Stored(name, dtype, tuple(shape), ref, offset, nbytes)
-        case {"kind": "same", "name": str(name), "same_as": str(same_as)}:
-            return _Same(name, same_as)
-        case {"kind": "value", "name": str(name), "value": value}:
-            return _Value(name, value)
-        case {"kind": "pickle", "name": str(name), "object": str(digest)}:
-            return _Pickled(name, Ref(digest, _size(sizes, digest)))
-    raise _Malformed(f"not an entry: {_shown(str(raw))}")
-
-
-def _size(sizes: Any, digest: str) -> int:
-    size = sizes[digest]
-    if type(size) is not int or size < 0:
-        raise _Malformed(f"object {_shown(digest)} has no size")
-    return size
-
-
-@contextmanager
-def _understanding(manifest: object) -> Iterator[None]:
-    """Say `ObjectCorrupt` of what in a manifest, or in what torch makes of it, cannot be."""
-    try:
-        if not isinstance(manifest, Mapping):
-            raise _Malformed("not an object")
-        yield
-    except (_Malformed, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else _first_line(error)
-        raise ObjectCorrupt(f"the record of these weights cannot be used: {reason}", "numb doctor") from error
-
-
 # Fitting
 
 
 def _refuse_mismatch(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     faults = {
-        "missing": [_shown(name) for name in there if name not in here],
-        "unexpected": [_shown(name) for name in here if name not in there],
+        "missing": [shown(name) for name in there if name not in here],
+        "unexpected": [shown(name) for name in here if name not in there],
         "different": [
-            f"{_shown(name)} is {_described(there[name])} in the model and {_described(here[name])} in the weights"
+            f"{shown(name)} is {_described(there[name])} in the model and {_described(here[name])} in the weights"
             for name in there
             if name in here and not _fits(name, there[name], here[name])
         ],
@@ -700,9 +758,9 @@ def _for_safetensors(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[
     written: set[int] = set()
     for name, value in state.items():
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.is_quantized:
-            notes.append(f"{_shown(name)} is not in the safetensors file: it is no plain tensor")
+            notes.append(f"{shown(name)} is not in the safetensors file: it is no plain tensor")
         elif name == "__metadata__" or not _in_safetensors(value.dtype):
-            notes.append(f"{_shown(name)} is not in the safetensors file: it has no {value.dtype}")
+            notes.append(f"{shown(name)} is not in the safetensors file: it has no {value.dtype}")
         else:
             tensors[name] = value.clone() if id(value) in written else value
             written.add(id(value))
@@ -725,19 +783,4 @@ def _in_safetensors(dtype: torch.dtype) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _LeftOut) else f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
-
-
-def some(names: list[str]) -> str:
-    """The first of *names*, and how many more there are."""
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
-def _shown(name: str) -> str:
-    cut = name if len(name) <= 80 else f"{name[:79]}…"
-    return cut if cut.isprintable() else repr(cut)
+    return str(error) if isinstance(error, _LeftOut) else f"{type(error).__name__}: {first_line(error)}"

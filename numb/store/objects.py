@@ -1,8 +1,11 @@
-"""Bytes named by their content: `ab/abcdef…` holds the bytes whose SHA-256 is `abcdef…`, read-only.
+"""Bytes named by their content: `ab/abcdef…` holds the bytes whose BLAKE3 is `abcdef…`, read-only.
 
-`sha256sum` checks an object without numb. An object is there whole, synced to the disk, or not at all; nothing is
+`b3sum` checks an object without numb. An object is there whole, synced to the disk, or not at all; nothing is
 written twice. Nothing read here is trusted: a name is checked before it becomes a path, symbolic links are not
 followed, sizes are compared before anything is read, and bytes are handed out only after their hash has been compared.
+
+Who writes objects does so within `in_use`, and names them in a manifest before it ends: what no manifest names may be
+collected, and is not meanwhile.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import Any
 
 from numb import atomic
 from numb.atomic import Bytes
@@ -25,9 +30,13 @@ Content = Bytes | Iterable[Bytes]
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _PIECE = 1 << 20
+_WRITERS = 4  # syncs of several files at once cost little more than one
+_UNWRITTEN = 64 << 20  # bytes that may wait for a writer
 _READ_ONLY = 0o444
+_PATIENCE = 60.0  # seconds to wait for a collection, which takes a few
 _WAY_ON = "numb doctor"
 
+_blake3: Any = None
 _open, _close, _fstat, _lstat, _scandir, _fdopen = os.open, os.close, os.fstat, os.lstat, os.scandir, os.fdopen
 
 
@@ -44,34 +53,74 @@ class Objects:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._sound: dict[str, tuple[int, ...]] = {}  # what has been compared with its name, as `stat` tells it apart
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep objects from being collected; several processes may at the same time."""
+        atomic.make_directory(self.root)
+        lock = atomic.Lock(self.lock, shared=True)
+        lock.try_acquire(_PATIENCE)  # without it, better a small risk for these objects than their certain loss
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def lock(self) -> Path:
+        """Shared by those who write objects, and held alone by who collects them."""
+        return self.root / "lock"
+
+    @contextmanager
+    def saving(self) -> Iterator[Saving]:
+        """Keep many objects, which are on the disk together when the block ends. Raises what kept one of them from it."""
+        saving = Saving(self)
+        try:
+            yield saving
+        except BaseException:
+            saving.give_up()
+            raise
+        saving.finish()
 
     def put(self, content: Content) -> Ref:
         """Keep *content*, on the disk when this returns.
 
-        Content in memory (bytes, or a list or tuple of them) that is there already costs two hashes and no writing. A
-        damaged object is replaced by the good bytes at hand. Where content changes while it is being read, the name is
-        that of the bytes that were kept.
+        Content in memory (bytes, or a list or tuple of them) that is there already costs a hash and no writing, and another
+        one the first time, to compare what is there. A damaged object is replaced by the good bytes at hand. Where content
+        changes while it is being read, the name is that of the bytes that were kept.
         """
         chunks = _chunks(content)
         if isinstance(chunks, (list, tuple)):
             ref = _ref(chunks)
-            if self._intact(ref):
+            if self.is_intact(ref):
                 return ref
         with self._draft() as draft:
             ref = _fill(draft, chunks)
-            if not self._intact(ref):
+            if not self.is_intact(ref):
                 self._keep(draft, ref)
         return ref
 
-    def _intact(self, ref: Ref) -> bool:
-        """Whether the object is there with the bytes that its name says."""
-        if not self.has(ref.digest, ref.size):
+    def is_intact(self, ref: Ref) -> bool:
+        """Whether the object is there with the bytes that its name says; it is read again only if it has changed since."""
+        stamp = self._stamp(ref)
+        if stamp is None:
             return False
-        try:
-            self.verify(ref.digest)
-        except (ObjectMissing, ObjectCorrupt):
-            return False
+        if self._sound.get(ref.digest) != stamp:
+            try:
+                self.verify(ref.digest)
+            except (ObjectMissing, ObjectCorrupt):
+                return False
+            self._sound[ref.digest] = stamp
         return True
+
+    def _stamp(self, ref: Ref) -> tuple[int, ...] | None:
+        """What is another one when the object has been written anew or damaged by a program; None where it is not there."""
+        try:
+            with self.opened(ref.digest, ref.size) as fd:
+                found = _fstat(fd)
+        except (ObjectMissing, ObjectCorrupt):
+            return None
+        return found.st_ino, found.st_dev, found.st_mtime_ns, found.st_ctime_ns
 
     def take(self, other: Objects) -> None:
         """Move the objects of *other* here, damaged ones too, and remove its folder."""
@@ -102,16 +151,31 @@ class Objects:
 
         Raises `ObjectMissing`, and `ObjectCorrupt` if the size (compared before reading) or the hash is another.
         """
-        with self._opened(digest) as fd, _fdopen(fd, "rb", buffering=0, closefd=False) as file:
-            found = _fstat(fd).st_size
-            if found != size:
-                raise self._corrupt(digest, f"it has {found} bytes instead of {size}")
+        with self.opened(digest, size) as fd, _fdopen(fd, "rb", buffering=0, closefd=False) as file:
             content = bytearray(size)
             rest = memoryview(content)
             while len(rest) and (count := file.readinto(rest)):
                 rest = rest[count:]
         self._compare(digest, _ref([content]).digest)
         return content
+
+    @contextmanager
+    def opened(self, digest: str, size: int) -> Iterator[int]:
+        """A descriptor of the object, to be mapped; its bytes are still to be compared, with `refuse_other_bytes`.
+
+        Raises `ObjectMissing`, and `ObjectCorrupt` if the size is another.
+        """
+        with self._opened(digest) as fd:
+            found = _fstat(fd).st_size
+            if found != size:
+                raise self._corrupt(digest, f"it has {found} bytes instead of {size}")
+            yield fd
+
+    def refuse_other_bytes(self, content: Bytes, hashed: str, digest: str) -> None:
+        """Raise `ObjectCorrupt` unless *content*, from the object *digest*, has the hash *hashed*."""
+        if hash_of(content) != hashed:
+            what = "its bytes" if hashed == digest else f"some of its {_size_of(content)} bytes"
+            raise self._corrupt(digest, f"{what} are not those that were written")
 
     def verify(self, digest: str) -> None:
         """Read the object and compare its hash, in constant memory; raises `ObjectMissing` or `ObjectCorrupt`."""
@@ -125,6 +189,17 @@ class Objects:
             for name in _names(self.root / folder) if len(folder) == 2 else ():
                 if _DIGEST.fullmatch(name) and name.startswith(folder):
                     yield name
+
+    def _write(self, ref: Ref, chunks: Sequence[Bytes]) -> Path:
+        """Write an object whose bytes are known, and say in which folder its name is still to be synced."""
+        with self._draft() as draft:
+            for chunk in chunks:
+                draft.write(chunk)
+            folder = self._folder(ref.digest[:2])
+            draft.keep_unsynced(self.path(ref.digest))
+        if (stamp := self._stamp(ref)) is not None:
+            self._sound[ref.digest] = stamp
+        return folder
 
     def _draft(self) -> atomic.Draft:
         return atomic.Draft(self._folder("tmp") / "object", mode=_READ_ONLY)
@@ -176,6 +251,96 @@ class Objects:
         return ObjectCorrupt(f"{self.path(digest)} is damaged: {reason}", _WAY_ON)
 
 
+class Saving:
+    """Objects on their way to the disk: hashed by who brings them, written and synced by threads beside each other."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._waiting: deque[tuple[Ref, Sequence[Bytes]]] = deque()
+        self._unwritten = 0  # bytes, of those that wait and those that are being written
+        self._change = threading.Condition()
+        self._writers: list[threading.Thread] = []
+        self._idle = 0
+        self._over = False
+        self._taken: set[str] = set()
+        self._folders: set[Path] = set()
+        self._error: BaseException | None = None
+
+    def put(self, chunks: Sequence[Bytes], ref: Ref | None = None) -> Ref:
+        """Keep *chunks*, which must not change until the end; *ref* is theirs, where it is known already."""
+        ref = ref or _ref(chunks)
+        if ref.digest in self._taken or self._objects.is_intact(ref):
+            return ref
+        self._taken.add(ref.digest)
+        with self._change:
+            while self._unwritten and self._unwritten + ref.size > _UNWRITTEN and self._error is None:
+                self._change.wait()
+            self._waiting.append((ref, chunks))
+            self._unwritten += ref.size
+            self._change.notify()
+            wanted = self._idle < len(self._waiting) and len(self._writers) < _WRITERS
+        if wanted and not self._start():
+            self._write_waiting()
+        return ref
+
+    def _start(self) -> bool:
+        """Let one more thread write. False where none can begin any more, as in the exit hooks of Python 3.12 and later."""
+        writer = threading.Thread(target=self._write_until_over, name="numb-objects", daemon=True)
+        try:
+            writer.start()
+        except RuntimeError:
+            return bool(self._writers)
+        self._writers.append(writer)
+        return True
+
+    def _write_until_over(self) -> None:
+        while True:
+            with self._change:
+                self._idle += 1
+                while not self._waiting and not self._over:
+                    self._change.wait()
+                self._idle -= 1
+                if not self._waiting:
+                    return
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while True:
+            with self._change:
+                if not self._waiting:
+                    return
+                ref, chunks = self._waiting.popleft()
+            try:
+                if self._error is None:
+                    self._folders.add(self._objects._write(ref, chunks))
+            except BaseException as error:  # told by `finish`, in the thread that saves
+                self._error = self._error or error
+            with self._change:
+                self._unwritten -= ref.size
+                self._change.notify_all()
+
+    def finish(self) -> None:
+        """Wait until all is written, and bring the names to the disk. Raises what went wrong."""
+        self._end()
+        if self._error is not None:
+            raise self._error
+        for folder in sorted(self._folders):
+            atomic.sync_directory(folder)
+
+    def give_up(self) -> None:
+        """Drop what has not been begun."""
+        with self._change:
+            self._waiting.clear()
+        self._end()
+
+    def _end(self) -> None:
+        with self._change:
+            self._over = True
+            self._change.notify_all()
+        for writer in self._writers:
+            writer.join()
+
+
 def _unreadable(path: Path, error: OSError) -> StorageFailed:
     return StorageFailed(f"cannot read {path}: {error.strerror or error}", f"ls -l {path}")
 
@@ -192,16 +357,34 @@ def _chunks(content: Content) -> Iterable[Bytes]:
     return [content] if isinstance(content, (bytes, bytearray, memoryview)) else content
 
 
+def hash_of(content: Bytes) -> str:
+    """The name of an object with these bytes."""
+    return str(_hasher(content).hexdigest())
+
+
+def _hasher(content: Bytes = b"") -> Any:
+    global _blake3
+    if _blake3 is None:
+        from blake3 import blake3  # 3 ms, which a script that keeps no weights need not spend
+
+        _blake3 = blake3
+    return _blake3(content)
+
+
+def _size_of(content: Bytes) -> int:
+    return memoryview(content).nbytes
+
+
 def _ref(chunks: Iterable[Bytes]) -> Ref:
-    digest, size = sha256(), 0
+    digest, size = _hasher(), 0
     for chunk in chunks:
         digest.update(chunk)
-        size += memoryview(chunk).nbytes
+        size += _size_of(chunk)
     return Ref(digest.hexdigest(), size)
 
 
 def _fill(draft: atomic.Draft, chunks: Iterable[Bytes]) -> Ref:
-    digest, size = sha256(), 0
+    digest, size = _hasher(), 0
     for piece in _pieces(chunks):
         digest.update(piece)
         draft.write(piece)
