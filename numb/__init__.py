@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from numb.hooks import numb_model, numb_param, numb_queue, numb_trial_result
+from numb.hooks import run as run
 from numb.version import __version__
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _HP = ("build", "expand", "flatten")
 
-# Without `open`: a script that imports * keeps its own.
+# Without `open` and `run`: a script that imports * keeps its own.
 __all__ = ["__version__", "numb_model", "numb_param", "numb_queue", "numb_trial_result"]
 
 

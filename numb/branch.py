@@ -108,7 +108,7 @@ class Branch:
 
     def manifests(self, runs: Iterable[Run]) -> Iterator[tuple[Run, str, dict[str, int] | None]]:
         """What the weights of *runs* consist of: run, manifest, size by object; None where the manifest cannot be read."""
-        wanted = [(run, run.commit, kept.manifest) for run in runs if run.commit for kept in run.weights.values()]
+        wanted = [(run, run.commit, manifest) for run in runs if run.commit for manifest in run.manifests]
         texts = self.git.read_all([(commit, manifest) for _, commit, manifest in wanted])
         for (run, _, manifest), text in zip(wanted, texts, strict=True):
             try:
@@ -231,7 +231,8 @@ class Branch:
             flight.close()  # damaged, which doctor tells; or published meanwhile by somebody else
             return []
         self.refresh()
-        if self.index.get(run.id) is not None:
+        published = self.index.get(run.id)
+        if published is not None and len(published.segments) >= len(run.segments):
             self.git.unpin(run.id)
             flight.discard()  # its launcher died after it had put the run on the branch
             return []
@@ -243,14 +244,14 @@ class Branch:
         had_ended = not run.in_flight
         if run.in_flight:
             run = inflight.conclude(run, told, None, flight.folder)
-        published = self.publish(run, told, flight)
+        run = self.publish(run, told, flight)
         if had_ended:
             why = "it had ended, but could not be put there before"
-            self._say(f"put {run.id} ({published.status}) on branch {self.git.branch}: {why}")
+            self._say(f"put {run.id} ({run.status}) on branch {self.git.branch}: {why}")
         else:
-            self._say(f"recovered {run.id} ({published.status}): its launcher had died")
+            self._say(f"recovered {run.id} ({run.status}): its launcher had died")
         self.refresh()
-        return [published]
+        return [run]
 
 
 def _write_record(run: Run, content: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numb.talk import Ended, Row
 
 _T = TypeVar("_T")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -302,14 +304,18 @@ def _report_end(ended: Ended) -> None:
     if ended.error is not None:
         complain(ended.error)
     elif ended.run is not None:
-        from numb.record import COMPLETE, brief
+        from numb.record import COMPLETE, INCOMPLETE, brief
 
         run = ended.run
         results = " ".join(f"{name} {brief(value)}" for name, value in run.results.items())
         status = "" if run.status == COMPLETE else f" ({run.status})"
+        if run.status == INCOMPLETE and run.reason:
+            status = f" ({run.status}: {run.reason})"
         if absent := run.without_weights:
             status += ", but not " + (f"the weights of {', '.join(absent)}" if run.weights else "its weights")
         _say(f"numb: saved {run.id}{status}" + (f" → {results}" if results else ""))
+        if run.status != COMPLETE and run.checkpoints:
+            _say(f"      numb train --resume {run.id} goes on after step {run.checkpoints[-1].step}")
         for note in run.notes or (("why is not recorded: is the disk full?",) if absent else ()):
             _say(f"      {note}")
     elif ended.same is not None:
@@ -343,6 +349,23 @@ def _set_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+class Duration(click.ParamType[float]):
+    """A time in seconds: `90`, `90s`, `10m`, `1.5h`, `1h30m`, `2d`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        """Read what a person has typed."""
+        if isinstance(value, float):
+            return value
+        text = value.strip().lower()
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+        seconds = sum((float(number) * _SECONDS[unit] for number, unit in parts), 0.0)
+        if not seconds or "".join(number + unit for number, unit in parts) != text:
+            self.fail(f"{value!r} is no time: say 90s, 10m, 2h or 1h30m", param, context)
+        return seconds
+
+
 def _words(context: click.Context, words: Sequence[str], pairs: Sequence[str]) -> list[str]:
     """The settings of a command line. What is no setting is probably for the script."""
     if strange := [word for word in words if "=" not in word or word.startswith("=")]:
@@ -367,6 +390,12 @@ def _together(words: Sequence[str], pairs: Sequence[str]) -> list[str]:
     "--queue", "-queue", "queue_file", type=click.Path(path_type=Path), metavar="FILE", help="One run for each entry."
 )
 @click.option("--strict", is_flag=True, help="Do not run the script when its run cannot be recorded.")
+@click.option("--resume", metavar="ID[@STEP]", help="Go on with a run that was cut off, from its last checkpoint.")
+@click.option("--init-from", metavar="ID[@STEP]", help="Begin with the weights of another run.")
+@click.option(
+    "--time-limit", type=Duration(), default=0.0, metavar="2h", help="Ask the script to stop after this time."
+)
+@click.option("--save-every", type=Duration(), default=0.0, metavar="10m", help="Ask the script for checkpoints.")
 @click.option("--dry-run", is_flag=True, help="Check, and print the hyperparameters as YAML; run nothing.")
 @click.pass_context
 def train(
@@ -379,6 +408,10 @@ def train(
     message: str,
     queue_file: Path | None,
     strict: bool,
+    resume: str | None,
+    init_from: str | None,
+    time_limit: float,
+    save_every: float,
     dry_run: bool,
 ) -> None:
     """Run the train command of nmb.json as one run, and keep it: code, network, hyperparameters, weights, output.
@@ -398,10 +431,24 @@ def train(
         settings.check()
         _show(hyper.as_yaml(settings.rows()))
         return
+    exclusive = [("--resume", resume), ("--init-from", init_from), ("--queue", queue_file)]
+    if len(given_ones := [name for name, value in exclusive if value is not None]) > 1:
+        raise Usage(f"{given_ones[0]} and {given_ones[1]} exclude each other", "choose one of them")
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
     settings = project.settings(given, files)
-    ended = project.train(arguments, message=message, redo=redo, settings=settings, strict=strict)
+    from numb.order import Asking
+
+    ended = project.train(
+        arguments,
+        message=message,
+        redo=redo,
+        settings=settings,
+        strict=strict,
+        asking=Asking(time_limit, save_every),
+        resume=project.find_checkpoint(resume) if resume else None,
+        init_from=project.find_checkpoint(init_from) if init_from else None,
+    )
     _report_end(ended)
     sys.exit(ended.exit_code)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from numb.errors import ConfigError, NotInitialised, StoreTooNew
+from numb.keep import ALL, Keep
 
 VERSION = 1
 MAX_BYTES = 1 << 20
@@ -30,8 +31,9 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "snapshot": ("max_file_mb", "exclude"),
     "hyperparameters": ("exclude",),
     "log": ("max_mb",),
+    "checkpoints": ("last", "every", "best"),
 }
-_TOP = ("version", "train", "trial", "snapshot", "hyperparameters", "environment", "branch", "log")
+_TOP = ("version", "train", "trial", "snapshot", "hyperparameters", "environment", "branch", "log", "checkpoints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Config:
     environment: tuple[str, ...] = ()  # further environment variables that are recorded
     branch: str = "numb"  # where the runs are committed
     log_max_mb: float = 64  # of a run's output, this much is kept
+    keep: Keep = ALL  # which checkpoints of a run stay
     warnings: tuple[str, ...] = ()  # one line for each key that numb does not know
     file: str = "nmb.json"
     broken: str | None = None  # why the file could not be understood, and these are the defaults
@@ -80,6 +83,7 @@ def load(path: Path) -> Config:
         environment=_texts(document, "environment", "the name of an environment variable", _is_variable),
         branch=_branch_name(document),
         log_max_mb=_megabytes(log, "max_mb", Config().log_max_mb),
+        keep=_keep(_section(document, "checkpoints")),
         warnings=tuple(_warnings(document)),
         file=document.source.file,
     )
@@ -202,6 +206,20 @@ def _megabytes(section: Located | None, key: str, default: float) -> float:
     if isinstance(size.value, bool) or not isinstance(size.value, (int, float)) or not 0 <= size.value <= MAX_MEGABYTES:
         raise size.wrong(f"a number of megabytes from 0 to {MAX_MEGABYTES}")
     return size.value
+
+
+def _keep(section: Located | None) -> Keep:
+    if section is None:
+        return ALL
+    for name in ("last", "every"):
+        number = section.get(name)
+        if number is not None and (type(number.value) is not int or number.value < 1):
+            raise number.wrong("a whole number from 1")
+    if (best := section.get("best")) is not None:
+        result, _, way = best.value.rpartition(":") if isinstance(best.value, str) else ("", "", "")
+        if not result or way not in ("min", "max"):
+            raise best.wrong('a result and which is best, such as "acc:max" or "loss:min"')
+    return Keep.of(section.value)
 
 
 def _texts(section: Located | None, key: str, what: str, good: Callable[[str], bool]) -> tuple[str, ...]:

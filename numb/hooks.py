@@ -1,4 +1,4 @@
-"""The face that a training script sees: four hooks.
+"""The face that a training script sees: four hooks, and the run.
 
 Without numb (no run folder in the environment) each of them does nothing. Under numb they hand over to `numb.capture`; an
 error of numb's own in there is recorded in the run, shown once, and never reaches the script.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
     from numb.capture.session import Session
+    from numb.capture.tracking import Restored
     from numb.hp.params import Params
 
 _T = TypeVar("_T")
@@ -93,3 +94,100 @@ def numb_trial_result(results: Mapping[str, Any]) -> None:
     session = _session()
     if session is not None:
         session.result(results)
+
+
+class Run:
+    """The run that this script is, for checkpoints. Without numb it does nothing, and never asks the script to stop.
+
+    run = numb.run()
+    run.track(model=net, opt=optimizer, sched=scheduler)
+    start = run.restore().step
+    for step in range(start + 1, 101):
+        ...
+        run.checkpoint(step=step, acc=accuracy)
+        if run.should_stop:
+            break
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Any] = {}
+
+    @property
+    def id(self) -> str | None:
+        """The id of the run; None without numb."""
+        session = _session()
+        return session.order.id if session else None
+
+    def track(self, **parts: Any) -> Run:
+        """Name what belongs to a checkpoint: anything with `state_dict` and `load_state_dict`, and `torch.Generator`s.
+
+        The states of the random generators of Python, NumPy and torch belong to it in any case. Several calls add up.
+        Raises `TypeError` for what has no state.
+        """
+        from numb.capture import tracking
+
+        for name, part in parts.items():
+            tracking.check(name, part)
+        self._parts.update(parts)
+        return self
+
+    def restore(
+        self, *, strict: bool = True, rename: Mapping[str, str] | None = None, only: str | None = None
+    ) -> Restored:
+        """Go on where `numb train --resume` says, or begin with the weights that `--init-from` names; else do nothing.
+
+        To be called once, below everything that draws random numbers and right above the loop: what is tracked gets its
+        state, and the random generators theirs. `.step` of what is returned is the step of the checkpoint, 0 where the
+        training begins; the rest says what was loaded and what was not. Where that is *strict*, what does not fit
+        ends the script; else entries of the same name and shape are loaded. *rename* gives entries of networks in the
+        checkpoint the names that they have here (a key that ends with a dot is a prefix), and *only* is a regular expression
+        that picks some of them.
+        """
+        where = os.environ.get(layout.RUN_DIR)
+        from numb.capture import tracking
+
+        if not where:
+            return tracking.Restored()
+        session = _session()
+        if session is not None:
+            return session.restore(self._parts, strict, rename, only) or tracking.Restored()
+        return tracking.restored_by_other(where, self._parts, strict=strict, rename=rename, only=only)
+
+    def checkpoint(self, *, step: int, **results: Any) -> None:
+        """Keep the state of all that is tracked, as the one after *step*, with results to choose by (`acc=0.9`).
+
+        Returns as soon as the states are copied into main memory; they are written while the script trains on. Raises
+        `TypeError`, under numb, for results that cannot be kept, and for a step that is no number from 0.
+        """
+        session = _session()
+        if session is not None:
+            session.checkpoint(self._parts, step, results)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the training was asked to end: by SIGTERM or SIGUSR1, or because its `--time-limit` is over.
+
+        A script that asks is not ended by the first of these signals: it is to keep a checkpoint and to end by itself, and
+        its run is then `incomplete`, to be resumed. Of several ranks, only the first is told: let it tell the others.
+        """
+        session = _session()
+        return session is not None and session.should_stop()
+
+    @property
+    def should_save(self) -> bool:
+        """Whether a checkpoint is due: once in each interval of `--save-every`, and once when the training is asked to stop."""
+        session = _session()
+        return session is not None and session.should_save()
+
+
+_run: Run | None = None
+
+
+def run() -> Run:
+    """The run that this script is: the same object each time."""
+    global _run
+    if _run is None:
+        _run = Run()
+        if (session := _session()) is not None:
+            session.await_requests()
+    return _run

@@ -23,7 +23,20 @@ from numb.errors import NumbError, StorageFailed
 from numb.hp.tree import ancestors
 from numb.layout import Layout, RunFolder
 from numb.order import Order
-from numb.record import COMPLETE, FAILED, INTERRUPTED, KILLED, LOST, TRAIN, Model, Run, RunId, Weights
+from numb.record import (
+    COMPLETE,
+    FAILED,
+    INCOMPLETE,
+    INTERRUPTED,
+    KILLED,
+    LOST,
+    TRAIN,
+    Checkpoint,
+    Model,
+    Run,
+    RunId,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from numb.launch import Outcome
@@ -55,6 +68,10 @@ class Told:
     params: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
+    checkpoints: Mapping[int, Checkpoint] = field(default_factory=dict)  # by step
+    dropped: frozenset[int] = frozenset()  # by the rules
+    lost: tuple[tuple[int, str], ...] = ()  # steps whose checkpoint could not be kept, and why
+    asked: str | None = None  # by what it was asked to stop
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     exception: str | None = None
@@ -244,6 +261,17 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             weights = Weights(f"weights/{event['name']}.json", event["tensors"], event["bytes"], event["partial"])
             left_out = tuple(f"{event['name']}: not kept: {_one_line(item)}" for item in event["left_out"])
             return replace(told, weights={**told.weights, event["name"]: weights}, notes=(*told.notes, *left_out))
+        case "checkpoint":
+            checkpoint = record.checkpoint_from_json(event)
+            checkpoints = {**told.checkpoints, checkpoint.step: checkpoint}
+            return replace(told, checkpoints=checkpoints, dropped=told.dropped - {checkpoint.step})
+        case "dropped":
+            checkpoints = {step: kept for step, kept in told.checkpoints.items() if step != event["step"]}
+            return replace(told, checkpoints=checkpoints, dropped=told.dropped | {event["step"]})
+        case "lost":
+            return replace(told, lost=(*told.lost, (int(event["step"]), str(event["why"]))))
+        case "asked":
+            return replace(told, asked=told.asked or str(event["reason"]))
         case "error":
             return replace(told, errors=(*told.errors, f"{event['hook']}: {event['text'].strip().splitlines()[-1]}"))
         case "note":
@@ -288,15 +316,30 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         status=status,
         reason=reason,
         exit_code=None if outcome is None else outcome.exit_code,
-        seconds=round(outcome.seconds, 3) if outcome else _last_sign_of_life(folder, run),
-        models=told.models,
-        params=told.params,
+        seconds=_seconds(run, outcome, folder),
+        models={**run.models, **told.models} if run.segments else told.models,
+        params={**run.params, **told.params} if run.segments else told.params,
         constants=tuple(sorted(told.constants)),
         results=told.results,
         weights={name: kept for name, kept in told.weights.items() if (folder.content / kept.manifest).exists()},
+        checkpoints=_checkpoints(run, told, folder),
         graph=graph,
         notes=tuple(notes),
     )
+
+
+def _seconds(run: Run, outcome: Outcome | None, folder: RunFolder) -> float | None:
+    """How long it has taken, what it took before it was resumed included."""
+    before = run.segments[-1].seconds or 0.0 if run.segments else 0.0
+    now = outcome.seconds if outcome else _last_sign_of_life(folder, run)
+    return None if now is None else round(before + now, 3)
+
+
+def _checkpoints(run: Run, told: Told, folder: RunFolder) -> tuple[Checkpoint, ...]:
+    """Those of before it was resumed, and those since; of which the manifest is there."""
+    known = {kept.step: kept for kept in run.checkpoints if kept.step not in told.dropped} | dict(told.checkpoints)
+    there = [known[step] for step in sorted(known) if (folder.content / known[step].manifest).exists()]
+    return tuple(there)
 
 
 def _unseen(told: Told, folder: RunFolder) -> list[str]:
@@ -311,23 +354,32 @@ def _unseen(told: Told, folder: RunFolder) -> list[str]:
 
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
     last = told.exception.strip().splitlines()[-1] if told.exception else None
+    end = _incomplete(told) or (COMPLETE, None)
     if outcome is None:
         if _nobody_reads(told):  # whatever it printed went through the launcher
             return KILLED, "the launcher died, and the script of having nobody to print to"
         if told.exception:
             return (INTERRUPTED if told.exception_type == "KeyboardInterrupt" else FAILED), last
-        return (
-            (COMPLETE, "the launcher died, the script ended by itself") if told.ended else (LOST, "the launcher died")
-        )
+        if not told.ended:
+            return LOST, "the launcher died"
+        return end[0], end[1] or "the launcher died, the script ended by itself"
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
         asked = outcome.signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         return (INTERRUPTED if asked else KILLED), name
     if outcome.code == 0:
-        return COMPLETE, None
+        return end
     if told.exception_type == "KeyboardInterrupt":
         return INTERRUPTED, last
     return FAILED, last or f"exit code {outcome.code}"
+
+
+def _incomplete(told: Told) -> tuple[str, str] | None:
+    """What speaks against taking a script that has ended well for one that has done all of its work."""
+    if told.lost:
+        steps = record.some([str(step) for step, _ in told.lost], 5)
+        return INCOMPLETE, f"the checkpoint of step {steps} was not kept: {told.lost[-1][1]}"
+    return (INCOMPLETE, told.asked) if told.asked else None
 
 
 def _nobody_reads(told: Told) -> bool:

@@ -84,6 +84,7 @@ def run(
     log: Path,
     log_limit: int = 64 << 20,
     grace: float = GRACE,
+    is_ending: Callable[[], bool] = lambda: False,
     started: Callable[[int], object] = lambda pid: None,
     doorbell: int | None = None,
     ring: Callable[[], object] | None = None,
@@ -99,7 +100,8 @@ def run(
     `KeyboardInterrupt` inside *ring*, to abandon its question, and goes no further. Whatever else *started* or *ring*
     raises is raised when the script has ended; until then *ring* is not called again.
 
-    SIGTERM, SIGHUP and SIGQUIT are passed on, and followed by SIGKILL *grace* seconds later. A second Ctrl-C can
+    SIGTERM, SIGHUP and SIGQUIT are passed on, and followed by SIGKILL *grace* seconds later, unless *is_ending* then says
+    that the script is about to end by itself: that is believed once, until the next of these signals. A second Ctrl-C can
     interrupt what the caller does after `run`, unless all of it is inside one `uninterruptible()`. Outside the main
     thread Python handles no signals, and so numb passes none on.
     """
@@ -112,7 +114,7 @@ def run(
         streams = (out,) if out is err else (out, err)
         for stream in streams:
             stack.callback(stream.close)
-        script = _Script(streams, grace)
+        script = _Script(streams, grace, is_ending)
         stack.callback(script.close)
         wake = stack.enter_context(processes.wakeup())
         stack.enter_context(processes.reaping())
@@ -147,12 +149,13 @@ class _Script:
     themselves, and leave to the loop only what is a matter of time.
     """
 
-    def __init__(self, streams: Sequence[Stream], grace: float) -> None:
+    def __init__(self, streams: Sequence[Stream], grace: float, is_ending: Callable[[], bool] = lambda: False) -> None:
         self.received: dict[int, None] = {}  # signals, in order, each once
         self.fault: BaseException | None = None
         self.ended_at = 0.0
         self._streams = streams
         self._grace = grace
+        self._is_ending: Callable[[], bool] | None = is_ending
         self._child: subprocess.Popen[bytes] | None = None
         self._end = -1  # readable when the child has ended
         self._below: dict[int, int] = {}  # its descendants when a signal came: process id → handle
@@ -199,6 +202,8 @@ class _Script:
                 ready = {key.fd for key, _ in selector.select(self._patience())}
                 if wake in ready:
                     os.read(wake, CHUNK)
+                if self._patience() == 0 and self._believes():
+                    self._kill_at = None
                 if self._patience() == 0:
                     overdue = True
                     self._kill(waiting)
@@ -291,6 +296,11 @@ class _Script:
         for handle in self._below.values():
             processes.send(handle, signum)
         return tuple(self._below.values())
+
+    def _believes(self) -> bool:
+        """Whether the script is left to end by itself."""
+        is_ending, self._is_ending = self._is_ending, None
+        return self.child.poll() is None and is_ending is not None and is_ending()
 
     def _patience(self) -> float | None:
         return None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())

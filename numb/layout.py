@@ -109,6 +109,15 @@ class RunFolder:
         return self.content / "weights"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.content / "checkpoints"
+
+    @property
+    def beginning(self) -> Path:
+        """The manifest of the state that the training begins with: of the checkpoint that it resumes, or of another run."""
+        return self.path / "beginning.json"
+
+    @property
     def objects(self) -> Path:
         return self.path.parent.parent / "objects"
 

@@ -31,6 +31,13 @@ class Order:
     params: Sequence[str] = ()  # what only `numb_param` gives the script
     assigned: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by file, what it assigns above `numb_queue()`
     launched: Mapping[str, Any] = field(default_factory=dict)  # the surroundings, for the record
+    resume: Mapping[str, Any] = field(default_factory=dict)  # the checkpoint at which the training goes on
+    init_from: str = ""  # the run with whose weights it begins, and the step of its checkpoint: ID@50
+    networks: Mapping[str, str] = field(default_factory=dict)  # of that state, by part, the network's name
+    keep: Mapping[str, Any] = field(default_factory=dict)  # which checkpoints stay
+    strict: bool = False  # rather no training than one that is not recorded
+    time_limit: float = 0.0  # seconds, after which it is asked to stop; 0: none
+    save_every: float = 0.0  # seconds between two checkpoints that it is asked for; 0: none
 
     @classmethod
     def read(cls, folder: RunFolder) -> Order:
@@ -39,7 +46,9 @@ class Order:
         empty = cls()
         known = {each.name: getattr(empty, each.name) for each in dataclasses.fields(cls)}
         for name, value in known.items():
-            wanted = (list, tuple) if isinstance(value, tuple) else type(value)
+            wanted = (
+                (list, tuple) if isinstance(value, tuple) else (int, float) if type(value) is float else type(value)
+            )
             if not isinstance(found.get(name, value), wanted):
                 raise ValueError(f"{name} of {folder.order} is a {type(found[name]).__name__}")
         return cls(**{name: value for name, value in found.items() if name in known})
@@ -115,6 +124,21 @@ class Order:
             origins=renamed(self.origins),
             untyped=renamed(self.untyped),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a training is asked for while it runs, in seconds; 0 is never."""
+
+    time_limit: float = 0.0
+    save_every: float = 0.0
+
+    def told(self, strict: bool) -> dict[str, Any]:
+        """As fields of an order."""
+        return {"time_limit": self.time_limit, "save_every": self.save_every, "strict": strict}
+
+
+NOTHING_ASKED = Asking()
 
 
 def encoded(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,13 +38,14 @@ from numb.folder import Folder
 from numb.gitstore import GitStore, Snapshot
 from numb.inflight import InFlight, Told
 from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR
-from numb.order import Order, encoded
-from numb.record import TRAIN, TRIAL, Run, RunId
+from numb.order import NOTHING_ASKED, Asking, Order, encoded
+from numb.record import TRAIN, TRIAL, Origin, Run, RunId
 from numb.snapshots import Snapshots
 from numb.store.index import Index
 from numb.talk import Answers, Ended, Redo, Reverted, Row, Silent, Talk
 
 if TYPE_CHECKING:
+    from numb.beginnings import Beginning
     from numb.deinit import Deletion
     from numb.doctor import Finding
     from numb.hp import source
@@ -179,21 +180,38 @@ class Project:
         settings: Settings | None = None,
         queue: str | None = None,
         strict: bool = False,
+        asking: Asking = NOTHING_ASKED,
+        resume: tuple[Run, int | None] | None = None,
+        init_from: tuple[Run, int | None] | None = None,
     ) -> Ended:
         """Run the user's train command as one run, and keep it whatever happens to it.
 
-        *settings* are what `settings` has gathered. Raises before anything starts; once the script runs, nothing that goes
-        wrong in numb ends it.
+        *settings* are what `settings` has gathered. With *resume*, a run and the step of one of its checkpoints (None: the
+        last), that run goes on; with *init_from* a new one begins with such weights. *asking* says what the script is asked
+        for while it runs. Raises before anything starts; once the script runs, nothing that goes wrong in numb ends it.
         """
+        from numb import beginnings
+
         settings = settings or self.settings()
-        settings.check()
         table = settings.table
+        run = self.new_run(TRAIN, arguments, message=message, queue=queue)
+        beginning = None
+        if resume:
+            earlier, beginning = beginnings.resumed(self, *resume, again=redo is Redo.AGAIN)
+            run = replace(earlier, command=run.command, host=run.host, message=message or earlier.message)
+            redo = Redo.AGAIN
+            self._tell_changes(resume[0])
+        else:
+            settings.check()  # the values of a run that goes on are those that it had
+        if init_from:
+            beginning = beginnings.initial(self, *init_from)
+            run = replace(run, init_from=beginning.init_from)
         answers = Answers()
         answers.decide = lambda question, flight: self._on_training(question, flight, table, redo, answers)
-        run = self.new_run(TRAIN, arguments, message=message, queue=queue)
         order = self._order(settings)
-        strict = strict or bool(settings.given)
-        ended = self.launch(run, arguments, answers, order=order, strict=strict, table=table)
+        order = replace(order, keep=self.config.keep.to_json(), **asking.told(strict))
+        strict = strict or bool(settings.given or beginning)
+        ended = self.launch(run, arguments, answers, order=order, strict=strict, table=table, beginning=beginning)
         if ended.same and not ended.error:
             changed = self.snapshots.changed_since(ended.same)
             if changed and queue:  # what lists the runs is no code of theirs
@@ -201,6 +219,11 @@ class Project:
             command = ended.same.command if ended.same.command != run.command else ()
             ended = replace(ended, changed=changed, command=command)
         return ended
+
+    def _tell_changes(self, run: Run) -> None:
+        changed = self.snapshots.changed_since(run)
+        if changed:
+            self.talk.say(f"the code has changed since {run.id} was cut off: {record.some(changed, 5)}")
 
     def _order(self, settings: Settings) -> Order:
         """What the script is told of values from outside."""
@@ -234,8 +257,9 @@ class Project:
         order: Order,
         strict: bool,
         table: Table | None = None,
+        beginning: Beginning | None = None,
     ) -> Ended:
-        """From the folder of a run to its commit. The *order* says what the hooks are to do.
+        """From the folder of a run to its commit. The *order* says what the hooks are to do, *beginning* with which state.
 
         The *table* of hyperparameters is kept with it. With *strict* the script does not run where nothing can be recorded:
         without what numb gives it, values or weights, it would do something else.
@@ -246,9 +270,12 @@ class Project:
         launch.check(command, self.home, os.environ)
         self.branch.recover()
         order = replace(order, launched=inflight.launched(self.home, self.config.environment))
+        order = beginning.told(order) if beginning else order
         try:
             self.folder.make()
             run, flight = self._begin(run, order)
+            if beginning:
+                beginning.lay_out(flight)
         except (StorageFailed, OSError) as error:
             return self._unrecorded(command, error, strict)
         try:
@@ -267,6 +294,7 @@ class Project:
                     env={**os.environ, RUN_DIR: str(flight.folder.path)},
                     log=flight.folder.log,
                     log_limit=int(self.config.log_max_mb * 1e6),
+                    is_ending=lambda: flight.told().asked is not None,
                     started=secured.start,
                     doorbell=doorbell,
                     ring=lambda: self._ring(flight, answers),
@@ -284,6 +312,8 @@ class Project:
             try:
                 return run, InFlight.begin(self.layout, run, order)
             except FileExistsError:  # the same second and the same four letters
+                if run.segments:
+                    raise Refused(f"{run.id} is being resumed already", "numb list") from None
                 run = replace(run, id=RunId.new(time.time()))
 
     def _captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:
@@ -340,8 +370,9 @@ class Project:
         """Answer a training script: does anything speak against it, and is its graph known?"""
         if question["ask"] == "graph":
             return self._graph_wanted(flight)
-        same = self.index.same(question["architecture"], question["params_key"], self.place)
-        same = same or self._same_so_far(question["architecture"], flight, table)
+        began = Origin.of(flight.order.init_from)
+        same = self.index.same(question["architecture"], question["params_key"], self.place, began)
+        same = same or self._same_so_far(question["architecture"], flight, table, began)
         if same is None or redo is Redo.AGAIN:
             return {}
         if question["started"]:
@@ -361,7 +392,9 @@ class Project:
             answers.refusal = Refused("nothing was trained")
         return {} if wanted else {"stop": True}
 
-    def _same_so_far(self, architecture: str, flight: InFlight, table: Table) -> Run | None:
+    def _same_so_far(
+        self, architecture: str, flight: InFlight, table: Table, began: Origin | None = None
+    ) -> Run | None:
         """A run that had what this one has by now, and beyond that only what calls further on are going to return.
 
         A call may stand in the loop of the training: then its value comes too late for the question.
@@ -369,7 +402,7 @@ class Project:
         from numb.hp import tree
         from numb.hp.values import is_literal
 
-        earlier = self.index.complete(architecture, self.place)
+        earlier = [run for run in self.index.complete(architecture, self.place) if run.init_from == began]
         now = flight.told().params
         if not any(len(run.params) > len(now) for run in earlier):
             return None
@@ -611,6 +644,13 @@ class Project:
             raise RunNotFound(f"there is no run {text}", "numb list")
         return run
 
+    def find_checkpoint(self, text: str) -> tuple[Run, int | None]:
+        """A run and a step of it: what `find` takes, and then `@50`; without that the step is None."""
+        name, at, step = text.rpartition("@")
+        if at and name and step.isdecimal() and len(step) < 16:
+            return self.find(name), int(step)
+        return self.find(text), None
+
     def _get(self, run_id: str) -> Run:
         run = self.index.get(run_id)
         if run is None:
@@ -637,15 +677,17 @@ class Project:
         )
         trials, lost = self.index.trials(run.id for run in found), self.index.lost()
         rows = [Row.of(run, trials.get(run.id, ()), lost=run.commit in lost) for run in found]
-        known = {row.run.id for row in rows}
-        flying = [row for row in self._in_flight() if row.run.id not in known and row.run.kind == TRAIN]
+        known = {row.run.id: len(row.run.segments) for row in rows}
+        flying = [row for row in self._in_flight() if row.run.kind == TRAIN]
+        flying = [row for row in flying if len(row.run.segments) > known.get(row.run.id, -1)]
         if not all_projects:
             flying = [row for row in flying if row.run.project == self.place]
         if statuses:
             flying = [row for row in flying if row.run.status in statuses]
         if architecture:
             flying = [row for row in flying if row.run.architecture == architecture]
-        rows = [*rows, *flying]
+        resumed = {row.run.id for row in flying}
+        rows = [*(row for row in rows if row.run.id not in resumed), *flying]
         return rows if limit is None else rows[max(0, len(rows) - limit) :]
 
     def elsewhere(self) -> dict[str, int]:

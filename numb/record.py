@@ -14,12 +14,13 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 FORMAT = 1
 
-RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST = "running", "complete", "failed", "interrupted", "killed", "lost"
-STATUSES = (RUNNING, COMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
+RUNNING, COMPLETE, INCOMPLETE, FAILED = "running", "complete", "incomplete", "failed"
+INTERRUPTED, KILLED, LOST = "interrupted", "killed", "lost"
+STATUSES = (RUNNING, COMPLETE, INCOMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 
 TRAIN, TRIAL, SAVED = "train", "trial", "saved"
 
@@ -265,6 +266,52 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The states of what a training tracks, after a step of it: where the manifest is, what is in it, and how large it is."""
+
+    step: int
+    manifest: str
+    time: float
+    parts: tuple[str, ...]
+    tensors: int
+    bytes: int
+    results: Mapping[str, Any] = field(default_factory=dict)
+    networks: Mapping[str, str] = field(default_factory=dict)  # by part, the name under which `models` has it
+    partial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An earlier part of a run that was resumed: the commit that tells of it, and where the next one went on."""
+
+    commit: str
+    status: str
+    seconds: float | None
+    resumed_at: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """With whose weights a training began: those at the end of a run, or of one of its checkpoints."""
+
+    run: RunId
+    step: int | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Origin | None:
+        """The inverse of `str`; None for what is none."""
+        run, _, step = text.partition("@")
+        try:
+            return cls(RunId(run), int(step) if step else None)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return self.run if self.step is None else f"{self.run}@{self.step}"
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """A file of the work tree that is not in the snapshot, and why."""
 
@@ -317,6 +364,9 @@ class Run:
     constants: tuple[str, ...] = ()  # those of `params` that only stood above `numb_queue`: neither set nor registered
     results: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
+    checkpoints: tuple[Checkpoint, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    init_from: Origin | None = None
     left_out: tuple[LeftOut, ...] = ()
     nested: tuple[Nested, ...] = ()
     graph: str | None = None
@@ -347,6 +397,11 @@ class Run:
         return [name for name in self.models if name not in self.weights]
 
     @property
+    def manifests(self) -> list[str]:
+        """The files of the record that name objects."""
+        return [kept.manifest for kept in self.weights.values()] + [kept.manifest for kept in self.checkpoints]
+
+    @property
     def in_flight(self) -> bool:
         return self.status == RUNNING
 
@@ -360,8 +415,12 @@ class Run:
                     plain[name] = {k: encode(v, k, literals=True) for k, v in value.items()}
                 case "models" | "weights":
                     plain[name] = {k: _plain(v) for k, v in value.items()}
-                case "left_out" | "nested":
+                case "left_out" | "nested" | "segments":
                     plain[name] = [_plain(item) for item in value]
+                case "checkpoints":
+                    plain[name] = [checkpoint_to_json(item) for item in value]
+                case "init_from":
+                    plain[name] = None if value is None else _plain(value)
                 case "command" | "notes" | "constants":
                     plain[name] = list(value)
                 case _:
@@ -385,6 +444,24 @@ class Run:
             raise ValueError(f"a record whose field {name!r} cannot be read: {error}") from error
 
 
+def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a record and an event say of a checkpoint."""
+    return {**_plain(checkpoint), "results": {k: encode(v, k) for k, v in checkpoint.results.items()}}
+
+
+def checkpoint_from_json(plain: Mapping[str, Any]) -> Checkpoint:
+    """The inverse. Raises `ValueError` or `TypeError` for what is none: its manifest becomes part of a path."""
+    found = _known(Checkpoint, {**plain, "results": _values(plain.get("results", {}))})
+    if type(found.step) is not int or found.step < 0 or found.manifest != checkpoint_manifest(found.step):
+        raise ValueError(f"no checkpoint: step {found.step!r}, {found.manifest!r}")
+    return cast(Checkpoint, found)
+
+
+def checkpoint_manifest(step: int) -> str:
+    """The name of a checkpoint's manifest among the files of a record."""
+    return f"checkpoints/{step}.json"
+
+
 def _plain(item: Any) -> dict[str, Any]:
     return {f.name: _listed(getattr(item, f.name)) for f in fields(item)}
 
@@ -406,6 +483,13 @@ def _known(cls: type, plain: Mapping[str, Any]) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k in names})
 
 
+def _segment(plain: Mapping[str, Any]) -> Segment:
+    found = _known(Segment, plain)
+    if not _OBJECT.fullmatch(found.commit):
+        raise ValueError(f"{found.commit!r} is no commit")
+    return cast(Segment, found)
+
+
 def _by_name(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
     """Models and weights by name; names become parts of file names, and a record may come from anywhere."""
     if wrong := [name for name in plain if not _NAME.fullmatch(name)]:
@@ -423,6 +507,9 @@ _READERS: dict[str, Any] = {
     "started": float,
     "models": lambda plain: _by_name(Model, plain),
     "weights": lambda plain: _by_name(Weights, plain),
+    "checkpoints": lambda plain: tuple(map(checkpoint_from_json, plain)),
+    "segments": lambda plain: tuple(_segment(item) for item in plain),
+    "init_from": lambda plain: None if plain is None else Origin(RunId(plain["run"]), plain.get("step")),
     "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
     "nested": lambda plain: tuple(_known(Nested, item) for item in plain),
 }
@@ -472,6 +559,10 @@ def subject(run: Run) -> str:
     words = [run.kind, run.id]
     if run.of:
         words.append(f"of {run.of}")
+    if run.segments:
+        words.append(f"resumed after step {run.segments[-1].resumed_at}")
+    if run.init_from:
+        words.append(f"from {run.init_from}")
     if run.models:
         words.append(run.network)
     if run.kind == TRAIN:

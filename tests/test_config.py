@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numb import config
 from numb.config import Config, load, parse_json, read_json, template
 from numb.errors import ConfigError, NotInitialised, NumbError, StoreTooNew
+from numb.keep import Keep
 
 
 def written(folder: Path, content: str | bytes) -> Path:
@@ -120,7 +121,7 @@ def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
     """No key has to be there, the version neither."""
     path = written(tmp_path, "{}")
 
-    assert load(path) == Config(None, None, 20, (), (), (), "numb", 64, (), str(path))
+    assert load(path) == Config(None, None, 20, (), (), (), "numb", 64, Keep(None, None, None), (), str(path))
 
 
 def test_the_template_is_read_back_as_the_defaults(tmp_path: Path) -> None:
@@ -236,6 +237,13 @@ def test_a_later_version_is_refused_before_anything_else_is_looked_at(tmp_path: 
         ('{"version": 0}', "nmb.json:1:13: expected a version number, 1 at most, found 0"),
         ('{"train": "x"}', 'nmb.json:1:11: expected an object such as {"command": "python train.py"}, found "x"'),
         ('{"trial": null}', 'nmb.json:1:11: expected an object such as {"command": "python train.py"}, found null'),
+        ('{"checkpoints": 3}', "nmb.json:1:17: expected an object, found 3"),
+        ('{"checkpoints": {"last": 0}}', "nmb.json:1:26: expected a whole number from 1, found 0"),
+        ('{"checkpoints": {"every": true}}', "nmb.json:1:27: expected a whole number from 1, found true"),
+        (
+            '{"checkpoints": {"best": "acc"}}',
+            'nmb.json:1:26: expected a result and which is best, such as "acc:max" or "loss:min", found "acc"',
+        ),
         ('{"log": []}', "nmb.json:1:9: expected an object, found a list"),
         ('{"train": {"command": 1.5}}', 'nmb.json:1:23: expected a command such as "python train.py" or ["python", "train.py"], found 1.5'),
         ('{"train": {"command": "a\\u0000"}}', 'nmb.json:1:23: expected a command such as "python train.py" or ["python", "train.py"], found "a\\u0000"'),

@@ -382,8 +382,8 @@ def test_no_fault_of_numb_changes_a_training(torch_scene: Scene) -> None:
     out = torch_scene.sh("python train.py")
     weights = plain(own(torch_scene))
 
-    for number, hook in enumerate(("watch", "built", "_first_inputs", "_save", "_graphs")):
-        write(torch_scene, TRAINS.format(dummy="" if hook == "_first_inputs" else "(1, 4)"))
+    for number, hook in enumerate(("watch", "built", "first_inputs", "_save", "_graphs")):
+        write(torch_scene, TRAINS.format(dummy="" if hook == "first_inputs" else "(1, 4)"))
         (torch_scene.root / "own.pt").unlink()
         done = torch_scene.numb("train --again", env={"NUMB_BREAK_HOOK": hook})
 

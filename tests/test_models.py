@@ -470,7 +470,7 @@ def test_a_trial_that_cannot_be_filled_is_no_trial(torch_scene: Scene) -> None:
     write(torch_scene, script, "trial.py")
     tip = torch_scene.sh("git rev-parse numb")
 
-    for broken in ("watch", "built", "_first_inputs", "inject"):
+    for broken in ("watch", "built", "first_inputs", "inject"):
         done = torch_scene.numb("trial", run["id"], env={"NUMB_BREAK_HOOK": broken})
 
         said = f"numb: {broken} failed (RuntimeError: {broken} was broken on purpose); nothing was evaluated\n"

@@ -21,7 +21,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "layout": (set(), set()),
     "alive": (set(), set()),
     "atomic": ({"errors"}, set()),
-    "config": ({"errors", "hp"}, set()),
+    "keep": ({"record"}, set()),
+    "config": ({"errors", "hp", "keep"}, set()),
     "processes": (set(), set()),
     "output": (set(), set()),
     "launch": ({"errors", "output", "processes"}, set()),
@@ -31,7 +32,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture", "hp"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
-    "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "layout", "order", "record", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "keep", "layout", "order", "record", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
     # Reading sources and values knows nothing of files that are kept, of records, or of a run.
     "hp.*": ({"errors", "hp"}, set()),
     "hp.clicking": ({"errors", "hp"}, {"click"}),
@@ -46,6 +47,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
     "branch": ({"atomic", "errors", "inflight", "record", "snapshots", "store.index"}, set()),
+    "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
@@ -54,13 +56,13 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "atomic", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "hp", "inflight",
+            "alive", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "hp", "inflight",
             "launch", "layout", "order", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },
         set(),
     ),
-    "cli": ({"errors", "hp", "layout", "project", "record", "talk", "version", "view"}, {"click"}),
+    "cli": ({"errors", "hp", "layout", "order", "project", "record", "talk", "version", "view"}, {"click"}),
 }  # fmt: skip
 
 

@@ -126,6 +126,31 @@ class Manifest:
         }
 
 
+def joined(manifests: Mapping[str, Manifest]) -> Manifest:
+    """One manifest of several states, by name."""
+    pairs: list[list[Any]] = []
+    tensors: list[Stored] = []
+    pickles: list[Pickled] = []
+    for name, manifest in manifests.items():
+        pairs.append([name, _shifted(manifest.tree, {"pickle": len(pickles)}, len(tensors))])
+        tensors += manifest.tensors
+        pickles += manifest.pickles
+    partial = next((manifest.partial for manifest in manifests.values() if manifest.partial), None)
+    return Manifest({"ordered": pairs}, tuple(tensors), tuple(pickles), (), partial)
+
+
+def _shifted(node: Any, by_tag: Mapping[str, int], other: int) -> Any:
+    """The same tree, whose numbers count in longer lists."""
+    if isinstance(node, list):
+        return [_shifted(item, by_tag, other) for item in node]
+    tag = _tag(node)
+    if tag in _INDEXES:
+        return {tag: node[tag] + by_tag.get(tag, other)}
+    if tag in ("tuple", "dict", "ordered"):
+        return {**node, tag: _shifted(node[tag], by_tag, other)}
+    return node
+
+
 def _stored(raw: Any, sizes: Any) -> Stored:
     match raw:
         case {

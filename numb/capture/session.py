@@ -22,16 +22,24 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numb import alive, atomic, layout, record
-from numb.capture import graph, weights
+from numb.capture import graph, tracking, weights
 from numb.capture.beginning import at_first_gradient
+from numb.capture.checkpoints import Checkpoints
+from numb.capture.manifest import Manifest
+from numb.capture.requests import Requests
+from numb.capture.tracking import Restored
 from numb.capture.values import BadValue, Values, plain
-from numb.errors import HyperparameterError, NumbError, Refused
+from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes
+from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed
+from numb.keep import Keep
 from numb.layout import RunFolder
 from numb.order import Order
+from numb.record import Checkpoint
 from numb.store.objects import Objects
 
 if TYPE_CHECKING:
@@ -39,9 +47,8 @@ if TYPE_CHECKING:
 
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_REQUESTS = (signal.SIGTERM, signal.SIGUSR1)
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-_SMALL = 1 << 20  # bytes of a first batch that are kept as they are
 
 # References of our own, for scripts that replace these (freezegun, a patched os.fork).
 _getpid, _now, _dumps, _loads, _write, _read = os.getpid, time.time, json.dumps, json.loads, os.write, os.read
@@ -148,6 +155,8 @@ def _guarded(hook: _F) -> _F:
         except (Stop, BadValue):
             raise
         except Exception as error:  # the guard around a hook: recorded, shown once
+            if isinstance(error, StorageFailed) and self.order.strict and hook.__name__ == "checkpoint":
+                raise
             if hook.__name__ in self.vital:
                 self.stop(f"{hook.__name__} failed ({_one_line(error)}); nothing was {self.work}")
             self.trouble(hook.__name__, error)
@@ -168,6 +177,7 @@ class Session:
         self.objects = Objects(folder.objects)
         self.watched: list[Watched] = []
         self.values = Values(self)
+        self.requests = Requests(self._asked_to_stop, self.order.time_limit, self.order.save_every)
         self._decorated: list[str] = []
         self._said = False
         self._watching = False  # for the beginning of the training
@@ -175,7 +185,7 @@ class Session:
         self._looking = 0  # numb itself runs a network
         self._asked: tuple[Any, ...] | None = None
         self._questions = 0
-        self._under = _UnderConstruction()
+        self._under = UnderConstruction()
         self._lock = threading.RLock()
         if os.environ.get(layout.BREAK_HOOK) == "start":
             raise RuntimeError("start was broken on purpose")
@@ -195,8 +205,9 @@ class Session:
     def vital(self) -> tuple[str, ...]:
         """The hooks without which the script would not do what was asked for, but something that looks like it."""
         if self.training:
-            return ("inject", "param") if self.order.inject else ()
-        return ("watch", "built", "_first_inputs", "inject")
+            begins_with = ("restore", "_begin_with") if self.order.resume or self.order.init_from else ()
+            return (*begins_with, *(("inject", "param") if self.order.inject else ()))
+        return ("watch", "built", "first_inputs", "inject")
 
     # -- events
 
@@ -220,13 +231,12 @@ class Session:
 
     def trouble(self, hook: str, error: BaseException) -> None:
         """Record an error of numb's own, and show the first one."""
-        what = "the weights were not kept" if hook == "_save" else hook
+        what = {"_save": "the weights were not kept", "checkpoint": "a checkpoint was not kept"}.get(hook)
         why = str(error) if isinstance(error, NumbError) else _one_line(error)
-        self.event("error", hook=what, text=f"{_traceback(error)[-20_000:]}\n{why}")
+        self.event("error", hook=what or hook, text=f"{_traceback(error)[-20_000:]}\n{why}")
         if not self._said:
             self._said = True
-            failed = what if hook == "_save" else f"{hook} failed"
-            _tell(f"numb: {failed} ({why}); the script goes on. See: numb show {self.order.id}")
+            _tell(f"numb: {what or f'{hook} failed'} ({why}); the script goes on. See: numb show {self.order.id}")
 
     def note(self, text: str) -> None:
         self.event("note", text=text)
@@ -247,7 +257,7 @@ class Session:
             return target
         if getattr(target, "__name__", "") == "__init__":
             self._decorated.append(getattr(target, "__qualname__", "a class").rpartition(".")[0] or "a class")
-            return _Init(self, target, dummy, name)
+            return Init(self, target, dummy, name)
         if not hasattr(target, "state_dict"):
             raise TypeError(f"numb_model decorates a network, its class or its __init__, not {target!r:.60}")
         self.built(target, dummy, name, again=True)
@@ -261,7 +271,7 @@ class Session:
             def init(module: Any, *args: Any, **kwargs: Any) -> None:
                 super(owner, module).__init__(*args, **kwargs)  # whoever comes next, in a subclass too
 
-        owner.__init__ = self._noticing(init, dummy, name)
+        owner.__init__ = self.noticing(init, dummy, name)
         self._decorated.append(owner.__qualname__)
         self.watch_subclasses(owner, dummy, name)
 
@@ -279,13 +289,13 @@ class Session:
         def take(cls: Any) -> None:
             init = vars(cls).get("__init__")
             if init is not None and not getattr(init, "_numb", None):
-                cls.__init__ = self._noticing(init, dummy, name)
+                cls.__init__ = self.noticing(init, dummy, name)
 
         for subclass in owner.__subclasses__():
             take(subclass)
         owner.__init_subclass__ = classmethod(notice)
 
-    def _noticing(self, init: Callable[..., None], dummy: Any, name: str | None) -> Callable[..., None]:
+    def noticing(self, init: Callable[..., None], dummy: Any, name: str | None) -> Callable[..., None]:
         mine, plain = getattr(init, "_numb", (None, init))
         if mine is init:  # decorated already: a decoration of its own counts before an inherited one
             init = plain
@@ -316,7 +326,7 @@ class Session:
             return
         if self.stopped:
             _leave()
-        whole = _is_whole(module)
+        whole = is_whole(module)
         module = graph.unwrap(module)
         known = next((watched for watched in self.watched if watched.module is module), None)
         if known and not again:
@@ -342,7 +352,7 @@ class Session:
 
     def _at_first_forward(self, watched: Watched) -> None:
         """Without a dummy, the first real inputs serve; until then nothing is known."""
-        wait = _FirstForward(self, watched)
+        wait = FirstForward(self, watched)
         try:
             wait.handle = watched.live().register_forward_pre_hook(wait, with_kwargs=True)
         except RuntimeError:  # TorchScript takes no hooks: there is no more to see than what it is made of
@@ -350,7 +360,7 @@ class Session:
             self._consider_or_fill(watched)
 
     @_guarded
-    def _first_inputs(self, watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def first_inputs(self, watched: Watched, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if watched.dummy is None:
             if kwargs and args:
                 self.note(
@@ -358,7 +368,7 @@ class Session:
                     "give numb_model a dummy to capture its graph"
                 )
             else:
-                watched.dummy = _kept(kwargs or args)
+                watched.dummy = kept(kwargs or args)
         self._capture(watched)
         self._consider_or_fill(watched)
 
@@ -368,7 +378,7 @@ class Session:
         with self._aside():
             found = graph.capture(module, watched.dummy)
         watched.architecture, watched.operators = found.id, found.operators
-        watched.shapes = _shapes(module)
+        watched.shapes = shapes(module)
         self._warn_of_space(module)
         self.event(
             "model", name=watched.name, type=type(module).__name__, architecture=found.id, rung=found.rung,
@@ -387,7 +397,10 @@ class Session:
     def _consider_or_fill(self, watched: Watched) -> None:
         if not self.training:
             self._fill(watched)
-        elif self._begun:
+            return
+        if self.order.init_from and not self._begun:
+            self._begin_with(watched)
+        if self._begun:
             self._consider()
 
     def _warn_of_space(self, module: nn.Module) -> None:
@@ -454,6 +467,121 @@ class Session:
             "give numb_model a dummy input" if waiting else "write @numb_model(dummy) above the network's __init__",
         )
 
+    # -- checkpoints
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        known = map(record.checkpoint_from_json, self.order.resume.get("checkpoints", ()))
+        keep = Keep.of(self.order.keep)
+        return Checkpoints(
+            self.folder.checkpoints, self.objects, keep, known, self._tell_checkpoint, self._checkpoint_failed
+        )
+
+    @_guarded
+    def checkpoint(self, parts: Mapping[str, Any], step: int, results: Mapping[str, Any]) -> None:
+        """Copy the states of what is tracked, and have them written while the script goes on."""
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise BadValue(f"run.checkpoint: step is {step!r:.40}, and should be a whole number from 0")
+        try:
+            values = plain(results)
+        except TypeError as error:
+            raise BadValue(f"run.checkpoint: {error}") from None
+        if not parts:
+            raise BadValue("run.checkpoint: nothing is tracked; run.track(model=net, opt=optimizer) says what to keep")
+        if self.training:
+            self.checkpoints.wait()  # before the copy: two of them may be more than there is memory for
+            if self._lost and self.order.strict:
+                raise self._lost
+            networks = {name: self._name_of(part) for name, part in parts.items() if tracking.is_network(part)}
+            try:
+                state = tracking.states(parts)
+            except Exception as error:  # no memory, a state of the user's that raises: told as what fails in the thread
+                self._checkpoint_failed(step, error)
+                return
+            decoded = {name: record.decode(value) for name, value in values.items()}
+            self.checkpoints.take(step, state, decoded, networks)
+
+    _lost: StorageFailed | None = None
+    _restored = False
+
+    def _tell_checkpoint(self, what: Checkpoint | int) -> None:
+        if isinstance(what, int):
+            self.event("dropped", step=what)
+        else:
+            self.event("checkpoint", **record.checkpoint_to_json(what))
+
+    def _checkpoint_failed(self, step: int, error: Exception) -> None:
+        if isinstance(error, StorageFailed):
+            self._lost = error
+        self.event("lost", step=step, why=str(error) if isinstance(error, NumbError) else _one_line(error))
+        self.trouble("checkpoint", error)
+
+    def _name_of(self, part: Any) -> str:
+        module = graph.unwrap(part)
+        return next((watched.name for watched in self.watched if watched.module is module), "")
+
+    @_guarded
+    def restore(
+        self, parts: Mapping[str, Any], strict: bool, rename: Mapping[str, str] | None, only: str | None
+    ) -> Restored | None:
+        """Bring what is tracked to the state that the order names; the script ends where that does not fit."""
+        if not self.training or not (self.order.resume or self.order.init_from):
+            return None
+        try:
+            state = tracking.beginning(self.folder)
+            how = {"strict": strict, "rename": rename, "only": only}
+            found = tracking.begun(parts, state, self.order, random=True, **how)
+        except (NumbError, OSError, ValueError) as error:
+            self.stop(str(error), getattr(error, "hint", None))
+        self._restored = True
+        self.event("restored", step=found.step, loaded=len(found.loaded))
+        for what, names in (
+            ("not in the checkpoint", found.not_in_checkpoint),
+            ("not in what is tracked", found.not_in_model),
+            ("of another shape", found.mismatched),
+        ):
+            if names:
+                self.note(f"restored without what is {what}: {record.some(names)}")
+        return found
+
+    @_guarded
+    def _begin_with(self, watched: Watched) -> None:
+        """Fill a network that has just been built with the weights that the training is to begin with, as far as they fit."""
+        try:
+            state = tracking.beginning(self.folder)
+            name = tracking.meant_for(watched.name, state, self.order)
+            if name is None:
+                self.note(f"{self.order.init_from} has no weights for {watched.name}")
+                return
+            fit = weights.load_into(watched.live(), state[name], strict=False)
+        except (NumbError, OSError, ValueError) as error:
+            self.stop(str(error), getattr(error, "hint", None))
+        if not fit.loaded:
+            self.stop(
+                f"nothing of {self.order.init_from} fits {watched.name}: {fit}", f"numb show {self.order.init_from}"
+            )
+        if not fit.is_whole:
+            text = f"{watched.name} begins with {len(fit.loaded)} entries of {self.order.init_from}; {fit}"
+            self.note(text)
+            _tell(f"numb: {text}")
+
+    # -- being asked to stop
+
+    def should_stop(self) -> bool:
+        return not self.closed and self.requests.should_stop()
+
+    def should_save(self) -> bool:
+        return not self.closed and self.requests.should_save()
+
+    def await_requests(self) -> None:
+        """From now on SIGUSR1, by which schedulers announce an end, is a request as SIGTERM is."""
+        self._take_over(signal.SIGUSR1)
+        self._await_training()
+
+    def _asked_to_stop(self, reason: str) -> None:
+        self.event("asked", reason=reason)
+        _tell(f"numb: asked to stop ({reason}); the script is to keep a checkpoint and to end")
+
     # -- asking the launcher
 
     def _await_training(self) -> None:
@@ -476,6 +604,12 @@ class Session:
 
     @_guarded
     def _begin(self) -> None:
+        if self.order.resume and not self._restored:
+            self.stop(
+                f"the training would begin anew instead of going on after step {self.order.resume.get('step')}: the script "
+                "does not call run.restore()",
+                "put run.track(…) and run.restore() above the loop of the training",
+            )
         self.values.tell_overwritten("when the training began")
         try:
             self._consider()
@@ -558,15 +692,24 @@ class Session:
 
     # -- the end
 
+    _was_asked = False  # by a signal: the next one ends the script
+
     def _save_on_signal(self) -> None:
         """SIGTERM and SIGHUP end Python without any exit hook (M10): save first, then die of the same signal."""
-        if threading.current_thread() is not threading.main_thread():
-            return
         for number in _ENDING:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, self._on_signal)
+            self._take_over(number)
+
+    def _take_over(self, number: int) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        is_request = number in _REQUESTS and self.requests.is_heard and self.pid == _getpid()
+        if is_request and not self.closed and not self._was_asked:
+            self._was_asked = True
+            self.requests.stop(signal.Signals(number).name)
+            return
         signal.signal(number, signal.SIG_DFL)
         if self.pid == _getpid():
             self.close(f"ended by {signal.Signals(number).name}", hurry=True)
@@ -585,6 +728,10 @@ class Session:
             return
         self.closed = True
         with _undisturbed():
+            if "checkpoints" in self.__dict__:
+                self.checkpoints.wait()
+            if self.requests.is_over_time and not self.requests.is_heard:
+                self.note("the time limit had passed, and the script never asked run.should_stop")
             if error is not None:
                 self.event("exception", type=type(error).__name__, text=_traceback(error)[-100_000:])
             for watched in self.watched:
@@ -642,13 +789,15 @@ class Session:
         module = watched.module
         if module is None:
             return
-        if watched.shapes is not None and watched.shapes != _shapes(module):
+        if watched.shapes is not None and watched.shapes != shapes(module):
             self.note(
                 f"{watched.name} was changed after it was built: the architecture is the one that was built, the weights are "
                 f"those of the changed network. Show numb the changed one instead: net = numb_model(…)(net)"
             )
         with self.objects.in_use():
             manifest = weights.save(module.state_dict(), self.objects)
+            if "checkpoints" in self.__dict__:
+                self.checkpoints.need(Manifest.of(manifest))
             if partial:
                 manifest["partial"] = manifest.get("partial") or partial
             os.makedirs(self.folder.weights, exist_ok=True)
@@ -688,106 +837,6 @@ class Session:
         facts = _libraries()
         facts["seeds"]["numpy"] = self._numpy_seed
         self.event("surroundings", **facts)
-
-
-class Watched:
-    """A network that numb looks after. Held strongly, for `main()` has often returned when the weights are saved."""
-
-    def __init__(self, name: str, module: nn.Module) -> None:
-        self.name = name
-        self.was: str | None = None  # what it was called before the script named it
-        self.module: nn.Module | None = module
-        self.dummy: Any = None
-        self.architecture: str | None = None
-        self.operators: tuple[str, ...] = ()
-        self.filled: str | None = None  # the run with whose weights, for a trial
-        self.checksums: dict[str, int] = {}  # of these weights, as they are in the network
-        self.shapes: list[tuple[str, tuple[int, ...]]] | None = None
-
-    def live(self) -> nn.Module:
-        assert self.module is not None
-        return self.module
-
-
-class _UnderConstruction(threading.local):
-    """The networks whose `__init__` runs, in this thread, from the outermost inwards."""
-
-    def __init__(self) -> None:
-        self._running: list[Any] = []
-        self._inner: list[tuple[Any, Any, str | None]] = []
-
-    def begin(self, module: Any) -> bool:
-        """False for a network whose `__init__` runs already."""
-        if any(one is module for one in self._running):
-            return False
-        self._running.append(module)
-        return True
-
-    def end(self, module: Any, *facts: Any) -> list[tuple[Any, ...]]:
-        """What has been built, with its *facts*: nothing before the outermost is, and of that no part by itself."""
-        self._running = [one for one in self._running if one is not module]
-        if facts:
-            self._inner.append((module, *facts))
-        if self._running:
-            return []
-        made, self._inner = self._inner, []
-        if not facts:
-            return []  # its `__init__` raised, and what it had made by then is gone with it
-        parts = {id(part) for part in module.modules()} if hasattr(module, "modules") else set()
-        return [one for one in made if one[0] is module or id(one[0]) not in parts]
-
-
-class _Init:
-    """Stands for a decorated `__init__` until its class exists, and then puts a plain function in its place.
-
-    Until then it can be called and bound as one, because a metaclass or another decorator may have taken it.
-    """
-
-    def __init__(self, session: Session, init: Callable[..., None], dummy: Any, name: str | None) -> None:
-        functools.update_wrapper(self, init)
-        self._numb = (self, init)
-        self._facts = (session, dummy, name)
-        self._noticed = session._noticing(init, dummy, name)
-
-    def __set_name__(self, owner: type, attribute: str) -> None:
-        session, dummy, name = self._facts
-        setattr(owner, attribute, self._noticed)
-        session.watch_subclasses(owner, dummy, name)
-
-    def __get__(self, module: Any, owner: type | None = None) -> Any:
-        return self._noticed.__get__(module, owner)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        self._noticed(*args, **kwargs)
-
-
-class _FirstForward:
-    """Looks at a network when it is called for the first time. Copies of the network, and its pickle, are free of it."""
-
-    handle: Any = None
-
-    def __init__(self, session: Session, watched: Watched) -> None:
-        self._session, self._watched = session, watched
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        import torch
-
-        if torch.compiler.is_compiling():
-            return  # what is traced must be the network alone: `fullgraph=True` takes no more
-        self.handle.remove()
-        if module is self._watched.module and not self._session.closed and self._session.pid == _getpid():
-            self._session._first_inputs(self._watched, args, kwargs)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _passing_by, ()
-
-
-def _passing_by() -> Callable[..., None]:
-    return _pass_by
-
-
-def _pass_by(*_: Any) -> None:
-    pass
 
 
 class _undisturbed:
@@ -903,39 +952,6 @@ def _traceback(error: BaseException) -> str:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:  # the user's own `__str__`, `__repr__` or `__notes__`
         return f"Traceback (not printable)\n{_one_line(error)}\n"
-
-
-def _is_whole(module: Any) -> bool:
-    """Whether no `__init__` of *module* can be running that numb does not see the end of (that of a dataclass, say)."""
-    init = getattr(type(module), "__init__", None)
-    return getattr(init, "_numb", None) is not None or not _is_being_built(module)
-
-
-def _is_being_built(module: Any) -> bool:
-    frame: FrameType | None = _frame(1)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is module:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _kept(inputs: Any) -> Any:
-    """First inputs to keep until the graph is exported: the script's own may change, and may be large."""
-    from numb.capture import dummy
-
-    call = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    size = sum(tensor.numel() * tensor.element_size() for tensor in dummy.tensors(call))
-    args, kwargs = dummy.fresh(call) if size <= _SMALL else dummy.of_two(call)
-    return kwargs or args
-
-
-def _shapes(module: nn.Module) -> list[tuple[str, tuple[int, ...]]] | None:
-    from torch.nn.parameter import is_lazy
-
-    named = [*module.named_parameters(), *module.named_buffers()]
-    return None if any(is_lazy(t) for _, t in named) else [(name, tuple(t.shape)) for name, t in named]
 
 
 def _interpreter() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import sys
 import warnings
@@ -118,26 +119,125 @@ def checksums(state: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def load_into(model: torch.nn.Module, state: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Which entries of a saved state a model has taken, and which not, by the model's names without wrappers."""
+
+    loaded: tuple[str, ...] = ()
+    not_in_checkpoint: tuple[str, ...] = ()
+    not_in_model: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()  # with what they are here and there
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.not_in_checkpoint or self.not_in_model or self.mismatched)
+
+    def __str__(self) -> str:
+        faults = {"missing": self.not_in_checkpoint, "unexpected": self.not_in_model, "different": self.mismatched}
+        return "; ".join(f"{len(names)} {fault}: {some(list(names))}" for fault, names in faults.items() if names)
+
+
+def fit(
+    model: torch.nn.Module,
+    state: Mapping[str, Any],
+    rename: Mapping[str, str] | None = None,
+    only: str | None = None,
+) -> Fit:
+    """How a saved state fits a model; nothing is changed. The arguments are those of `load_into`."""
+    there, here = _sides(model, state, rename, only)
+    common = [name for name in there if name in here]
+    fitting = {name for name in common if _fits(name, there[name], here[name])}
+    different = [
+        f"{shown(name)} is {_described(there[name])} in the model and {_described(here[name])} in the weights"
+        for name in common
+        if name not in fitting
+    ]
+    return Fit(
+        tuple(name for name in common if name in fitting),
+        tuple(shown(name) for name in there if name not in here),
+        tuple(shown(name) for name in here if name not in there),
+        tuple(different),
+    )
+
+
+def load_into(
+    model: torch.nn.Module,
+    state: Mapping[str, Any],
+    *,
+    strict: bool = True,
+    rename: Mapping[str, str] | None = None,
+    only: str | None = None,
+) -> Fit:
     """Copy *state* into the model's own tensors, whose devices, dtypes and identities stay.
 
-    Raises `StateMismatch`, which names all that is missing, unexpected or of another shape, before anything is changed.
-    The random state stays as it is.
+    *rename* gives entries of the state the names that the model has for them; a key that ends with a dot is a prefix. *only*
+    is a regular expression: entries in whose (new) names it finds nothing are passed over on both sides. Raises
+    `StateMismatch`, which names all that is missing, unexpected or of another shape, before anything is changed; where
+    that is not *strict*, what has the same name and shape is loaded. The random state stays as it is.
     """
-    there, here = model.state_dict(), plain_keys(state)
-    names = _plain_names(list(there))
-    _refuse_mismatch({names[name]: value for name, value in there.items()}, here)
-
-    wrapped = OrderedDict((name, here[plain]) for name, plain in names.items())
-    metadata, front = _plain_metadata(state), _front(list(there))
+    fitting = fit(model, state, rename, only)
+    if strict and not fitting.is_whole:
+        raise StateMismatch(f"the saved weights do not fit the model: {fitting}", "numb list shows each architecture")
+    here = _sides(model, state, rename, only)[1]
+    there = list(model.state_dict())
+    names = _plain_names(there)
+    loaded = set(fitting.loaded)
+    wrapped = OrderedDict((name, here[plain]) for name, plain in names.items() if plain in loaded)
+    metadata, front = _plain_metadata(state), _front(there)
     plain_modules = {name: _plain_module(front, name) for name, _ in model.named_modules()}
     wrapped._metadata = {  # type: ignore[attr-defined]
         name: metadata[plain] for name, plain in plain_modules.items() if plain in metadata
     }
     try:
-        model.load_state_dict(wrapped)
+        model.load_state_dict(wrapped, strict=len(wrapped) == len(there))
     except RuntimeError as error:
         raise StateMismatch(f"the model does not take the saved weights: {first_line(error)}") from error
+    return fitting
+
+
+def copied(value: Any) -> Any:
+    """A copy of a state that nobody else changes: its tensors in main memory, tied ones tied, and its containers.
+
+    What is neither is kept as it is.
+    """
+    import torch
+
+    with torch.no_grad(), torch._C.DisableTorchFunction():
+        return _copied(value, {}, DEEPEST)
+
+
+def _copied(value: Any, known: dict[tuple[Any, ...], Tensor], depth: int) -> Any:
+    import torch
+
+    kind = type(value)
+    if isinstance(value, torch.Tensor):
+        try:
+            if not _is_plain(value):
+                return value.clone()
+            place = _place(value)
+        except _LeftOut:
+            return value  # whose numbers are not here: `Saver` says so
+        if place in known:
+            return known[place]
+        copy = _in_main_memory(value)
+        if copy.data_ptr() == value.data_ptr():
+            copy = copy.clone()
+        if place is not None:
+            known[place] = copy
+        return copy
+    if not depth:
+        return value
+    if kind is list or kind is tuple:
+        return kind(_copied(item, known, depth - 1) for item in value)
+    if kind is dict:
+        return {key: _copied(item, known, depth - 1) for key, item in value.items()}
+    if kind is OrderedDict:
+        copy_ = OrderedDict((key, _copied(item, known, depth - 1)) for key, item in value.items())
+        if metadata := _metadata(value):
+            copy_._metadata = metadata  # type: ignore[attr-defined]
+        return copy_
+    numpy = sys.modules.get("numpy")
+    return value.copy() if numpy and kind is numpy.ndarray else value
 
 
 def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors: Path) -> list[str]:
@@ -700,19 +800,24 @@ def _no_warnings() -> Iterator[None]:
 # Fitting
 
 
-def _refuse_mismatch(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    faults = {
-        "missing": [shown(name) for name in there if name not in here],
-        "unexpected": [shown(name) for name in here if name not in there],
-        "different": [
-            f"{shown(name)} is {_described(there[name])} in the model and {_described(here[name])} in the weights"
-            for name in there
-            if name in here and not _fits(name, there[name], here[name])
-        ],
-    }
-    if any(faults.values()):
-        said = "; ".join(f"{len(names)} {fault}: {some(names)}" for fault, names in faults.items() if names)
-        raise StateMismatch(f"the saved weights do not fit the model: {said}", "numb list shows each architecture")
+def _sides(
+    model: torch.nn.Module, state: Mapping[str, Any], rename: Mapping[str, str] | None, only: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the model has and what the state has, by the model's names without wrappers."""
+    there = model.state_dict()
+    names = _plain_names(list(there))
+    wanted = re.compile(only or "").search
+    mine = {names[name]: value for name, value in there.items() if wanted(names[name])}
+    renamed = {_renamed(name, rename or {}): value for name, value in plain_keys(state).items()}
+    return mine, {name: value for name, value in renamed.items() if wanted(name)}
+
+
+def _renamed(name: str, rename: Mapping[str, str]) -> str:
+    if name in rename:
+        return rename[name]
+    prefixes = [prefix for prefix in rename if prefix.endswith(".") and name.startswith(prefix)]
+    longest = max(prefixes, key=len, default=None)
+    return name if longest is None else rename[longest] + name[len(longest) :]
 
 
 def _fits(name: str, there: Any, here: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from numb import atomic, record
 from numb.errors import StorageFailed
-from numb.record import Run, RunId
+from numb.record import Origin, Run, RunId
 
 _T = TypeVar("_T")
 
@@ -276,13 +276,14 @@ class Index:
         sql = "select id from runs where kind = 'train' and project = ? order by started desc, id desc limit 1 offset ?"
         return self._ask(lambda db: next((RunId(row[0]) for row in db.execute(sql, (project, back))), None))
 
-    def same(self, architecture: str, params_key: str, project: str) -> Run | None:
-        """The newest complete run of this architecture with these hyperparameters."""
-        return self._first(
+    def same(self, architecture: str, params_key: str, project: str, init_from: Origin | None = None) -> Run | None:
+        """The newest complete run of this architecture with these hyperparameters that began with the same weights."""
+        found = self._runs(
             "select record, commit_id from sound where architecture = ? and params_key = ? and project = ?"
-            " and kind = 'train' and status = 'complete' order by started desc, id desc limit 1",
+            " and kind = 'train' and status = 'complete' order by started desc, id desc",
             (architecture, params_key, project),
         )
+        return next((run for run in found if run.init_from == init_from), None)
 
     def complete(self, architecture: str, project: str, limit: int = 100) -> list[Run]:
         """The newest complete runs of an architecture, the newest first."""

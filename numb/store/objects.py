@@ -54,6 +54,7 @@ class Objects:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._sound: dict[str, tuple[int, ...]] = {}  # what has been compared with its name, as `stat` tells it apart
+        self._own: dict[str, tuple[int, ...]] = {}  # what this process has written
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -110,7 +111,34 @@ class Objects:
                 self.verify(ref.digest)
             except (ObjectMissing, ObjectCorrupt):
                 return False
+            if self._own.get(ref.digest) != stamp:
+                stamp = self._claim(ref) or stamp
             self._sound[ref.digest] = stamp
+        return True
+
+    def _claim(self, ref: Ref) -> tuple[int, ...] | None:
+        """Leave a sign, a new time, that somebody else needs the object too: its writer does not `discard` it then."""
+        try:
+            os.utime(self.path(ref.digest), follow_symlinks=False)
+        except OSError:  # another user's, whose process may then drop it; the next who saves writes it anew
+            return None
+        return self._stamp(ref)
+
+    def discard(self, refs: Iterable[Ref]) -> bool:
+        """Remove those among *refs* that this process has written and nobody else has come to need. False while others save."""
+        candidates = [ref for ref in refs if ref.digest in self._own]
+        if not candidates:
+            return True
+        lock = atomic.Lock(self.lock)
+        if not lock.try_acquire():
+            return False
+        try:
+            for ref in candidates:
+                if self._stamp(ref) == self._own.pop(ref.digest):
+                    self._sound.pop(ref.digest, None)
+                    self.path(ref.digest).unlink(missing_ok=True)
+        finally:
+            lock.release()
         return True
 
     def _stamp(self, ref: Ref) -> tuple[int, ...] | None:
@@ -198,7 +226,7 @@ class Objects:
             folder = self._folder(ref.digest[:2])
             draft.keep_unsynced(self.path(ref.digest))
         if (stamp := self._stamp(ref)) is not None:
-            self._sound[ref.digest] = stamp
+            self._sound[ref.digest] = self._own[ref.digest] = stamp
         return folder
 
     def _draft(self) -> atomic.Draft:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numb import record
-from numb.record import Run
+from numb.record import Checkpoint, Run, Segment
 from numb.view.table import Row, age, plain, status
 
 
@@ -31,6 +31,8 @@ def shown(
             ("project", run.project),
             ("queue", run.queue),
             ("commit", run.commit),
+            ("began with", str(run.init_from) if run.init_from else None),
+            *(("earlier", _segment(segment)) for segment in run.segments),
             ("code", _code(run)),
         ],
         [("network", run.network), *((f"  {name}", _model(run, name)) for name in run.models)],
@@ -39,6 +41,7 @@ def shown(
         [("trial", f"{trial.id}  {_trial(trial)}") for trial in row.trials],
         [(f"weights {name}", _weights(run, name)) for name in run.weights]
         + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),
+        [("checkpoint", _checkpoint(kept)) for kept in run.checkpoints],
         [("left out", f"{item.path} ({item.size} bytes): {item.why}") for item in run.left_out]
         + [("nested", f"{item.path} at {item.head}{' and a patch' if item.patch else ''}") for item in run.nested]
         + [("note", note) for note in run.notes],
@@ -88,6 +91,17 @@ def _trial(trial: Run) -> str:
 def _weights(run: Run, name: str) -> str:
     kept = run.weights[name]
     return f"{kept.tensors} tensors, {kept.bytes / 1e6:.2f} MB" + (f", partial: {kept.partial}" if kept.partial else "")
+
+
+def _checkpoint(kept: Checkpoint) -> str:
+    results = " ".join(f"{name}={record.brief(value)}" for name, value in kept.results.items())
+    size = f"{kept.bytes / 1e6:.2f} MB" + (f", partial: {kept.partial}" if kept.partial else "")
+    return f"step {kept.step}  {results}  {', '.join(kept.parts)}  {size}".replace("    ", "  ")
+
+
+def _segment(segment: Segment) -> str:
+    why = f" ({segment.reason})" if segment.reason else ""
+    return f"{segment.status}{why}, resumed after step {segment.resumed_at}: {segment.commit}"
 
 
 def _surroundings(environment: Mapping[str, Any]) -> list[tuple[str, str | None]]:

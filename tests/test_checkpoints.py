@@ -1,0 +1,521 @@
+"""What is promised of checkpoints: saved while the training goes on, kept by the rules, and brought back exactly."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from conftest import Scene
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from numb import atomic, record
+from numb.capture import requests, rng, tracking, weights
+from numb.capture.checkpoints import Checkpoints
+from numb.capture.manifest import Manifest
+from numb.capture.requests import Requests
+from numb.capture.weights import Saver, StateMismatch
+from numb.errors import StorageFailed
+from numb.keep import Keep
+from numb.record import Checkpoint
+from numb.store.objects import Objects
+
+# A training that draws from every generator, and dies or is asked to end after the step that it is told.
+TRAIN = """
+import os, random, signal
+import numpy
+import torch
+import numb
+from net import Net
+from numb import numb_param, numb_queue
+lr = 0.1
+steps = 12
+numb_queue()
+numb_param({"lr": lr, "steps": steps})
+torch.manual_seed(0), random.seed(0), numpy.random.seed(0)
+net = Net()
+opt = torch.optim.Adam(net.parameters(), lr)
+sched = torch.optim.lr_scheduler.StepLR(opt, 5, 0.5)
+run = numb.run()
+run.track(model=net, opt=opt, sched=sched)
+for step in range(run.restore().step + 1, steps + 1):
+    x = torch.randn(16, 4) + random.random() + numpy.random.rand()
+    loss = (net(x) ** 2).mean()
+    opt.zero_grad(), loss.backward(), opt.step(), sched.step()
+    print("loss", step, loss.item(), flush=True)
+    run.checkpoint(step=step, loss=loss)
+    if os.environ.get("AT") == str(step):
+        os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+    if run.should_stop:
+        break
+torch.save(net.state_dict(), "own.pt")
+"""
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(tmp_path / "objects")
+
+
+class Told:
+    """Checkpoints in a folder, and what they have told."""
+
+    def __init__(self, tmp_path: Path, objects: Objects, keep: Keep = Keep()) -> None:  # noqa: B008
+        self.folder, self.objects = tmp_path / "checkpoints", objects
+        self.steps: list[int] = []
+        self.failed: list[tuple[int, Exception]] = []
+        self.checkpoints = Checkpoints(
+            self.folder, objects, keep, (), self._tell, lambda step, error: self.failed.append((step, error))
+        )
+
+    def _tell(self, what: Checkpoint | int) -> None:
+        if isinstance(what, int):
+            self.steps.remove(what)
+        else:
+            self.steps.append(what.step)
+
+    def take(self, step: int, state: dict[str, Any], **results: Any) -> None:
+        self.checkpoints.take(step, state, results, {})
+
+    def read(self, step: int) -> OrderedDict[str, Any]:
+        return weights.read(record.loads((self.folder / f"{step}.json").read_bytes()), self.objects)
+
+
+@pytest.fixture
+def told(tmp_path: Path, objects: Objects) -> Told:
+    return Told(tmp_path, objects)
+
+
+def large(value: float) -> torch.Tensor:
+    return torch.full((1 << 18,), float(value))
+
+
+# -- in a training
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_been(torch_scene: Scene) -> None:
+    """AC-P1: step by step the same losses as of one that was not cut off, and bit-equal weights; and one run, told whole."""
+    torch_scene.write("train.py", TRAIN)
+    plain = torch_scene.sh("python train.py; mv own.pt plain.pt")
+    killed = torch_scene.numb("train", env={"AT": "7", "SIGNAL": "SIGKILL"})
+    before = torch_scene.runs()[0]
+    resumed = torch_scene.numb("train --resume @")
+    [run] = torch_scene.runs()
+
+    assert (137, 0) == (killed.code, resumed.code), resumed
+    steps = [kept["step"] for kept in before["checkpoints"]]
+    assert "killed" == before["status"] and steps[-1] in (6, 7)
+    lines = plain.splitlines()
+    assert lines[:7] == killed.stdout.splitlines() and lines[steps[-1] :] == resumed.stdout.splitlines()
+    torch_scene.sh("cmp plain.pt own.pt")
+    assert (before["id"], "complete") == (run["id"], run["status"])
+    assert list(range(1, 13)) == [kept["step"] for kept in run["checkpoints"]]
+    [segment] = run["segments"]
+    earlier = torch_scene.sh("git rev-parse numb~1").strip()
+    assert (earlier, "killed", steps[-1]) == (segment["commit"], segment["status"], segment["resumed_at"])
+    assert f"goes on after step {steps[-1]}" in killed.stderr
+    assert f"resumed after step {steps[-1]}" in torch_scene.sh("git log -1 --format=%s numb")
+    assert f"resumed after step {steps[-1]}" in torch_scene.numb("show @").stdout
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_training_that_is_asked_to_stop_ends_by_itself(torch_scene: Scene, name: str) -> None:
+    """AC-J10: it keeps its checkpoint and is incomplete; it goes on, and once it is complete only by force."""
+    torch_scene.write("train.py", TRAIN)
+    plain = torch_scene.sh("python train.py")
+    asked = torch_scene.numb("train", env={"AT": "3", "SIGNAL": name})
+    [run] = torch_scene.runs()
+    resumed = torch_scene.numb(f"train --resume {run['id']}")
+    refused = torch_scene.numb(f"train --resume {run['id']}")
+    forced = torch_scene.numb(f"train --again --resume {run['id']}@10")
+
+    assert ("incomplete", name, [1, 2, 3]) == (
+        run["status"],
+        run["reason"],
+        [kept["step"] for kept in run["checkpoints"]],
+    )
+    assert (0, 0, 125, 0) == (asked.code, resumed.code, refused.code, forced.code)
+    assert 1 == asked.stderr.count("asked to stop")
+    lines = plain.splitlines()
+    assert (lines[:3], lines[3:], "", lines[10:]) == (
+        asked.stdout.splitlines(),
+        resumed.stdout.splitlines(),
+        refused.stdout,
+        forced.stdout.splitlines(),
+    )
+    assert f"numb train --again --resume {run['id']}" in refused.stderr
+    assert "complete" == torch_scene.runs()[0]["status"] and 2 == len(torch_scene.runs()[0]["segments"])
+
+
+def test_a_script_that_does_not_restore_is_not_resumed(torch_scene: Scene) -> None:
+    """It would begin anew and look like the run: it is ended before it trains, and the run stays as it was."""
+    torch_scene.write("train.py", TRAIN)
+    torch_scene.numb("train", env={"AT": "3", "SIGNAL": "SIGTERM"})
+    torch_scene.write("train.py", TRAIN.replace("run.restore().step + 1", "1"))
+    tip = torch_scene.sh("git rev-parse numb")
+
+    done = torch_scene.numb("train --resume @")
+
+    assert (125, "") == (done.code, done.stdout)
+    assert "does not call run.restore()" in done.stderr and "above the loop" in done.stderr
+    assert tip == torch_scene.sh("git rev-parse numb")
+    assert [] == os.listdir(torch_scene.root / ".nmb" / "runs")
+
+
+def test_a_run_begins_with_the_weights_of_another(torch_scene: Scene) -> None:
+    """Of its end or of a checkpoint; the record of the new run tells of it, and it is not taken for the run itself."""
+    torch_scene.write("train.py", TRAIN)
+    torch_scene.numb("train")
+    [first] = torch_scene.runs()
+    torch_scene.write(
+        "train.py", TRAIN.replace("for step", "print(sum(p.sum().item() for p in net.parameters()))\nfor step")
+    )
+    new = [torch_scene.numb(f"train --init-from {name} steps=0") for name in (first["id"], f"{first['id']}@6")]
+    wrong = torch_scene.numb(f"train --init-from {first['id']}@13")
+    same = torch_scene.numb("train --again steps=0")
+    runs = torch_scene.runs()
+
+    assert [0, 0, 125, 0] == [done.code for done in (*new, wrong, same)], new
+    assert 3 == len({done.stdout for done in (*new, same)})
+    assert [None, {"run": first["id"], "step": None}, {"run": first["id"], "step": 6}, None] == [
+        run["init_from"] for run in runs
+    ]
+    assert f"it has {', '.join(map(str, range(1, 11)))} and 2 more" in wrong.stderr
+    assert f"from {first['id']}@6" in torch_scene.sh("git log -2 --format=%s numb")
+    assert f"{first['id']}@6" in torch_scene.numb(f"show {runs[2]['id']}").stdout
+
+
+def test_a_checkpoint_that_cannot_be_kept_is_told(torch_scene: Scene) -> None:
+    """AC-P5: the training goes on to its end; the run is not complete, and says which step was lost and why."""
+    in_the_way = 'open(os.environ["NUMB_RUN_DIR"] + "/record/checkpoints", "w")\nfor step'
+    torch_scene.write("train.py", TRAIN.replace("for step", in_the_way))
+    done = torch_scene.numb("train")
+    [run] = torch_scene.runs()
+    strict = torch_scene.numb("train --strict")
+
+    assert (0, 12) == (done.code, len(done.stdout.splitlines()))
+    assert "incomplete" == run["status"] and "the checkpoint of step 1, 2, 3, 4, 5" in run["reason"]
+    assert 1 == done.stderr.count("a checkpoint was not kept")
+    assert (1, 2) == (strict.code, len(strict.stdout.splitlines())) and "StorageFailed" in strict.stderr
+
+
+# -- by the rules
+
+
+def test_the_rules_say_what_stays(objects: Objects, tmp_path: Path) -> None:
+    """AC-P4: the last three, every tenth and the best so far; what is dropped leaves neither manifest nor object."""
+    told = Told(tmp_path, objects, Keep(last=3, every=10, best="acc"))
+    for step in range(1, 26):
+        told.take(step, {"w": large(step)}, acc=0.9 if step == 4 else 0.5)
+        told.checkpoints.wait()
+
+    assert [4, 10, 20, 23, 24, 25] == told.steps
+    assert {f"{step}.json" for step in told.steps} == set(os.listdir(told.folder))
+    assert 6 == len(list(objects)) and all(told.read(step)["w"][0] == step for step in told.steps)
+
+
+def test_what_others_need_is_not_dropped(objects: Objects, tmp_path: Path) -> None:
+    """Neither what another process has come to use, nor what other weights of this one name, nor while somebody saves."""
+    told = Told(tmp_path, objects, Keep(last=1))
+    told.take(1, {"shared": large(1), "own": large(2), "busy": large(3), "final": large(4)})
+    told.checkpoints.wait()
+    Saver(Objects(objects.root)).save({"theirs": large(1)})
+    told.checkpoints.need(Saver(objects).save({"final": large(4)}))
+    with Objects(objects.root).in_use():
+        told.take(2, {"w": large(5)})
+        told.checkpoints.wait()
+        assert 5 == len(list(objects))
+    told.take(3, {"w": large(6)})
+    told.checkpoints.wait()
+
+    assert {1.0, 4.0, 6.0} == {
+        torch.frombuffer(objects.open_verified(digest, 1 << 20), dtype=torch.float32)[0].item() for digest in objects
+    }
+
+
+results = st.lists(st.tuples(st.integers(0, 50), st.sampled_from([0.1, 0.5, 1, float("nan"), True, "x", None])))
+
+
+@given(results, st.integers(1, 5), st.integers(1, 7), st.booleans())
+def test_the_best_is_the_best_of_numbers(taken: list[tuple[int, Any]], last: int, every: int, lowest: bool) -> None:
+    """Whatever the results are: the rules keep the last, the multiples and the first of the best, and nothing else."""
+    known = {step: Checkpoint(step, "", 0.0, (), 0, 0, {"acc": value}) for step, value in taken}
+    stay = Keep(last, every, "acc", lowest).steps(known.values())
+
+    steps = sorted(known)
+    values = {
+        step: kept.results["acc"]
+        for step, kept in sorted(known.items())
+        if type(kept.results["acc"]) in (int, float) and kept.results["acc"] == kept.results["acc"]
+    }
+    best = [(min if lowest else max)(values, key=lambda step: values[step])] if values else []
+    assert {*steps[-last:], *(step for step in steps if step % every == 0), *best} == stay
+    assert set(steps) == Keep().steps(known.values())
+    assert Keep(last, every, "a:b", lowest) == Keep.of(Keep(last, every, "a:b", lowest).to_json())
+
+
+# -- while the training goes on
+
+
+def test_the_training_does_not_wait_for_the_disk(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`take` returns while the last one is being written; the next waits for it, so there are never two copies."""
+    writing, may_go_on = threading.Event(), threading.Event()
+    save = Saver.save
+
+    def slow(self: Saver, *args: Any, **kwargs: Any) -> Manifest:
+        writing.set()
+        assert may_go_on.wait(30)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Saver, "save", slow)
+    told.take(1, {"w": large(1)})
+    assert writing.wait(30) and [] == told.steps
+    next_one = threading.Thread(target=lambda: told.take(2, {"w": large(2)}))
+    next_one.start()
+    next_one.join(0.1)
+    assert next_one.is_alive()
+    may_go_on.set()
+    next_one.join()
+    told.checkpoints.wait()
+
+    assert [1, 2] == told.steps
+
+
+def test_a_state_that_changes_meanwhile_is_kept_as_it_was() -> None:
+    """Every tensor and array is copied, tied ones stay tied, and so do strides; the script's own objects stay its own."""
+    net = nn.Linear(3, 3)
+    opt = torch.optim.Adam(net.parameters())
+    net(torch.ones(3)).sum().backward()
+    opt.step()
+    generator = torch.Generator().manual_seed(3)
+    sampler = Sampler(net.weight)
+    taken = tracking.states({"net": net, "opt": opt, "generator": generator, "sampler": sampler})
+    expected = {name: value.clone() for name, value in net.state_dict().items()}
+    moment = opt.state_dict()["state"][0]["exp_avg"].clone()
+    draws = torch.rand(3, generator=generator)
+
+    opt.step()
+    sampler.array[:] = 9
+    sampler.seen.append(4)
+
+    assert all(torch.equal(taken["net"][name], value) for name, value in expected.items())
+    assert torch.equal(taken["opt"]["state"][0]["exp_avg"], moment)
+    assert [1, 2, 3] == taken["sampler"]["seen"] and [0.0, 0.0] == taken["sampler"]["array"].tolist()
+    assert taken["sampler"]["tied"] is taken["net"]["weight"]
+    generator.set_state(taken["generator"])
+    assert torch.equal(draws, torch.rand(3, generator=generator))
+
+
+class Sampler:
+    """Something of the user's with a state of its own."""
+
+    def __init__(self, tied: torch.Tensor) -> None:
+        self.seen, self.array, self.tied = [1, 2, 3], numpy.zeros(2), tied
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen, "array": self.array, "tied": self.tied}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seen, self.array = state["seen"], state["array"]
+
+
+def test_one_that_fails_is_told_and_the_next_is_kept(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk for a moment: the step is named with the reason, and nothing of it is half visible."""
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        told.take(1, {"w": large(1)})
+        told.checkpoints.wait()
+    told.take(2, {"w": large(2)})
+    told.checkpoints.wait()
+
+    [(step, error)] = told.failed
+    assert (1, StorageFailed, [2]) == (step, type(error), told.steps)
+    assert ["2.json"] == os.listdir(told.folder)
+
+
+def test_a_process_that_is_ending_keeps_its_last_one(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started any more, it is written at once."""
+    monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("at shutdown")))
+    told.take(1, {"w": large(1)})
+
+    assert [1] == told.steps
+
+
+# -- what is kept, and brought back
+
+
+def test_every_state_that_trainings_have_comes_back(objects: Objects) -> None:
+    """AC-P7: nested dictionaries and lists with tensors and arrays; keys as they are, the caller's object untouched."""
+    one = {"w": [torch.ones(3), {"a.b__c": numpy.arange(3), 7: (None, numpy.float64(0.5))}]}
+    before = repr(one)
+    manifests = [Saver(objects).save({"part": one}).to_json() for _ in (1, 2)]
+    back = weights.read(manifests[0], objects)["part"]
+
+    assert before == repr(one) == repr(back)
+    assert numpy.float64 is type(back["w"][1][7][1]) and back["w"][1]["a.b__c"].dtype == numpy.arange(3).dtype
+    assert 1 == len(list(objects)) and manifests[0] == manifests[1]
+
+
+OPTIMIZERS = [
+    torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Adadelta,
+    torch.optim.NAdam, torch.optim.RAdam, torch.optim.Rprop, torch.optim.ASGD, torch.optim.LBFGS,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS, ids=lambda make: make.__name__)
+def test_an_optimizer_goes_on_exactly(objects: Objects, make: Callable[..., torch.optim.Optimizer]) -> None:
+    """Saved after three steps and loaded into another one, it makes the same fourth and fifth step, bit by bit."""
+
+    def built() -> tuple[nn.Module, torch.optim.Optimizer, Any]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 2))
+        if make is not torch.optim.LBFGS:  # which cannot
+            net.to(memory_format=torch.channels_last)
+        opt = make(net.parameters(), lr=0.01)
+        return net, opt, torch.optim.lr_scheduler.OneCycleLR(opt, 0.1, 10) if make is torch.optim.SGD else Sampler(None)
+
+    def step(net: nn.Module, opt: torch.optim.Optimizer, sched: Any) -> None:
+        def closure() -> torch.Tensor:
+            opt.zero_grad()
+            loss = (net(torch.randn(4, 2, 3, 3)) ** 2).sum()
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+        getattr(sched, "step", lambda: None)()
+
+    net, opt, sched = built()
+    torch.manual_seed(1)
+    for _ in range(3):
+        step(net, opt, sched)
+    state = tracking.states({"net": net, "opt": opt, "sched": sched})
+    manifest = Saver(objects).save(state, private=True)
+    for _ in range(2):
+        step(net, opt, sched)
+    other = built()
+    torch.manual_seed(2)
+    tracking.restore(dict(zip(("net", "opt", "sched"), other, strict=True)), weights.read(manifest.to_json(), objects))
+    for _ in range(2):
+        step(*other)
+
+    assert ([], None) == (list(manifest.left_out), manifest.partial)
+    for here, there in zip(net.state_dict().values(), other[0].state_dict().values(), strict=True):
+        assert torch.equal(here, there) and here.stride() == there.stride()
+
+
+def test_the_generators_go_on_where_they_were(objects: Objects) -> None:
+    """Python's with its second Gaussian number, NumPy's and torch's; taking their states draws nothing."""
+    random.gauss(0, 1)
+    numpy.random.normal()
+
+    def draw() -> list[float]:
+        found = [random.gauss(0, 1), random.random(), numpy.random.normal(), numpy.random.rand(), torch.rand(1).item()]
+        return [float(number) for number in found]
+
+    manifest = Saver(objects).save({"random": rng.taken()}).to_json()
+    expected = draw()
+    draw()
+    rng.put_back(weights.read(manifest, objects)["random"])
+
+    assert expected == draw()
+
+
+class Saved(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.old = nn.Conv1d(2, 2, 1), nn.Linear(2, 2, bias=False)
+        self.fc = nn.Linear(3, 2, bias=False)
+
+
+class Wanted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(2, 2, 3)
+        self.fc = nn.Linear(3, 2)
+
+
+def test_what_does_not_fit_is_named_together() -> None:
+    """AC-P2: strictly, one error names what is missing, unexpected and different, and nothing changes; else the rest is loaded."""
+    saved, net = Saved(), Wanted()
+    opt = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    state = tracking.states({"model": saved, "opt": torch.optim.SGD(saved.parameters(), 0.1), "gone": opt})
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    parts = {"model": net, "opt": opt, "new": torch.Generator()}
+
+    with pytest.raises(StateMismatch) as refused:
+        tracking.restore(parts, state)
+    assert (
+        "the checkpoint does not fit what the script tracks: 2 missing: new, model.fc.bias; 2 unexpected: gone, "
+        "model.old.weight; 1 different: model.conv.weight is float32 (2, 2, 3) in the model and float32 (2, 2, 1) in the weights"
+    ) == str(refused.value)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+    done = tracking.restore(parts, state, strict=False)
+    assert ("model.conv.bias", "model.fc.weight", "opt") == done.loaded and not done.is_whole
+    assert (("new", "model.fc.bias"), ("gone", "model.old.weight")) == (done.not_in_checkpoint, done.not_in_model)
+    assert 1 == len(done.mismatched) and "model.conv.weight" in done.mismatched[0]
+    assert torch.equal(net.fc.weight, saved.fc.weight) and torch.equal(net.conv.weight, before["conv.weight"])
+
+
+def test_entries_are_renamed_and_picked() -> None:
+    """T07: a name or a prefix that the model has otherwise, and a regular expression for a part of it."""
+    source, net = nn.Sequential(OrderedDict(body=nn.Linear(2, 2), head=nn.Linear(2, 2))), nn.Module()
+    net.backbone, net.top = nn.Linear(2, 2), nn.Linear(2, 2)
+    state = weights.copied(source.state_dict())
+    rename = {"body.": "backbone.", "head.weight": "top.weight", "head.bias": "top.bias"}
+
+    fit = weights.load_into(net, state, rename=rename, only="^backbone")
+    assert (("backbone.weight", "backbone.bias"), True) == (fit.loaded, fit.is_whole)
+    assert torch.equal(net.backbone.weight, source.body.weight) and not torch.equal(net.top.weight, source.head.weight)
+    assert weights.load_into(net, state, rename=rename).is_whole and torch.equal(net.top.bias, source.head.bias)
+
+
+@pytest.mark.parametrize(("name", "part"), [("model", [1]), ("model", None), ("random", nn.Linear(1, 1))])
+def test_only_what_has_a_state_is_tracked(name: str, part: object) -> None:
+    """Said where it is tracked, not where it is saved an hour later."""
+    with pytest.raises((TypeError, ValueError), match=r"^run\.track: "):
+        tracking.check(name, part)
+
+
+# -- being asked
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    now = [100.0]
+    monkeypatch.setattr(requests, "_clock", lambda: now[0])
+    return iter([now]).__next__()
+
+
+def test_requests_come_once_and_are_not_lost(clock: list[float]) -> None:
+    """AC-J11: a stop is told once and stays; the save before it comes once; the interval of saves repeats."""
+    told: list[str] = []
+    asked = Requests(told.append, time_limit=1.0, save_every=0.5)
+    seen = []
+    for _ in range(4):
+        clock[0] += 0.6
+        seen.append((asked.should_save(), asked.should_stop()))
+
+    assert [(True, False), (True, True), (True, True), (True, True)] == seen
+    assert ["time limit of 1 s"] == told
+    by_signal = Requests(told.append)
+    assert (False, False) == (by_signal.should_save(), by_signal.should_stop())
+    by_signal.stop("SIGTERM")
+    by_signal.stop("SIGUSR1")
+    assert (True, True, False, True) == (
+        by_signal.should_save(),
+        by_signal.should_stop(),
+        by_signal.should_save(),
+        by_signal.should_stop(),
+    )
+    assert ["time limit of 1 s", "SIGTERM"] == told
