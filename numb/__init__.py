@@ -13,17 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from numb.hooks import numb_model, numb_param, numb_queue, numb_trial_result
 from numb.hooks import run as run
+from numb.hooks import save as save
 from numb.version import __version__
 
 if TYPE_CHECKING:
     import os
 
+    from numb.artifacts import loader as artifact_loader  # noqa: F401
+    from numb.artifacts import saver as artifact_saver  # noqa: F401
     from numb.hp.building import build as build
     from numb.hp.tree import expand as expand
     from numb.hp.tree import flatten as flatten
     from numb.project import Project
 
-_HP = ("build", "expand", "flatten")
+_LATER = {
+    "build": "hp",
+    "expand": "hp",
+    "flatten": "hp",
+    "artifact_saver": "artifacts",
+    "artifact_loader": "artifacts",
+}
 
 # Without `open` and `run`: a script that imports * keeps its own.
 __all__ = ["__version__", "numb_model", "numb_param", "numb_queue", "numb_trial_result"]
@@ -39,9 +48,24 @@ def open(where: str | os.PathLike[str] = ".") -> Project:
     return Project.open(where)
 
 
+def load(run: str, *names: str) -> Any:
+    """What a run has saved under a name, as the value that it was; a tuple of several. In a notebook, or in any script.
+
+    *run* is what `numb show` takes. Raises `KeyError`, which lists the names there are.
+    """
+    project = open()
+    return project.load(project.find(run), *names)
+
+
+def load_state(run: str, model: str | None = None) -> Any:
+    """The state dict of a run: its weights (of the *model*, where there are several), or `ID@50`, a checkpoint by parts."""
+    project = open()
+    return project.load_state(*project.find_checkpoint(run), model)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HP:
+    if name in _LATER:
         from importlib import import_module
 
-        return getattr(import_module("numb.hp"), name)
+        return getattr(import_module(f"numb.{_LATER[name]}"), name.removeprefix("artifact_"))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

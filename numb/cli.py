@@ -679,10 +679,11 @@ def list_(
 
 @main.command()
 @click.argument("run", metavar="ID")
+@click.option("--artifact", metavar="NAME", help="The bytes of a file that the script has saved.")
 @click.option("--log", "log", is_flag=True, help="What the script printed.")
 @click.option("--patch", is_flag=True, help="What the code had changed against HEAD.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(run: str, log: bool, patch: bool, as_json: bool) -> None:
+def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) -> None:
     """Show everything about one run. ID is an id, a beginning of one, @ (the newest), @-1, or a tag."""
     import json
 
@@ -692,6 +693,9 @@ def show(run: str, log: bool, patch: bool, as_json: bool) -> None:
     found = project.find(run)
     if patch:
         click.echo(project.patch(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ), nl=False)
+        return
+    if artifact is not None:
+        click.echo(project.artifact(found, artifact), nl=False)
         return
     if log:
         content = project.log(found)

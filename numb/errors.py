@@ -13,6 +13,7 @@
     ├── NotARepository             1   there is no git repository here
     ├── NotInitialised             1   there is no nmb.json here
     ├── RunNotFound                1   no run, or several, answer to what was given
+    ├── ArtifactMissing            1   the run has nothing of that name (a KeyError, too)
     ├── TargetExists               1   a file or directory would have to be overwritten
     ├── WouldOverwrite             1   the work tree holds something that numb will not replace
     ├── BranchInUse                1   the branch of the runs is checked out, or somebody else's
@@ -92,6 +93,10 @@ class NotInitialised(NumbError):
 
 class RunNotFound(NumbError):
     pass
+
+
+class ArtifactMissing(NumbError, KeyError):
+    __str__ = NumbError.__str__  # not KeyError's, which is the text in quotes
 
 
 class TargetExists(NumbError):

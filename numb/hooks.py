@@ -180,6 +180,19 @@ class Run:
         return session is not None and session.should_save()
 
 
+def save(name: str, value: Any) -> None:
+    """Keep a value as a file of this run: `numb.save("confusion", matrix)`. Nothing without numb.
+
+    The suffix says how: `.json` (what `numb_param` takes), `.csv` (a list of dictionaries, a data frame), `.txt`, `.npy`,
+    `.npz`, `.pt` and tensors (each kept once for all runs), `.png` and `.svg` (figures); a name without one gets that of the
+    value. A path is a file or a folder to be copied, bytes are kept under any name. Later values of one name replace earlier
+    ones. Raises `TypeError`, under numb, for what cannot be kept, naming the place.
+    """
+    session = _session()
+    if session is not None:
+        session.save(name, value)
+
+
 _run: Run | None = None
 
 

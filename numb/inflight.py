@@ -31,6 +31,7 @@ from numb.record import (
     KILLED,
     LOST,
     TRAIN,
+    Artifact,
     Checkpoint,
     Model,
     Run,
@@ -69,6 +70,7 @@ class Told:
     results: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
     checkpoints: Mapping[int, Checkpoint] = field(default_factory=dict)  # by step
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()  # by the rules
     lost: tuple[tuple[int, str], ...] = ()  # steps whose checkpoint could not be kept, and why
     asked: str | None = None  # by what it was asked to stop
@@ -265,6 +267,9 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             checkpoint = record.checkpoint_from_json(event)
             checkpoints = {**told.checkpoints, checkpoint.step: checkpoint}
             return replace(told, checkpoints=checkpoints, dropped=told.dropped - {checkpoint.step})
+        case "artifact":
+            artifact = Artifact(event["file"], event["size"], event["hash"], event["is_state"])
+            return replace(told, artifacts={**told.artifacts, str(event["name"]): artifact})
         case "dropped":
             checkpoints = {step: kept for step, kept in told.checkpoints.items() if step != event["step"]}
             return replace(told, checkpoints=checkpoints, dropped=told.dropped | {event["step"]})
@@ -323,6 +328,11 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         results=told.results,
         weights={name: kept for name, kept in told.weights.items() if (folder.content / kept.manifest).exists()},
         checkpoints=_checkpoints(run, told, folder),
+        artifacts={
+            name: kept
+            for name, kept in told.artifacts.items()
+            if kept.file is None or (folder.content / kept.file).exists()
+        },
         graph=graph,
         notes=tuple(notes),
     )

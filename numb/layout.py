@@ -113,6 +113,10 @@ class RunFolder:
         return self.content / "checkpoints"
 
     @property
+    def artifacts(self) -> Path:
+        return self.content / "artifacts"
+
+    @property
     def beginning(self) -> Path:
         """The manifest of the state that the training begins with: of the checkpoint that it resumes, or of another run."""
         return self.path / "beginning.json"

@@ -20,6 +20,7 @@ from numb import alive, atomic, config, inflight, record
 from numb.branch import Branch
 from numb.config import Config
 from numb.errors import (
+    ArtifactMissing,
     BranchInUse,
     CannotStart,
     CommandNotFound,
@@ -28,6 +29,7 @@ from numb.errors import (
     Interrupted,
     NotInitialised,
     NumbError,
+    ObjectCorrupt,
     ObjectMissing,
     Refused,
     RunNotFound,
@@ -744,6 +746,9 @@ class Project:
     def missing_objects(self, runs: Sequence[Run]) -> dict[str, list[str]]:
         """By run, what its weights need and what is not here: objects, and manifests that git cannot read."""
         missing: dict[str, list[str]] = {}
+        for run in runs:
+            if absent := [digest for digest, size in run.large.items() if not self.objects.has(digest, size)]:
+                missing[run.id] = absent
         for run, manifest, sizes in self.branch.manifests(runs):
             absent = [manifest] if sizes is None else [d for d, size in sizes.items() if not self.objects.has(d, size)]
             if absent:
@@ -755,7 +760,79 @@ class Project:
         runs = self.index.runs(sound=True)
         return [run.id for run, _, sizes in self.branch.manifests(runs) if sizes and digest in sizes]
 
+    def load(self, run: Run, *names: str) -> Any:
+        """What the run has saved under a name, as the value that it was; a tuple of several, or of none the names.
+
+        Bytes are compared with their hash first. Raises `KeyError` with the names that there are, `ObjectMissing`, and
+        `ObjectCorrupt`.
+        """
+        if not names:
+            return tuple(run.artifacts)
+        found = tuple(self._load(run, name) for name in names)
+        return found[0] if len(found) == 1 else found
+
+    def _load(self, run: Run, name: str) -> Any:
+        from numb import artifacts
+        from numb.capture import weights
+
+        kept = run.artifacts.get(name)
+        if kept is None:
+            stems = [each for each in run.artifacts if each.rpartition(".")[0] == name]
+            inside = [each for each in run.artifacts if each.startswith(f"{name}/")]
+            if inside:
+                return {each.removeprefix(f"{name}/"): self._load(run, each) for each in inside}
+            if len(stems) != 1:
+                raise _no_artifact(run, name)
+            name, kept = stems[0], run.artifacts[stems[0]]
+        if kept.is_state:
+            manifest = self.branch.read_object(run, kept.file or "")
+            if manifest is None:
+                raise ObjectMissing(f"{run.id}: the manifest of {name} is missing", "numb doctor")
+            return weights.read(manifest, self.objects)["value"]
+        try:
+            return artifacts.decoded(name, self.artifact(run, name))
+        except ValueError as error:
+            raise ObjectCorrupt(f"{name} of {run.id} cannot be read: {error}", "numb doctor") from error
+
+    def artifact(self, run: Run, name: str) -> bytes:
+        """The bytes of a file that the run has saved, compared with their hash. Raises what `load` raises."""
+        from numb.store.objects import hash_of
+
+        kept = run.artifacts.get(name)
+        if kept is None:
+            raise _no_artifact(run, name)
+        if kept.is_state:
+            raise ArtifactMissing(f"{name} of {run.id} is tensors, not a file", f"numb report {run.id}")
+        if kept.file is None:
+            return bytes(self.objects.open_verified(kept.hash or "", kept.size))
+        content = self.branch.read(run, kept.file)
+        if content is None:
+            raise ObjectMissing(f"{run.id}: {name} is missing", "numb doctor")
+        if hash_of(content) != kept.hash:
+            raise ObjectCorrupt(f"{name} of {run.id} is damaged", "numb doctor")
+        return content
+
+    def load_state(self, run: Run, step: int | None = None, model: str | None = None) -> Any:
+        """The state dict of one of the run's models, or with a *step* the parts of that checkpoint.
+
+        Raises `RunNotFound` where there is none, `ObjectMissing` and `ObjectCorrupt`.
+        """
+        from numb import beginnings
+        from numb.capture import weights
+
+        if step is not None:
+            manifest = self.branch.read_object(run, beginnings.checkpoint_of(run, step).manifest)
+        elif model is None and len(run.weights) != 1:
+            raise ArtifactMissing(f"{run.id} has weights of {', '.join(run.weights) or 'no model'}", "name the model")
+        else:
+            manifest = self._manifest(run, model or next(iter(run.weights)))
+        if manifest is None:
+            raise ObjectMissing(f"{run.id}: the manifest of step {step} is missing", "numb doctor")
+        return weights.read(manifest, self.objects)
+
     def _manifest(self, run: Run, name: str) -> dict[str, Any]:
+        if name not in run.weights:
+            raise ArtifactMissing(f"{run.id} has no weights of {name}", f"numb show {run.id}")
         manifest = self.branch.read_object(run, run.weights[name].manifest)
         if manifest is None:
             raise ObjectMissing(f"{run.id}: the manifest of {name}'s weights is missing", "numb doctor")
@@ -809,6 +886,13 @@ class Project:
             for name, content in self.git.record_files(commit).items():
                 if "/" not in name:
                     atomic.write(folder / name, content)
+            for name, kept in run.artifacts.items():
+                path = folder / "artifacts" / name
+                atomic.make_directory(path.parent)
+                if kept.is_state:
+                    weights.export_value(self._load(run, name), path if path.suffix else path.with_suffix(".pt"))
+                else:
+                    atomic.write(path, self.artifact(run, name))
             atomic.write(folder / "params.json", record.dumps(run.to_json()["params"], indent=2) + "\n")
             results = {name: record.encode(value, name) for name, value in row.results.items()}
             atomic.write(folder / "results.json", record.dumps(results, indent=2) + "\n")
@@ -867,6 +951,11 @@ class _Background(Generic[T]):
         if self._thread is not None:
             self._thread.join()
         return self._result
+
+
+def _no_artifact(run: Run, name: str) -> ArtifactMissing:
+    there = record.some(list(run.artifacts), 20) or "no artifacts"
+    return ArtifactMissing(f"{run.id} has no {name}; it has {there}", f"numb show {run.id}")
 
 
 def _home(folder: Path, toplevel: Path) -> Path | None:

@@ -28,6 +28,7 @@ _TAGS = frozenset(("$float", "$tuple", "$dict", "$literal"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
 _ID = re.compile(r"\d{8}-\d{6}-[a-z2-9]{4}")
 _NAME = re.compile(r"[\w-]{1,80}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 _OBJECT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _MAX_BITS = 13_287  # 4000 digits: Python itself reads and writes no integer of more than 4300
 _DEEPEST = 64
@@ -281,6 +282,20 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A value that the script has saved: where its bytes are, in the record or in an object, or where its tensors are named."""
+
+    file: str | None  # among the files of the record; the manifest where `is_state`
+    size: int
+    hash: str | None = None  # BLAKE3 of its bytes, and the name of the object where it is in none of the files
+    is_state: bool = False
+
+    def __post_init__(self) -> None:
+        if self.file is None and not (isinstance(self.hash, str) and _HASH.fullmatch(self.hash)):
+            raise ValueError("an artifact that is nowhere")
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """An earlier part of a run that was resumed: the commit that tells of it, and where the next one went on."""
 
@@ -365,6 +380,7 @@ class Run:
     results: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
     checkpoints: tuple[Checkpoint, ...] = ()
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
     init_from: Origin | None = None
     left_out: tuple[LeftOut, ...] = ()
@@ -399,7 +415,13 @@ class Run:
     @property
     def manifests(self) -> list[str]:
         """The files of the record that name objects."""
-        return [kept.manifest for kept in self.weights.values()] + [kept.manifest for kept in self.checkpoints]
+        states = [kept.file for kept in self.artifacts.values() if kept.is_state and kept.file]
+        return [kept.manifest for kept in self.weights.values()] + [kept.manifest for kept in self.checkpoints] + states
+
+    @property
+    def large(self) -> dict[str, int]:
+        """Objects that the record itself names, and their sizes: artifacts that are too large for git."""
+        return {kept.hash: kept.size for kept in self.artifacts.values() if kept.file is None and kept.hash}
 
     @property
     def in_flight(self) -> bool:
@@ -413,7 +435,7 @@ class Run:
             match name:
                 case "params" | "results":
                     plain[name] = {k: encode(v, k, literals=True) for k, v in value.items()}
-                case "models" | "weights":
+                case "models" | "weights" | "artifacts":
                     plain[name] = {k: _plain(v) for k, v in value.items()}
                 case "left_out" | "nested" | "segments":
                     plain[name] = [_plain(item) for item in value]
@@ -483,6 +505,13 @@ def _known(cls: type, plain: Mapping[str, Any]) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items() if k in names})
 
 
+def _artifact(plain: Mapping[str, Any]) -> Artifact:
+    found = cast(Artifact, _known(Artifact, plain))
+    if found.file is not None and (not found.file.startswith("artifacts/") or ".." in found.file.split("/")):
+        raise ValueError(f"{found.file[:80]!r} is no artifact's file")
+    return found
+
+
 def _segment(plain: Mapping[str, Any]) -> Segment:
     found = _known(Segment, plain)
     if not _OBJECT.fullmatch(found.commit):
@@ -507,6 +536,7 @@ _READERS: dict[str, Any] = {
     "started": float,
     "models": lambda plain: _by_name(Model, plain),
     "weights": lambda plain: _by_name(Weights, plain),
+    "artifacts": lambda plain: {str(name): _artifact(item) for name, item in plain.items()},
     "checkpoints": lambda plain: tuple(map(checkpoint_from_json, plain)),
     "segments": lambda plain: tuple(_segment(item) for item in plain),
     "init_from": lambda plain: None if plain is None else Origin(RunId(plain["run"]), plain.get("step")),

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "numb"
 
 # Room to what it may import of numb, and of others. Change it in the commit that adds the edge.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "__init__": ({"hooks", "hp", "version", "project"}, set()),
+    "__init__": ({"artifacts", "hooks", "hp", "version", "project"}, set()),
     "__main__": ({"cli"}, set()),
     "version": (set(), set()),
     "errors": (set(), set()),
@@ -22,6 +22,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "alive": (set(), set()),
     "atomic": ({"errors"}, set()),
     "keep": ({"record"}, set()),
+    "artifacts": ({"capture", "record"}, {"numpy", "onnx", "pandas", "safetensors", "yaml"}),
     "config": ({"errors", "hp", "keep"}, set()),
     "processes": (set(), set()),
     "output": (set(), set()),
@@ -32,7 +33,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture", "hp"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
-    "capture.*": ({"alive", "atomic", "capture", "errors", "hp", "keep", "layout", "order", "record", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "hp", "keep", "layout", "order", "record", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
     # Reading sources and values knows nothing of files that are kept, of records, or of a run.
     "hp.*": ({"errors", "hp"}, set()),
     "hp.clicking": ({"errors", "hp"}, {"click"}),
@@ -56,7 +57,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "hp", "inflight",
+            "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "hp", "inflight",
             "launch", "layout", "order", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numb import alive, atomic, layout, record
-from numb.capture import graph, tracking, weights
+from numb.capture import graph, saving, tracking, weights
 from numb.capture.beginning import at_first_gradient
 from numb.capture.checkpoints import Checkpoints
 from numb.capture.manifest import Manifest
@@ -231,7 +231,11 @@ class Session:
 
     def trouble(self, hook: str, error: BaseException) -> None:
         """Record an error of numb's own, and show the first one."""
-        what = {"_save": "the weights were not kept", "checkpoint": "a checkpoint was not kept"}.get(hook)
+        what = {
+            "_save": "the weights were not kept",
+            "checkpoint": "a checkpoint was not kept",
+            "save": "what numb.save was given was not kept",
+        }.get(hook)
         why = str(error) if isinstance(error, NumbError) else _one_line(error)
         self.event("error", hook=what or hook, text=f"{_traceback(error)[-20_000:]}\n{why}")
         if not self._said:
@@ -503,6 +507,15 @@ class Session:
 
     _lost: StorageFailed | None = None
     _restored = False
+
+    def need(self, manifest: Manifest) -> None:
+        """Remember that what *manifest* names does not go with a checkpoint."""
+        self.checkpoints.need(manifest)
+
+    @_guarded
+    def save(self, name: str, value: Any) -> None:
+        """Keep a value as a file of the run."""
+        saving.save(self, name, value)
 
     def _tell_checkpoint(self, what: Checkpoint | int) -> None:
         if isinstance(what, int):
@@ -796,8 +809,7 @@ class Session:
             )
         with self.objects.in_use():
             manifest = weights.save(module.state_dict(), self.objects)
-            if "checkpoints" in self.__dict__:
-                self.checkpoints.need(Manifest.of(manifest))
+            self.need(Manifest.of(manifest))
             if partial:
                 manifest["partial"] = manifest.get("partial") or partial
             os.makedirs(self.folder.weights, exist_ok=True)

@@ -63,8 +63,8 @@ class StateMismatch(Refused):
     """The entries of a state dict are not those of the model."""
 
 
-class _LeftOut(Exception):
-    """Why an entry cannot be kept."""
+class _LeftOut(ValueError):
+    """Why an entry cannot be kept, or not be read."""
 
 
 def plain_keys(state: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -264,6 +264,17 @@ def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors:
         why = f"it takes {needed} bytes, and {free} are free" if needed > free else first_line(error)
         raise StorageFailed(f"cannot write {pt}: {why}", f"df -h {pt.parent}") from error
     return notes
+
+
+def export_value(value: Any, path: Path) -> None:
+    """Write tensors, nested as they are, for `torch.load`. Raises `StorageFailed`."""
+    import torch
+
+    try:
+        with atomic.replacing(path) as file:
+            torch.save(value, file)
+    except RuntimeError as error:
+        raise StorageFailed(f"cannot write {path}: {first_line(error)}", f"df -h {path.parent}") from error
 
 
 def summary(manifest: Mapping[str, Any]) -> dict[str, int]:
@@ -569,7 +580,7 @@ class Reading:
             pickled = self._manifest.pickles[number]
             content = self._objects.open_verified(pickled.object.digest, pickled.object.size)
             try:
-                self._pickles[number] = _unpickled(content)
+                self._pickles[number] = unpickled(content)
             except _LeftOut as error:
                 raise Malformed(f"{shown(pickled.name)} cannot be read: {error}") from error
         return self._pickles[number]
@@ -766,13 +777,16 @@ def _pickled(value: Any) -> bytes:
     except Exception as error:  # pickle calls the user's own methods, which may raise anything
         raise _LeftOut(f"{type(value).__name__} cannot be pickled: {first_line(error)}") from error
     content = buffer.getvalue()
-    if type(_unpickled(content)) is not type(value):
+    if type(unpickled(content)) is not type(value):
         raise _LeftOut(f"{type(value).__name__} comes back as another type")
     return content
 
 
-def _unpickled(content: bytes | bytearray) -> Any:
-    """What `torch.load` makes of bytes without running code; torch writes zips that do not grow, and others are refused."""
+def unpickled(content: bytes | bytearray) -> Any:
+    """What `torch.load` makes of bytes without running code; torch writes zips that do not grow, and others are refused.
+
+    Raises `ValueError` for what is not read.
+    """
     import zipfile
 
     import torch

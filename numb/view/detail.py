@@ -41,6 +41,7 @@ def shown(
         [("trial", f"{trial.id}  {_trial(trial)}") for trial in row.trials],
         [(f"weights {name}", _weights(run, name)) for name in run.weights]
         + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),
+        [("artifact", f"{name}  {_size(kept.size)}") for name, kept in run.artifacts.items()],
         [("checkpoint", _checkpoint(kept)) for kept in run.checkpoints],
         [("left out", f"{item.path} ({item.size} bytes): {item.why}") for item in run.left_out]
         + [("nested", f"{item.path} at {item.head}{' and a patch' if item.patch else ''}") for item in run.nested]
@@ -91,6 +92,10 @@ def _trial(trial: Run) -> str:
 def _weights(run: Run, name: str) -> str:
     kept = run.weights[name]
     return f"{kept.tensors} tensors, {kept.bytes / 1e6:.2f} MB" + (f", partial: {kept.partial}" if kept.partial else "")
+
+
+def _size(count: int) -> str:
+    return f"{count} bytes" if count < 10_000 else f"{count / 1e6:.2f} MB"
 
 
 def _checkpoint(kept: Checkpoint) -> str:

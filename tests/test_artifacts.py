@@ -1,0 +1,225 @@
+"""What is promised of artifacts: a value comes back as what it was, whatever a file says is never run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from conftest import Scene
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numb import artifacts
+from numb.errors import ArtifactMissing, ObjectCorrupt
+from numb.project import Project
+
+# A script that saves one of each kind.
+SCRIPT = """
+import os, pathlib
+import numpy
+import torch
+import numb
+
+class Figure:
+    def savefig(self, file, format):
+        file.write(f"a {format}".encode())
+
+@numb.artifact_saver(".xyz")
+def points(value):
+    return " ".join(map(str, value)).encode()
+
+pathlib.Path("out").mkdir()
+pathlib.Path("out/a.txt").write_text("a"), pathlib.Path("out/large.bin").write_bytes(bytes(2 << 20))
+numb.save("settings", {"lr": 0.1, "betas": (0.9, 0.99), "nan": float("nan"), "n": numpy.int64(3)})
+numb.save("table.csv", [{"epoch": 0, "loss": 0.5, "note": 'a,b "c"\\nd'}, {"epoch": 1, "loss": None}])
+numb.save("notes", "héllo")
+numb.save("bytes.foo", b"\\x00\\xff")
+numb.save("matrix", numpy.arange(6).reshape(2, 3))
+numb.save("several.npz", {"a": numpy.ones(2), "b": numpy.zeros(3)})
+numb.save("features", {"x": torch.arange(4), "list": [torch.ones(2), 3]})
+numb.save("plots/loss", Figure()), numb.save("plots/acc.svg", Figure())
+numb.save("points.xyz", [1, 2, 3])
+numb.save("results", pathlib.Path("out"))
+numb.save("notes.txt", "twice")
+torch.save({"w": torch.ones(3)}, "own.pt")
+numb.save("copied", pathlib.Path("own.pt"))
+for wrong in ({"t": [torch.ones(3)]}, {"f": print}):
+    try:
+        numb.save("wrong.json", wrong)
+    except TypeError as error:
+        print(error)
+"""
+
+
+def test_every_kind_comes_back_typed(empty: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AC-L7: dictionary, table, text, bytes, arrays, tensors, files and folders; a tuple of several; a name that is not there."""
+    empty.write("train.py", SCRIPT)
+    empty.sh("git add -A && git commit -qm x")
+    empty.numb("init")
+    done = empty.numb("train")
+    project = Project.open(empty.root)
+    run = project.find("@")
+    assert (0, "") == (done.code, run.reason or ""), done
+
+    @artifacts.loader(".xyz")
+    def points(name: str, content: bytes) -> list[int]:
+        return [int(word) for word in content.split()]
+
+    monkeypatch.setattr(artifacts, "find_spec", lambda name: None)
+    settings = project.load(run, "settings.json")
+    assert {"lr": 0.1, "betas": (0.9, 0.99), "n": 3} == {k: v for k, v in settings.items() if k != "nan"}
+    assert settings["nan"] != settings["nan"]
+    assert [
+        {"epoch": 0, "loss": 0.5, "note": 'a,b "c"\nd'},
+        {"epoch": 1, "loss": None, "note": None},
+    ] == project.load(run, "table.csv")
+    assert ("twice", b"\x00\xff", [1, 2, 3]) == project.load(run, "notes", "bytes.foo", "points.xyz")
+    assert [[0, 1, 2], [3, 4, 5]] == project.load(run, "matrix").tolist()
+    assert {"a": [1, 1], "b": [0, 0, 0]} == {k: v.tolist() for k, v in project.load(run, "several").items()}
+    features = project.load(run, "features")
+    assert [0, 1, 2, 3] == features["x"].tolist() and features["list"][1] == 3
+    assert (b"a png", b"a svg") == project.load(run, "plots/loss", "plots/acc.svg")
+    assert {"a.txt": "a", "large.bin": bytes(2 << 20)} == project.load(run, "results")
+    assert torch.equal(torch.ones(3), project.load(run, "copied")["w"])
+    with pytest.raises(KeyError, match=r"has no nothing; it has settings.json, table.csv"):
+        project.load(run, "nothing")
+    said = done.stdout.splitlines()
+    assert "numb.save: wrong.t[0] is a Tensor, which numb cannot keep as a value: use its .tolist()" == said[0]
+    assert "numb.save: wrong.f is a builtin_function_or_method" in said[1]
+
+    assert b"a svg" == empty.numb("show @ --artifact plots/acc.svg").stdout.encode()
+    missing = empty.numb("show @ --artifact x")
+    assert (1, True) == (missing.code, "has no x; it has" in missing.stderr)
+    assert 0 == empty.numb("report @ --into ../taken").code
+    taken = empty.root.parent / "taken" / "artifacts"
+    assert "twice" == (taken / "notes.txt").read_text()
+    assert [0, 1, 2, 3] == torch.load(taken / "features.pt", weights_only=True)["x"].tolist()
+    assert 0 == empty.numb("doctor").code
+
+
+def test_a_damaged_artifact_is_refused(empty: Scene) -> None:
+    """Large and small ones: their bytes are compared with their hash before they become a value."""
+    empty.write("train.py", "import numb\nnumb.save('small', 'x')\nnumb.save('large.txt', 'x' * (2 << 20))\n")
+    empty.numb("init")
+    empty.numb("train")
+    project = Project.open(empty.root)
+    run = project.find("@")
+    [digest] = project.objects
+    path = project.objects.path(digest)
+    path.chmod(0o644)
+    path.write_bytes(b"y" + path.read_bytes()[1:])
+
+    assert "x" == project.load(run, "small")
+    with pytest.raises(ObjectCorrupt, match=digest):
+        project.load(run, "large")
+    assert 3 == empty.numb("doctor").code
+    path.unlink()
+    assert [digest] == project.missing_weights(run)
+
+
+@pytest.fixture(autouse=True)
+def own_formats() -> Iterator[None]:
+    yield
+    artifacts._own_savers.clear()
+    artifacts._own_loaders.clear()
+
+
+class Bomb:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch '{self.canary}'",)
+
+
+def archive(canary: Path) -> bytes:
+    content = io.BytesIO()
+    torch.save(Bomb(canary), content)
+    return content.getvalue()
+
+
+def objects_of_numpy(canary: Path) -> bytes:
+    content = io.BytesIO()
+    numpy.save(content, numpy.array([Bomb(canary)], dtype=object), allow_pickle=True)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.pt", archive),
+        ("x.pt", lambda canary: pickle.dumps(Bomb(canary))),
+        ("x.npy", objects_of_numpy),
+        ("x.npz", lambda canary: pickle.dumps(Bomb(canary))),
+        ("x.yaml", lambda canary: f"!!python/object/apply:os.system ['touch {canary}']".encode()),
+        ("x.json", lambda canary: json.dumps({"$literal": f"__import__('os').system('touch {canary}')"}).encode()),
+        ("x.pkl", lambda canary: pickle.dumps(Bomb(canary))),
+    ],
+)
+def test_loading_runs_nothing(tmp_path: Path, name: str, content: Callable[[Path], bytes]) -> None:
+    """A file from elsewhere is a value, bytes, or refused; what it says to run is not run (J1)."""
+    canary = tmp_path / "canary"
+    with contextlib.suppress(ValueError):
+        artifacts.decoded(name, content(canary))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/x", "../x", "a/../b", "a//b", "a/", ".", "a/.git/config", ".GIT", "a\\b", "a\nb", "x" * 300, None, 3],
+)
+def test_a_name_that_is_none_is_refused(name: Any) -> None:
+    """Names become paths, here and in other people's work trees."""
+    with pytest.raises(ValueError, match="is no name for an artifact"):
+        artifacts.check_name(name)
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(plain)
+def test_any_plain_value_comes_back_from_json(value: Any) -> None:
+    """Types included: a tuple is a tuple, 1.0 is not 1."""
+    content = artifacts.encoded("x.json", value)
+
+    assert repr(value) == repr(artifacts.decoded("x.json", content))
+    json.loads(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x.csv", 3), ("x.csv", {"a": [1], "b": [1, 2]}), ("x.csv", [{"a": [1]}]), ("x.npy", numpy.array([print])),
+        ("x.npz", [1]), ("x.npz", {"a": numpy.array([print])}), ("x.txt", 3), ("x.png", 3), ("x.foo", 3), ("x", print),
+        ("x.safetensors", {"a": 1}),
+    ],
+)  # fmt: skip
+def test_what_a_file_cannot_hold_is_a_type_error(name: str, value: Any) -> None:
+    """At the call, with the name of the file."""
+    with pytest.raises(TypeError, match=r"^x\b"):
+        artifacts.encoded(name, value)
+
+
+def test_without_numb_nothing_is_saved(tmp_path: Path) -> None:
+    """The same script runs with plain python."""
+    import numb
+
+    numb.save("x", print)
+
+    assert [] == list(tmp_path.iterdir())
+    assert issubclass(ArtifactMissing, KeyError)
