@@ -160,6 +160,18 @@ class Branch:
         atomic.copy_cache(index, recorded)
         return self._append(saved, recorded, content)
 
+    def note(self, entry: Run) -> str:
+        """Commit an entry that is about others; the project stays as the entry before has it. Returns the commit."""
+        with self._snapshots.folder.scratch("note") as index:
+            content = index.parent / "record"
+            content.mkdir()
+            _write_record(entry, content)
+            if (tip := self.git.tip().commit) is not None:
+                self.git.load_snapshot(tip, index)
+            commit = self._append(entry, index, content)
+        self.refresh()
+        return commit
+
     def _append(self, run: Run, index: Path, content: Path, reused: Mapping[str, str] | None = None) -> str:
         tree = self._tree(run, index, content, reused)
         message = f"{record.subject(run)}\n\n" + (f"{run.message}\n\n" if run.message else "") + _trailers(run)

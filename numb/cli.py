@@ -713,6 +713,84 @@ def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) 
 
 
 @main.command()
+@click.argument("first", metavar="ID")
+@click.argument("second", metavar="ID")
+@click.option("--weights", is_flag=True, help="How much each tensor changed; ID@STEP is a checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; of the weights.")
+def diff(first: str, second: str, weights: bool, as_json: bool) -> None:
+    """Show how one run differs from another: its code as a patch, or with --weights its tensors."""
+    from numb.view import weights as view
+
+    project = _project(reading=True)
+    if not weights:
+        if as_json:
+            raise Usage("--json is for --weights", f"numb diff {first} {second}")
+        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        click.echo(project.code_difference(project.find(first), project.find(second), color=color), nl=False)
+        return
+    found = project.weight_differences(project.find_checkpoint(first), project.find_checkpoint(second))
+    _show(view.as_json(found) if as_json else view.table(found))
+
+
+@main.command()
+@click.argument("runs", metavar="ID...", nargs=-1, required=True)
+def rm(runs: tuple[str, ...]) -> None:
+    """Remove runs and their trials from the listing, by an entry on the branch; numb undo brings them back."""
+    from numb import record
+
+    project = _project(reading=True)
+    found = list({run.id: run for run in map(project.find, runs)}.values())
+    entry = project.remove(found)
+    trials = len(entry.removes) - len(found)
+    also = f" and {record.counted(trials, 'trial')}" if trials > 0 else ""
+    _say(f"numb: removed {record.some([run.id for run in found], 5)}{also}")
+    _say("      numb undo brings them back; numb gc frees the room of their weights, for good")
+
+
+@main.command()
+def undo() -> None:
+    """Take back the last numb rm."""
+    from numb import record
+
+    _say(f"numb: back again: {record.some(list(_project(reading=True).undo()), 5)}")
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say how much would be freed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Remove weights and other objects that no run names any more."""
+    from numb.view import store
+
+    found = _project(reading=True).collect(dry_run=dry_run)
+    _show(store.collected_json(found) if as_json else store.collected(found, dry_run=dry_run))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def du(as_json: bool) -> None:
+    """Show how much room the weights of each run take, and how much of it is its own."""
+    from numb.view import store
+
+    used = _project(reading=True).usage()
+    _show(store.usage_json(used) if as_json else store.usage(used))
+
+
+@main.command()
+@click.argument("runs", metavar="[ID]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(runs: tuple[str, ...], as_json: bool) -> None:
+    """Read every byte of the store, or of some runs, and compare it with its hash; ends with 3 if something is wrong."""
+    from numb.view import table
+
+    project = _project(reading=True)
+    findings = project.verify([project.find(run) for run in runs] if runs else None)
+    _show(table.findings_json(findings) if as_json else table.findings(findings))
+    if findings:
+        raise ProblemsFound(f"{len(findings)} problem{'s' if len(findings) > 1 else ''}", "numb doctor")
+
+
+@main.command()
 @click.argument("run", metavar="[ID]", required=False)
 @click.option("--undo", is_flag=True, help="Bring back what the last revert replaced.")
 @click.option(

@@ -965,6 +965,16 @@ class GitStore:
 
     # -- writing the work tree
 
+    def load_snapshot(self, commit: str, index: Path) -> None:
+        """Make *index* hold the tree of a commit without numb's record."""
+        self._run("read-tree", self.snapshot_tree(commit), index=index)
+
+    def our_branches(self) -> list[str]:
+        """Every branch that numb has made in this repository: each folder with an `nmb.json` may name one."""
+        line = f"--format=%(refname:lstrip=2)%09%(contents:trailers:key={_KIND},valueonly,separator=%2C)"
+        named = (each.partition("\t") for each in self._text("for-each-ref", line, "refs/heads/").splitlines())
+        return sorted({self.branch, *(name for name, _, kind in named if kind.strip())})
+
     def collisions(self, changes: Mapping[bytes, tuple[bytes, bytes]]) -> list[bytes]:
         """Files on the disk that the old tree of *changes* does not have, and that the new one would replace: ignored or
         left out today.

@@ -48,8 +48,11 @@ from numb.talk import Answers, Ended, Redo, Reverted, Row, Silent, Talk
 
 if TYPE_CHECKING:
     from numb.beginnings import Beginning
+    from numb.capture.comparing import Difference
+    from numb.capture.manifest import Manifest
     from numb.deinit import Deletion
     from numb.doctor import Finding
+    from numb.housekeeping import Collected, Used
     from numb.hp import source
     from numb.hp.settings import Settings
     from numb.hp.table import Table
@@ -642,6 +645,8 @@ class Project:
                 return row.run
         tagged = self.git.resolve_tag(text) if not text.startswith("-") else None
         run = self.index.by_commit(tagged) if tagged else None
+        if run is None and (removed := self.index.removed(text)):
+            raise RunNotFound(f"{record.some(list(removed))} was removed", "numb undo takes back the last removal")
         if run is None:
             raise RunNotFound(f"there is no run {text}", "numb list")
         return run
@@ -733,6 +738,10 @@ class Project:
         """What the code of the run had changed against the user's HEAD of that time."""
         return self.git.patch(run.base or self.git.empty_tree(), self.commit(run), color=color)
 
+    def code_difference(self, first: Run, second: Run, *, color: bool = False) -> bytes:
+        """What changed in the code from one run to another, as `git apply` reads it."""
+        return self.git.patch(self.commit(first), self.commit(second), color=color)
+
     def environment(self, run: Run) -> dict[str, Any]:
         return self.branch.read_object(run, "environment.json") or {}
 
@@ -793,6 +802,33 @@ class Project:
             return artifacts.decoded(name, self.artifact(run, name))
         except ValueError as error:
             raise ObjectCorrupt(f"{name} of {run.id} cannot be read: {error}", "numb doctor") from error
+
+    def weight_differences(
+        self, first: tuple[Run, int | None], second: tuple[Run, int | None]
+    ) -> dict[str, list[Difference]]:
+        """How the weights of one run, or of a step of it, differ from those of another, by model, tensor by tensor.
+
+        Only what differs is read. Raises `ArtifactMissing` where they have no model in common.
+        """
+        from numb.capture import comparing
+
+        here, there = self._states(*first), self._states(*second)
+        common = {name: name for name in here if name in there}
+        if not common and len(here) == len(there) == 1:
+            common = dict(zip(here, there, strict=True))
+        if not common:
+            raise ArtifactMissing(f"{first[0].id} and {second[0].id} have no model in common", "numb list")
+        return {name: comparing.differences(here[name], there[other], self.objects) for name, other in common.items()}
+
+    def _states(self, run: Run, step: int | None) -> dict[str, Manifest]:
+        """The manifests of a run's models, or that of a checkpoint."""
+        from numb import beginnings
+        from numb.capture.manifest import Manifest
+
+        if step is not None:
+            kept = beginnings.checkpoint_of(run, step)
+            return {"checkpoint": Manifest.of(self.branch.read_object(run, kept.manifest) or {})}
+        return {name: Manifest.of(self._manifest(run, name)) for name in run.weights}
 
     def artifact(self, run: Run, name: str) -> bytes:
         """The bytes of a file that the run has saved, compared with their hash. Raises what `load` raises."""
@@ -900,6 +936,38 @@ class Project:
             names = {path.name for path in folder.iterdir()}
             atomic.write(folder / "README.md", report.readme(row, notes, names))
         return target
+
+    # -- order in the store
+
+    def remove(self, runs: Sequence[Run]) -> Run:
+        """Remove runs and their trials, by an entry on the branch; `undo` takes it back. Raises `Refused`."""
+        from numb import housekeeping
+
+        return housekeeping.remove(self, runs)
+
+    def undo(self) -> list[RunId]:
+        """Take back the last removal; returns the ids that are there again. Raises `Refused` where there is none."""
+        from numb import housekeeping
+
+        return housekeeping.undo(self)[1]
+
+    def collect(self, *, dry_run: bool = False) -> Collected:
+        """Remove the objects that no run names. Raises `Refused` while somebody saves, `ObjectMissing` where it cannot know."""
+        from numb import housekeeping
+
+        return housekeeping.collect(self, dry_run=dry_run)
+
+    def usage(self) -> list[Used]:
+        """The bytes that each run needs in the store, and those that no other one needs, oldest first."""
+        from numb import housekeeping
+
+        return housekeeping.usage(self)
+
+    def verify(self, runs: Sequence[Run] | None = None) -> list[Finding]:
+        """Read every byte that *runs* need, or all there are, and compare its hash; returns what is wrong."""
+        from numb import housekeeping
+
+        return housekeeping.verify(self, runs)
 
     # -- health
 

@@ -22,7 +22,7 @@ RUNNING, COMPLETE, INCOMPLETE, FAILED = "running", "complete", "incomplete", "fa
 INTERRUPTED, KILLED, LOST = "interrupted", "killed", "lost"
 STATUSES = (RUNNING, COMPLETE, INCOMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 
-TRAIN, TRIAL, SAVED = "train", "trial", "saved"
+TRAIN, TRIAL, SAVED, REMOVED, RESTORED = "train", "trial", "saved", "removed", "restored"
 
 _TAGS = frozenset(("$float", "$tuple", "$dict", "$literal"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
@@ -282,6 +282,18 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """An entry of the branch that another one is about."""
+
+    id: RunId
+    commit: str
+
+    def __post_init__(self) -> None:
+        if not _OBJECT.fullmatch(self.commit):
+            raise ValueError(f"{self.commit!r} is no commit")
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A value that the script has saved: where its bytes are, in the record or in an object, or where its tensors are named."""
 
@@ -383,6 +395,7 @@ class Run:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
     init_from: Origin | None = None
+    removes: tuple[Named, ...] = ()  # of an entry that removes others
     left_out: tuple[LeftOut, ...] = ()
     nested: tuple[Nested, ...] = ()
     graph: str | None = None
@@ -437,7 +450,7 @@ class Run:
                     plain[name] = {k: encode(v, k, literals=True) for k, v in value.items()}
                 case "models" | "weights" | "artifacts":
                     plain[name] = {k: _plain(v) for k, v in value.items()}
-                case "left_out" | "nested" | "segments":
+                case "left_out" | "nested" | "segments" | "removes":
                     plain[name] = [_plain(item) for item in value]
                 case "checkpoints":
                     plain[name] = [checkpoint_to_json(item) for item in value]
@@ -538,6 +551,7 @@ _READERS: dict[str, Any] = {
     "weights": lambda plain: _by_name(Weights, plain),
     "artifacts": lambda plain: {str(name): _artifact(item) for name, item in plain.items()},
     "checkpoints": lambda plain: tuple(map(checkpoint_from_json, plain)),
+    "removes": lambda plain: tuple(Named(RunId(item["id"]), str(item["commit"])) for item in plain),
     "segments": lambda plain: tuple(_segment(item) for item in plain),
     "init_from": lambda plain: None if plain is None else Origin(RunId(plain["run"]), plain.get("step")),
     "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
@@ -579,9 +593,9 @@ def some(items: Sequence[str], most: int = 10) -> str:
     return ", ".join(items[:most]) + more
 
 
-def counted(number: int, thing: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """`1 run`, `2 runs`, `2 entries`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {things or thing + 's'}"
 
 
 def subject(run: Run) -> str:
@@ -603,5 +617,7 @@ def subject(run: Run) -> str:
         words.append("→ " + " ".join(f"{name} {brief(value, 12)}" for name, value in list(run.results.items())[:4]))
     if run.kind == SAVED:
         words.append(run.message)
+    if run.removes:
+        words.append(f"{counted(len(run.removes), 'entry', 'entries')}: {some([each.id for each in run.removes], 3)}")
     line = " ".join("".join(c if c.isprintable() else " " for c in word) for word in words)
     return line if len(line) <= 200 else line[:199] + "…"

@@ -54,10 +54,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
+    "housekeeping": (
+        {
+            "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "record", "snapshots",
+        },
+        set(),
+    ),
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "hp", "inflight",
+            "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight",
             "launch", "layout", "order", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +117,29 @@ class Manifest:
             pickles = tuple(_pickled(raw, sizes) for raw in plain["pickles"])
             _check_tree(plain["tree"], len(tensors), len(pickles))
             return cls(plain["tree"], tensors, pickles, tuple(plain.get("left_out", ())), plain.get("partial"))
+
+    def named(self) -> dict[str, Stored]:
+        """The tensors by their names in the state, from the outermost key inwards; a tied one has several."""
+        found: dict[str, Stored] = {}
+        waiting: list[tuple[str, Any]] = [("", self.tree)]
+        while waiting:
+            name, node = waiting.pop()
+            match node:
+                case {"tensor": number} | {"array": number} | {"scalar": number}:
+                    found[name] = self.tensors[number]
+                case list() as items:
+                    waiting += [(f"{name}/{place}", item) for place, item in reversed(list(enumerate(items)))]
+                case {"tuple": list(items)}:
+                    waiting += [(f"{name}/{place}", item) for place, item in reversed(list(enumerate(items)))]
+                case {"dict": list(pairs)} | {"ordered": list(pairs)}:
+                    waiting += [(f"{name}/{key}" if name else str(key), item) for key, item in reversed(pairs)]
+        return found
+
+    def only(self, names: Sequence[str]) -> Manifest:
+        """One of these tensors alone, by name; what else the state has is left out."""
+        there = self.named()
+        tensors = tuple(there[name] for name in names)
+        return Manifest({"ordered": [[name, {"tensor": n}] for n, name in enumerate(names)]}, tensors, ())
 
     def summary(self) -> dict[str, int]:
         """How many tensors there are, and how many bytes they take, tied ones counted once."""

@@ -15,30 +15,34 @@ from typing import Protocol, TypeVar
 
 from numb import atomic, record
 from numb.errors import StorageFailed
-from numb.record import Origin, Run, RunId
+from numb.record import REMOVED, RESTORED, Origin, Run, RunId
 
 _T = TypeVar("_T")
 
-VERSION = 5
+VERSION = 6
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 _SCHEMA = """
 create table meta (name text primary key, value text);
-create table runs (
+create table entries (
     id text primary key, kind text not null, of text, project text not null, status text not null,
     architecture text, params_key text not null, has_results integer not null, trained integer not null,
     has_graph integer not null, commit_id text not null, record text not null, started real not null
 ) without rowid;
-create index by_architecture on runs (architecture, params_key);
-create index by_origin on runs (of);
-create index by_time on runs (started, id);
-create index by_project on runs (kind, project, started, id, architecture);
-create index by_commit on runs (commit_id);
+create index by_architecture on entries (architecture, params_key);
+create index by_origin on entries (of);
+create index by_time on entries (started, id);
+create index by_project on entries (kind, project, started, id, architecture);
+create index by_commit on entries (commit_id);
 create table damaged (commit_id text primary key, reason text not null, unread text) without rowid;
+create table removals (commit_id text not null, id text not null, removal text not null, primary key (commit_id, removal));
+create table restorations (removal text primary key) without rowid;
+create view removed as select commit_id, id, removal from removals where removal not in (select removal from restorations);
+create view runs as select * from entries where commit_id not in (select commit_id from removed);
 create view sound as select * from runs where commit_id not in (select commit_id from damaged);
 """
-_TABLES = ("meta", "runs", "damaged")
+_TABLES = ("meta", "entries", "damaged", "removals", "restorations")
 
 _LOST = "git has lost the commit"
 
@@ -164,18 +168,27 @@ class Index:
         With *again* they are all that can be reached, and nothing else is damaged any more.
         """
         runs: list[tuple[object, ...]] = []
+        removals: list[tuple[str, str, str]] = []
+        restorations: list[tuple[str]] = []
         damaged: list[tuple[str, str, str | None]] = []
         for entry in entries:
             if entry.record is None:
                 damaged.append((entry.commit, _why(entry), entry.unread))
                 continue
             try:
-                runs.append(_row(entry.commit, entry.record, self._doubtful))
+                row = _row(entry.commit, entry.record, self._doubtful)
+                runs.append(row)
+                if row[1] in (REMOVED, RESTORED):
+                    said = _run(str(row[11]), entry.commit)
+                    removals += [(each.commit, each.id, said.id) for each in said.removes]
+                    restorations += [(said.of,)] if said.kind == RESTORED and said.of else []
             except (*_DAMAGE, OverflowError) as error:
                 damaged.append((entry.commit, str(error), None))
 
         def change(db: sqlite3.Connection) -> None:
-            db.executemany("insert or replace into runs values (?,?,?,?,?,?,?,?,?,?,?,?,?)", runs)
+            db.executemany("insert or replace into entries values (?,?,?,?,?,?,?,?,?,?,?,?,?)", runs)
+            db.executemany("insert or ignore into removals values (?,?,?)", removals)
+            db.executemany("insert or ignore into restorations values (?)", restorations)
             if again:
                 db.execute("delete from damaged")
             db.executemany("insert or replace into damaged values (?,?,?)", damaged)
@@ -319,13 +332,30 @@ class Index:
         )
         return self._ask(lambda db: {_commit(row[0]) for row in db.execute(sql)})
 
+    def everything(self) -> list[Run]:
+        """Every entry that is not removed, of all kinds and projects, oldest first."""
+        return self._runs("select record, commit_id from runs order by started, id", ())
+
+    def removals(self) -> list[Run]:
+        """The entries that have removed others and were not undone, oldest first."""
+        return self._runs(
+            "select record, commit_id from entries where kind = 'removed' and id not in (select removal from restorations)"
+            " order by started, id",
+            (),
+        )
+
+    def removed(self, text: str) -> list[RunId]:
+        """Ids of removed runs that begin with *text*."""
+        sql = r"select distinct id from removed where id like ? escape '\' order by id limit 10"
+        return self._ask(lambda db: [RunId(row[0]) for row in db.execute(sql, (text.translate(_LIKE) + "%",))])
+
     def commits(self) -> list[str]:
         """The commit of every run, trial and saved state."""
-        return self._ask(lambda db: [_commit(row[0]) for row in db.execute("select commit_id from runs")])
+        return self._ask(lambda db: [_commit(row[0]) for row in db.execute("select commit_id from entries")])
 
     def rows(self) -> set[tuple[object, ...]]:
         """Everything that is known, to be compared."""
-        return self._ask(lambda db: set(db.execute("select * from runs")))
+        return self._ask(lambda db: set(db.execute("select * from entries")))
 
     def unread(self, limit: int = 20) -> list[str]:
         """What git could not read, by git's names: some of it, for there is no end to what can be missing."""

@@ -1,0 +1,234 @@
+"""What keeps the store in order: entries that remove others, what no run names any more, and what every byte says."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numb import atomic, inflight, record
+from numb.branch import Branch
+from numb.capture.manifest import Manifest
+from numb.doctor import Finding
+from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused
+from numb.layout import Layout, RunFolder
+from numb.record import REMOVED, RESTORED, Named, Run, RunId
+from numb.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from numb.project import Project
+
+_PATIENCE = 30.0  # seconds to wait for trainings that are saving
+
+
+# -- removing, and undoing that
+
+
+def remove(project: Project, runs: Sequence[Run]) -> Run:
+    """Put an entry on the branch that removes *runs* and their trials. Raises `Refused` for one that is in flight."""
+    if flying := [run.id for run in runs if run.commit is None]:
+        raise Refused(f"{record.some(flying)} cannot be removed: still in flight", "numb list")
+    trials = project.index.trials(run.id for run in runs)
+    gone = [*runs, *(trial for found in trials.values() for trial in found)]
+    named = {run.id: Named(run.id, run.commit) for run in gone if run.commit}
+    return _put(project, REMOVED, removes=tuple(named.values()))
+
+
+def undo(project: Project) -> tuple[Run, list[RunId]]:
+    """Put an entry on the branch that takes back the last removal. Raises `Refused` where there is none."""
+    removals = project.index.removals()
+    if not removals:
+        raise Refused("there is nothing to undo: no run is removed", "numb list")
+    last = removals[-1]
+    return _put(project, RESTORED, of=last.id), [each.id for each in last.removes]
+
+
+def _put(project: Project, kind: str, **facts: Any) -> Run:
+    now = time.time()
+    entry = Run(RunId.new(now), kind, round(now, 3), record.COMPLETE, project=project.place, host=inflight.host())
+    entry = replace(entry, **facts)
+    return replace(entry, commit=project.branch.note(entry))
+
+
+# -- what is needed
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What runs name: their objects, with sizes."""
+
+    run: Run
+    objects: dict[str, int]
+
+
+def needed(project: Project) -> Iterator[Needed]:
+    """What each run on any of numb's branches names; those that share a manifest share its objects.
+
+    Raises `ObjectMissing` where that cannot be told of one of them.
+    """
+    for name in project.git.our_branches():
+        branch = project.branch if name == project.git.branch else _other(project, name)
+        index = branch.index if branch is project.branch else branch.from_branch()
+        if damaged := [*index.damaged(), *((commit, "git has lost it") for commit in sorted(index.lost()))]:
+            commit, why = damaged[0]
+            raise ObjectMissing(f"what the run in commit {commit} needs is not known: {why}", "numb doctor")
+        runs = [run for run in index.everything() if run.manifests or run.large]
+        found: dict[RunId, dict[str, int]] = {run.id: dict(run.large) for run in runs}
+        for run, manifest, sizes in branch.manifests(runs):
+            if sizes is None:
+                raise ObjectMissing(f"what {run.id} needs is not known: {manifest} cannot be read", "numb doctor")
+            found[run.id] |= sizes
+        yield from (Needed(run, found[run.id]) for run in runs)
+
+
+def _other(project: Project, name: str) -> Branch:
+    git = project.git.on(name, project.talk.say)
+    return Branch(Snapshots(git, project.folder, project.config, project.talk.say), project.talk.say)
+
+
+def in_flight(project: Project) -> set[str]:
+    """The objects that runs in flight name, in every work tree."""
+    found: set[str] = set()
+    for top in project.git.work_trees():
+        for left in inflight.all_left(Layout(top)):
+            found |= _named_in(left.flight.folder)
+            found |= {kept.hash for kept in left.flight.told().artifacts.values() if kept.hash}
+    return found
+
+
+def _named_in(folder: RunFolder) -> set[str]:
+    manifests = [folder.beginning, *folder.chosen.glob("*.json"), *folder.weights.glob("*.json")]
+    manifests += [*folder.checkpoints.glob("*.json"), *folder.artifacts.rglob("*.manifest.json")]
+    found: set[str] = set()
+    for path in manifests:
+        try:
+            found |= {ref.digest for ref in Manifest.of(record.loads(path.read_bytes())).refs()}
+        except FileNotFoundError:
+            continue  # dropped, or its run published: then the branch, which is read later, names it
+        except (OSError, ValueError, NumbError) as error:
+            raise ObjectMissing(f"what {path} needs is not known: {error}", "numb doctor") from None
+    return found
+
+
+# -- collecting
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What no run names: how many objects, and how many bytes; and what is left."""
+
+    objects: int
+    bytes: int
+    left: int
+    left_bytes: int
+
+
+def collect(project: Project, *, dry_run: bool) -> Collected:
+    """Remove the objects that no run names; a removed run is none. Nobody saves meanwhile.
+
+    Raises `Refused` while a training is saving, and `ObjectMissing` where it is not known what a run needs.
+    """
+    lock = atomic.Lock(project.objects.lock)
+    if project.objects.root.exists() and not dry_run and not lock.try_acquire(_PATIENCE):
+        raise Refused("a training is saving its weights just now", "numb gc")
+    try:
+        flying = in_flight(project)  # before the branch: what is published meanwhile is on it
+        project.branch.refresh()
+        alive = flying.union(*(each.objects for each in needed(project)))
+        sizes = {digest: _size(project.objects.path(digest)) for digest in project.objects}
+        waste = [digest for digest in sizes if digest not in alive]
+        for digest in () if dry_run else waste:
+            project.objects.path(digest).unlink(missing_ok=True)
+    finally:
+        lock.release()
+    freed = sum(sizes[digest] for digest in waste)
+    return Collected(len(waste), freed, len(sizes) - len(waste), sum(sizes.values()) - freed)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+# -- how much there is
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The bytes that a run needs in the store, and those that no other run needs."""
+
+    run: Run
+    bytes: int
+    own: int
+
+
+def usage(project: Project) -> list[Used]:
+    """What each run needs, oldest first."""
+    everything = list(needed(project))
+    shared = Counter(digest for each in everything for digest in each.objects)
+    return [
+        Used(
+            each.run,
+            sum(each.objects.values()),
+            sum(size for digest, size in each.objects.items() if shared[digest] == 1),
+        )
+        for each in everything
+    ]
+
+
+# -- verifying
+
+
+def verify(project: Project, runs: Sequence[Run] | None = None) -> list[Finding]:
+    """Read every byte that *runs* need, or all there are, and compare it with its hash. Only what is wrong is returned."""
+    findings: list[Finding] = []
+    chosen = project.index.everything() if runs is None else list(runs)
+    for commit, why in project.index.damaged() if runs is None else ():
+        findings.append(Finding(f"the run in commit {commit} cannot be read: {why}", "numb doctor"))
+    wanted: dict[str, tuple[RunId, int]] = {}
+    for run in chosen:
+        wanted |= {digest: (run.id, size) for digest, size in run.large.items()}
+        findings += _of_record(project, run)
+    for run, name, sizes in project.branch.manifests(chosen):
+        if sizes is None:
+            findings.append(Finding(f"{name} of {run.id} is missing or damaged", "numb doctor"))
+            continue
+        try:
+            manifest = Manifest.of(project.branch.read_object(run, name) or {})
+            wanted |= {ref.digest: (run.id, ref.size) for ref in manifest.refs()}
+        except NumbError as error:
+            findings.append(Finding(f"{name} of {run.id}: {error}", error.hint or "numb doctor"))
+    for digest, (run_id, size) in wanted.items():
+        findings += _of_object(project, digest, size, f"{run_id} needs it")
+    for digest in project.objects if runs is None else ():
+        if digest not in wanted:
+            findings += _of_object(project, digest, None, "no run needs it")
+    tip = project.git.tip().commit
+    for line in project.git.fsck(tip)[:5] if tip and runs is None else ():
+        findings.append(Finding(f"git objects of the runs are missing or damaged: {line}", "numb doctor"))
+    return findings
+
+
+def _of_record(project: Project, run: Run) -> Iterator[Finding]:
+    for name, kept in run.artifacts.items():
+        if kept.file is not None and not kept.is_state:
+            try:
+                project.artifact(run, name)
+            except NumbError as error:
+                yield Finding(str(error), error.hint or "numb doctor")
+
+
+def _of_object(project: Project, digest: str, size: int | None, why: str) -> Iterator[Finding]:
+    try:
+        if size is None:
+            project.objects.verify(digest)
+            return
+        with project.objects.opened(digest, size):
+            project.objects.verify(digest)
+    except (ObjectMissing, ObjectCorrupt) as error:
+        yield Finding(f"{error} ({why})", error.hint or "numb doctor")

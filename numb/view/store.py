@@ -1,0 +1,67 @@
+"""How much room runs take, and what was freed, for a terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from numb import record
+from numb.record import Run
+from numb.view.table import grid, plain
+
+
+class Used(Protocol):
+    """What is shown of the room of one run."""
+
+    @property
+    def run(self) -> Run: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def own(self) -> int: ...
+
+
+class Collected(Protocol):
+    """What is shown of what no run names."""
+
+    @property
+    def objects(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def left(self) -> int: ...
+    @property
+    def left_bytes(self) -> int: ...
+
+
+def collected(found: Collected, *, dry_run: bool) -> str:
+    """One line."""
+    done = "would free" if dry_run else "freed"
+    objects, left = record.counted(found.objects, "object"), record.counted(found.left, "object")
+    return f"{done} {size(found.bytes)} ({objects}); {size(found.left_bytes)} ({left}) are needed"
+
+
+def collected_json(found: Collected) -> str:
+    """The same as an object: `objects` and `bytes` that no run names, `left` and `left_bytes` that runs name."""
+    facts = {name: getattr(found, name) for name in ("objects", "bytes", "left", "left_bytes")}
+    return json.dumps(facts, indent=2)
+
+
+def usage(used: Sequence[Used]) -> str:
+    """A table, the newest run last; then the sum of what they need together."""
+    rows = [[each.run.id, plain(each.run.network), each.run.status, size(each.bytes), size(each.own)] for each in used]
+    return grid(rows, ["id", "network", "status", "needs", "alone"], right=(3, 4)) if rows else "no run has weights"
+
+
+def usage_json(used: Sequence[Used]) -> str:
+    """A list of `id`, `bytes`, and `own`, those that no other run needs."""
+    return json.dumps([{"id": each.run.id, "bytes": each.bytes, "own": each.own} for each in used], indent=2)
+
+
+def size(count: int) -> str:
+    """`512 bytes`, `1.3 MB`, `2.05 GB`: powers of ten."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}" if count < 1000 * factor else f"{count / factor:.0f} {unit}"
+    return record.counted(count, "byte")
