@@ -19,14 +19,16 @@ torch.save({type(v).__name__: v.state_dict() for v in left.values() if isinstanc
 """
 
 
-@pytest.mark.parametrize("example", ["digits", "gan", "chars", "hp"])
+@pytest.mark.parametrize("example", ["digits", "gan", "chars", "hp", "resume"])
 def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
     """One epoch with numb and one without: equal weights, equal output; what is kept is what was trained; a trial works."""
     pytest.importorskip("sklearn")
     shutil.copytree(EXAMPLES / example, empty.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     empty.write(".gitignore", "own.pt\n__pycache__/\n")
     empty.write("saving.py", SAVING)
-    empty.sh("sed -i 's/^epochs = .*/epochs = 1/' train.py && sed -i 's/train.py/saving.py/' nmb.json && numb init")
+    empty.sh(
+        "sed -i 's/^epochs = .*/epochs = 1/; s/^steps = .*/steps = 30/' train.py && sed -i 's/train.py/saving.py/' nmb.json && numb init"
+    )
 
     bare = empty.sh("python saving.py")
     weights = plain(own(empty))
@@ -38,11 +40,39 @@ def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
     (trialed,) = runs(empty)
     assert (0, bare) == (done.code, done.stdout.strip()), done.stderr
     assert weights == plain(own(empty)) == plain(kept(empty, run))
-    assert 1 == run["params"]["epochs"]
+    assert 1 == run["params"].get("epochs", 1)
     assert ["graph"] * len(weights) == [model["rung"] for model in run["models"].values()]
     assert (0, "complete") == (trial.code, trialed["trials"][0]["status"]), trial.stderr
     assert trialed["results"] and all(isinstance(value, float) for value in trialed["results"].values())
     assert [] == run["notes"] == trialed["trials"][0]["notes"]
+
+
+def test_a_killed_example_ends_as_one_that_was_not(empty: Scene) -> None:
+    """Killed twice, resumed twice: the same lines, bit-equal weights, and one run."""
+    pytest.importorskip("sklearn")
+    shutil.copytree(EXAMPLES / "resume", empty.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    empty.write(".gitignore", "own.pt\n__pycache__/\n")
+    empty.write("saving.py", SAVING)
+    kill = "    if os.environ.get('AT') == str(step):\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+    text = "import os\nimport signal\n" + empty.read("train.py").replace(
+        "    if run.should_stop:\n", kill + "    if run.should_stop:\n", 1
+    )
+    empty.write("train.py", text.replace("steps = 300", "steps = 120").replace(':.4f}")', ':.4f}", flush=True)'))
+    empty.sh("sed -i 's/train.py/saving.py/' nmb.json && git add -A && git commit -qm example && numb init")
+
+    bare = empty.sh("python saving.py").splitlines()
+    weights = plain(own(empty))
+    (empty.root / "own.pt").unlink()
+    killed = [empty.numb("train", env={"AT": "50"}), empty.numb("train --resume @", env={"AT": "100"})]
+    last = empty.numb("train --resume @")
+
+    (run,) = runs(empty)
+    assert [137, 137, 0] == [done.code for done in (*killed, last)], last.stderr
+    assert ("complete", 2) == (run["status"], len(run["segments"]))
+    printed = [line for done in (*killed, last) for line in done.stdout.splitlines()]
+    assert bare == sorted(set(printed), key=printed.index) and 4 == len(bare)
+    assert weights == plain(own(empty)) == plain(kept(empty, run))
+    assert {kept["step"] for kept in run["checkpoints"]} >= {75, 100}
 
 
 def test_the_hyperparameters_of_an_example_are_set_as_its_page_says(empty: Scene) -> None:
