@@ -24,7 +24,7 @@ from pathlib import Path
 
 from numb import record
 from numb.gitstore import GitStore
-from numb.record import Model, Run, RunId
+from numb.record import Model, Run, RunId, Weights
 from numb.store.index import Index
 
 HERE = Path(__file__).parent
@@ -34,12 +34,17 @@ NUMB = [PYTHON, "-m", "numb"]
 
 @dataclass(frozen=True)
 class Figure:
-    """One measurement beside what it may cost."""
+    """One measurement beside what it may cost, in seconds, or in bytes where the unit is MB."""
 
     name: str
-    seconds: float
+    value: float
     limit: float
     meaning: str
+    unit: str = "ms"
+
+    @property
+    def scale(self) -> float:
+        return {"ms": 1e3, "MB": 1e-6}[self.unit]
 
 
 def seconds(work: Callable[[], object], times: int, before: Callable[[], object] = lambda: None) -> float:
@@ -111,8 +116,8 @@ def overhead() -> Iterator[Figure]:
         yield Figure("run, new architecture", statistics.median(new) - base, 0.4 * torch / 0.75, f"0.4 s {scale}")
 
 
-def fill(root: Path, count: int) -> None:
-    """Put *count* runs on the branch, as numb would have."""
+def fill(root: Path, count: int, *, with_weights: bool = False) -> None:
+    """Put *count* runs on the branch, as numb would have; of ten tensors of 10 MB each, whose objects are not here."""
     dice = random.Random(0)
     run(*NUMB, "init", cwd=root)
     tip = subprocess.run(
@@ -126,16 +131,30 @@ def fill(root: Path, count: int) -> None:
         kept = Run(
             RunId.new(started), record.TRAIN, started, record.COMPLETE, seconds=60.0, command=("python", "train.py"),
             models={"Net": model}, params=params, results={"accuracy": dice.random(), "loss": dice.random()}, host="bench",
-            graph="graph.onnx",
+            graph="graph.onnx", weights={"Net": Weights("weights/Net.json", 10, 10**8)} if with_weights else {},
         )  # fmt: skip
+        manifest = manifest_of(number) if with_weights else ""
         text = record.dumps(kept.to_json(), indent=1)
         message = record.subject(kept)
         stream.append(
             f"commit refs/heads/numb\nmark :{number + 1}\ncommitter b <b@b> {started} +0000\n"
             f"data {len(message.encode())}\n{message}\nfrom {f':{number}' if number else tip}\n"
             f"M 100644 inline .nmb/run/record.json\ndata {len(text.encode())}\n{text}\n"
+            + (f"M 100644 inline .nmb/run/weights/Net.json\ndata {len(manifest)}\n{manifest}\n" if with_weights else "")
         )
     subprocess.run(["git", "fast-import", "--quiet", "--force"], cwd=root, input="".join(stream).encode(), check=True)
+
+
+def manifest_of(number: int) -> str:
+    """That of a state of ten tensors, of which no other run has one."""
+    names = [f"{number * 10 + n:064x}" for n in range(10)]
+    tensors = [
+        {"name": f"layer{n}", "dtype": "float32", "shape": [2_500_000], "object": name, "offset": 0, "nbytes": 10**7}
+        for n, name in enumerate(names)
+    ]
+    tree = {"ordered": [[f"layer{n}", {"tensor": n}] for n in range(10)]}
+    facts = {"format": 1, "tree": tree, "tensors": tensors, "pickles": [], "left_out": [], "partial": None}
+    return json.dumps(facts | {"objects": dict.fromkeys(names, 10**7)})
 
 
 def listing() -> Iterator[Figure]:
@@ -258,19 +277,127 @@ def hyperparameters() -> Iterator[Figure]:
         yield Figure("numb hp", took, 3 * import_click(), "3 x import click")
 
 
+SHAPES = {"100 of 1 MB": (100, 1 << 18), "1,000 of 0.1 MB": (1000, 26_214)}  # tensors, and numbers in each: 100 MB
+
+
+def weights() -> Iterator[Figure]:
+    """Saving 100 MB again and again, what a checkpoint waits for, and reading, beside torch and safetensors."""
+    for name, (count, numbers) in SHAPES.items():
+        yield from _saving(name, count, numbers)
+    yield from _small()
+
+
+def _saving(name: str, count: int, numbers: int) -> Iterator[Figure]:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from numb.capture import tracking
+    from numb.capture import weights as kept
+    from numb.store.objects import Objects
+
+    with folder() as root:
+        state = {f"layer{n}": torch.randn(numbers) for n in range(count)}
+        turn = iter(range(1_000_000))
+        plain = seconds(lambda: torch.save(state, root / f"{next(turn)}.pt"), 9)
+        synced = seconds(lambda: _save_synced(state, root / f"{next(turn)}.pt"), 9)
+        for path in root.glob("*.pt"):
+            path.unlink()
+        objects = Objects(root / "objects")
+        saver = kept.Saver(objects)
+        saver.save(state, private=True)
+
+        def change_some() -> None:
+            for _ in range(count // 100):
+                state[f"layer{next(turn) % count}"].add_(1)
+
+        again = seconds(lambda: saver.save(state, private=True), 9, change_some)
+        used = sum(objects.path(digest).stat().st_size for digest in objects)
+        yield Figure(f"{name}, ten saves, 1 % changed", used, 115e6, "on the disk", "MB")
+        yield Figure(f"{name}, a save, 1 % changed", again, 0.5 * plain, "0.5 x torch.save of all")
+
+        def change_all() -> None:
+            for tensor in state.values():
+                tensor.add_(1)
+
+        everything = seconds(lambda: saver.save(state, private=True), 7, change_all)
+        yield Figure(f"{name}, a save, all changed", everything, 1.3 * plain, "1.3 x torch.save, which does not sync")
+        yield Figure(f"{name}, the same, beside a sync", everything, 1.3 * synced, "1.3 x torch.save and a sync")
+
+        net = torch.nn.ParameterDict(state)
+        clone = seconds(lambda: {key: value.clone() for key, value in net.state_dict().items()}, 15)
+        waits = seconds(lambda: tracking.states({"net": net}), 15)
+        yield Figure(f"{name}, checkpoint waits", waits, 1.3 * clone, "1.3 x a clone of the tensors")
+
+        save_file(state, root / "all.safetensors")
+        manifest = saver.save(state).to_json()
+        load = seconds(lambda: load_file(root / "all.safetensors"), 9)
+        read = seconds(lambda: kept.read(manifest, objects), 9)
+        yield Figure(f"{name}, read", read, 1.5 * load, "1.5 x safetensors' load_file, which reads no byte yet")
+        use = seconds(lambda: [tensor.sum() for tensor in load_file(root / "all.safetensors").values()], 9)
+        used_too = seconds(lambda: [tensor.sum() for tensor in kept.read(manifest, objects).values()], 9)
+        yield Figure(f"{name}, read and sum", used_too, 1.5 * use, "1.5 x load_file and a sum of each")
+
+
+def _save_synced(state: object, path: Path) -> None:
+    import torch
+
+    with path.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _small() -> Iterator[Figure]:
+    import torch
+
+    from numb.capture import weights as kept
+    from numb.store.objects import Objects
+
+    with folder() as root:
+        state = {f"layer{n}": torch.randn(50) for n in range(5000)}
+        turn = iter(range(1_000_000))
+        plain = seconds(lambda: torch.save(state, root / f"{next(turn)}.pt"), 9)
+        first = seconds(lambda: kept.Saver(Objects(root / f"{next(turn)}")).save(state, private=True), 9)
+        yield Figure("5,000 tensors of 200 bytes", first, 3 * plain, "3 x torch.save")
+
+
+def collecting() -> Iterator[Figure]:
+    """`numb gc` over 10,000 runs with weights, and how much memory it takes."""
+    with folder() as root:
+        repository(root)
+        (root / "nmb.json").write_text('{"version": 1}')
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "bench", cwd=root)
+        fill(root, 10_000, with_weights=True)
+        run(*NUMB, "list", cwd=root)
+        script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True); "
+        script += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        measured = []
+
+        def collect() -> None:
+            done = subprocess.run(
+                [PYTHON, "-c", script, *NUMB, "gc"], cwd=root, capture_output=True, text=True, check=True
+            )
+            measured.append(int(done.stdout) * 1024)
+
+        yield Figure("numb gc, 10,000 runs", seconds(collect, 3), 10.0, "seconds")
+        yield Figure("numb gc, 10,000 runs, memory", max(measured), 200e6, "of 1 TB of objects, were they here", "MB")
+
+
 def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     missed = 0
-    for measure in (startup, snapshot, listing, hyperparameters, overhead):
+    for measure in (startup, snapshot, listing, hyperparameters, weights, collecting, overhead):
         if wanted not in measure.__name__:
             continue
         for figure in measure():
-            met = figure.seconds <= figure.limit
+            met = figure.value <= figure.limit
             missed += not met
             verdict = "met" if met else "MISSED"
             print(
-                f"{figure.name:<26} {figure.seconds * 1000:8.1f} ms   limit {figure.limit * 1000:8.1f} ms  {verdict:<7}"
+                f"{figure.name:<34} {figure.value * figure.scale:8.1f} {figure.unit}   "
+                f"limit {figure.limit * figure.scale:8.1f} {figure.unit}  {verdict:<7}"
                 f"({figure.meaning})",
                 flush=True,
             )

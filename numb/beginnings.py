@@ -116,6 +116,7 @@ def _text(project: Project, run: Run, name: str) -> bytes:
 
 def _manifest(project: Project, run: Run, text: bytes) -> Manifest:
     found = Manifest.of(record.loads(text))
+    project.bring(found.refs())
     _refuse_missing(project, run, {ref.digest: ref.size for ref in found.refs()}.items())
     return found
 
@@ -125,5 +126,5 @@ def _refuse_missing(project: Project, run: Run, objects: Iterable[tuple[str, int
     if missing:
         raise ObjectMissing(
             f"{record.counted(len(missing), 'object')} of {run.id}'s weights are not in {project.layout.objects}",
-            "numb doctor",
+            "numb pull --objects, where a remote has them, or: numb doctor",
         )

@@ -19,10 +19,13 @@ from numb.store.index import Index
 
 
 class Branch:
-    """The branch of the runs of one repository. *say* tells the user what was found and put there."""
+    """The branch of the runs of one repository. *say* tells the user what was found and put there.
 
-    def __init__(self, snapshots: Snapshots, say: Callable[[str], None]) -> None:
-        self.git, self.layout = snapshots.git, snapshots.layout
+    Its listing is *kept* in `.nmb/`; that of another branch than the project's is made anew each time.
+    """
+
+    def __init__(self, snapshots: Snapshots, say: Callable[[str], None], *, kept: bool = True) -> None:
+        self.git, self.layout, self._kept = snapshots.git, snapshots.layout, kept
         self._snapshots, self._say = snapshots, say
         self._tip: str | None = None  # where the branch was when it was last looked at
 
@@ -31,6 +34,8 @@ class Branch:
     @cached_property
     def index(self) -> Index:
         """The listing, caught up with the branch."""
+        if not self._kept:
+            return self.from_branch()
         with contextlib.suppress(NumbError, OSError):
             self._snapshots.folder.make()  # so that what is made here is hidden from git
         index = Index(self.layout.listing, self._catch_up)

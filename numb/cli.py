@@ -32,6 +32,25 @@ class Terminal:
     def say(self, line: str) -> None:
         _say(f"numb: {line}")
 
+    def progress(self, done: int, total: int) -> None:
+        """Draw a bar with bytes and time left, where somebody sees it."""
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            from numb.view import store
+
+            label = f"{store.size(total)}"
+            self._bar = click.progressbar(length=total, label=label, file=sys.stderr, show_eta=True).__enter__()
+            self._done = 0
+        self._bar.update(done - self._done)
+        self._done = done
+        if done >= total:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    _bar: Any = None
+    _done = 0
+
     def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
         from numb.view import table
 
@@ -710,6 +729,75 @@ def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) 
         _show(json.dumps(table.detail(row) | {"environment": environment}, indent=2, ensure_ascii=False))
         return
     _show(detail.shown(row, environment, project.missing_weights(found), project.traceback(found)))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def remote(context: click.Context) -> None:
+    """Places for objects: a folder, ssh://host/path, s3://bucket/prefix. Alone it lists them."""
+    if context.invoked_subcommand is None:
+        for place in _project(reading=True).config.remotes:
+            click.echo(f"{place.name}  {place.url}  (branch: git remote {place.git})")
+
+
+@remote.command("add")
+@click.argument("name")
+@click.argument("url")
+@click.option("--git", "git", metavar="REMOTE", help="The remote of git's for the branch.  [default: NAME]")
+def remote_add(name: str, url: str, git: str | None) -> None:
+    """Write the place URL into nmb.json under NAME. Credentials are those of ssh and of AWS; numb stores none."""
+    project = _project()
+    project.add_remote(name, url, git)
+    _say(f"numb: {name} is {url}; the branch goes to the remote {git or name} of git's")
+    _say(f"      next: numb push {name}")
+
+
+@remote.command("remove")
+@click.argument("name")
+def remote_remove(name: str) -> None:
+    """Take a place out of nmb.json; what is there stays there."""
+    _project().remove_remote(name)
+    _say(f"numb: {name} is forgotten; what is there stays there")
+
+
+@main.command()
+@click.argument("name", required=False)
+def push(name: str | None) -> None:
+    """Send objects to a remote, then the branch; what is there already is not sent again."""
+    from numb import record
+    from numb.view import store
+
+    terminal = Terminal()
+    sent = _project(reading=True).push(name, terminal.progress)
+    branch = f"; the branch is at {sent.branch}" if sent.branch else "; git has no remote for the branch"
+    _say(f"numb: sent {record.counted(sent.objects, 'object')}, {store.size(sent.bytes)}{branch}")
+    if sent.absent:
+        _say(f"      {record.counted(sent.absent, 'object')} that runs need are neither here nor there: numb verify")
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option(
+    "--objects", is_flag=True, help="All objects that runs need, and not only those that are asked for later."
+)
+def pull(name: str | None, objects: bool) -> None:
+    """Fetch the branch of the runs and join it with the one here; weights come when they are needed."""
+    from numb import record
+    from numb.view import store
+
+    terminal = Terminal()
+    got = _project(reading=True).pull(name, terminal.progress, objects=objects)
+    _say(
+        f"numb: {record.counted(got.runs, 'new entry', 'new entries')}" + ("" if got.branch else "; no branch to fetch")
+    )
+    if objects:
+        _say(f"      {record.counted(got.objects, 'object')}, {store.size(got.bytes)}")
+    if got.missing and objects:
+        _say(f"      {record.counted(got.missing, 'object')} are not there either: numb verify says whose")
+    elif got.missing:
+        _say(
+            f"      {record.counted(got.missing, 'object')} of weights are elsewhere; numb pull --objects fetches them"
+        )
 
 
 @main.command()

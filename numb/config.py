@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from numb.errors import ConfigError, NotInitialised, StoreTooNew
+from numb.errors import ConfigError, NotInitialised, StoreTooNew, Usage
 from numb.keep import ALL, Keep
 
 VERSION = 1
@@ -33,7 +33,28 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "log": ("max_mb",),
     "checkpoints": ("last", "every", "best"),
 }
-_TOP = ("version", "train", "trial", "snapshot", "hyperparameters", "environment", "branch", "log", "checkpoints")
+_TOP = (
+    "version",
+    "train",
+    "trial",
+    "snapshot",
+    "hyperparameters",
+    "environment",
+    "branch",
+    "log",
+    "checkpoints",
+    "remotes",
+    "push",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePlace:
+    """A place for objects, and the remote of git's for the branch that goes with it."""
+
+    name: str
+    url: str
+    git: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +69,8 @@ class Config:
     environment: tuple[str, ...] = ()  # further environment variables that are recorded
     branch: str = "numb"  # where the runs are committed
     log_max_mb: float = 64  # of a run's output, this much is kept
+    remotes: tuple[RemotePlace, ...] = ()  # where objects go
+    push: str | None = None  # the one to which each run is pushed when it has ended
     keep: Keep = ALL  # which checkpoints of a run stay
     warnings: tuple[str, ...] = ()  # one line for each key that numb does not know
     file: str = "nmb.json"
@@ -83,6 +106,8 @@ def load(path: Path) -> Config:
         environment=_texts(document, "environment", "the name of an environment variable", _is_variable),
         branch=_branch_name(document),
         log_max_mb=_megabytes(log, "max_mb", Config().log_max_mb),
+        remotes=_remotes(_section(document, "remotes")),
+        push=_push(document),
         keep=_keep(_section(document, "checkpoints")),
         warnings=tuple(_warnings(document)),
         file=document.source.file,
@@ -156,7 +181,7 @@ def _check_version(document: Located) -> None:
 def _section(document: Located, name: str) -> Located | None:
     section = document.get(name)
     if section is not None and not isinstance(section.value, dict):
-        example = ' such as {"command": "python train.py"}' if "command" in _SECTIONS[name] else ""
+        example = ' such as {"command": "python train.py"}' if "command" in _SECTIONS.get(name, ()) else ""
         raise section.wrong(f"an object{example}")
     return section
 
@@ -206,6 +231,53 @@ def _megabytes(section: Located | None, key: str, default: float) -> float:
     if isinstance(size.value, bool) or not isinstance(size.value, (int, float)) or not 0 <= size.value <= MAX_MEGABYTES:
         raise size.wrong(f"a number of megabytes from 0 to {MAX_MEGABYTES}")
     return size.value
+
+
+def _remotes(section: Located | None) -> tuple[RemotePlace, ...]:
+    if section is None:
+        return ()
+    found = []
+    for name in section.value:
+        entry = section[name]
+        url = entry.get("url") if isinstance(entry.value, dict) else entry
+        git = entry.get("git") if isinstance(entry.value, dict) else None
+        if not is_remote_name(name):
+            raise ConfigError(f"{entry.where}: {_quoted(name)} is no name for a remote", "letters, digits, - and _")
+        if url is None or not isinstance(url.value, str) or not url.value:
+            raise entry.wrong('a place such as "/mnt/lab", "ssh://host/lab" or "s3://bucket/lab"')
+        if git is not None and not isinstance(git.value, str):
+            raise git.wrong("the name of a remote that git knows")
+        found.append(RemotePlace(name, url.value, git.value if git else name))
+    return tuple(found)
+
+
+def is_remote_name(name: str) -> bool:
+    """Whether *name* may stand on a command line, and in a ref."""
+    return re.fullmatch(r"\w[\w-]{0,60}", name, re.ASCII) is not None
+
+
+def _push(document: Located) -> str | None:
+    push = document.get("push")
+    if push is None:
+        return None
+    if not isinstance(push.value, str) or not is_remote_name(push.value):
+        raise push.wrong('the name of a remote, such as "lab"')
+    return push.value
+
+
+def with_remote(path: Path, name: str, place: RemotePlace | None) -> str:
+    """The text of *path* with this remote, or without it. Raises what `load` raises, and `Usage` where there is none of it."""
+    load(path)
+    document = json.loads(path.read_text())
+    known = document.get("remotes", {})
+    if place is None:
+        if name not in known:
+            raise Usage(f"{path} has no remote {name}", "numb remote")
+        del known[name]
+    else:
+        known[name] = place.url if place.git == name else {"url": place.url, "git": place.git}
+    document.pop("remotes", None)
+    return json.dumps(document | ({"remotes": known} if known else {}), indent=2, ensure_ascii=False) + "\n"
 
 
 def _keep(section: Located | None) -> Keep:

@@ -21,6 +21,7 @@
     ├── ObjectCorrupt              1   bytes in the store are not what their name says
     ├── StoreTooNew                1   written by a later numb
     ├── StorageFailed              125 the disk is full, read-only or failing
+    ├── RemoteFailed               125 another place cannot be reached, is full or stalls
     ├── GitFailed                  125 git said no, and numb does not know why
     ├── Refused                    125 numb ended a script before it did its work
     │   └── Interrupted            130 Ctrl-C was the answer to a question
@@ -124,6 +125,10 @@ class StoreTooNew(NumbError):
 
 
 class StorageFailed(NumbError):
+    exit_code = 125
+
+
+class RemoteFailed(NumbError):
     exit_code = 125
 
 

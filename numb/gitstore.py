@@ -33,17 +33,18 @@ from numb.errors import (
     NotARepository,
     NumbError,
     ObjectMissing,
+    RemoteFailed,
     StorageFailed,
     WouldOverwrite,
 )
-from numb.record import SAVED, TRAIN, TRIAL, LeftOut, Nested
+from numb.record import REMOVED, RESTORED, SAVED, TRAIN, TRIAL, LeftOut, Nested
 
 if TYPE_CHECKING:
     import git
 
 OLDEST_GIT = (2, 36)  # the first with core.fsync=committed
 _KIND = "Numb-Kind"  # the trailer that every commit of numb's has
-_RUNS = (TRAIN, TRIAL, SAVED)  # the kinds whose commits hold a record
+_RUNS = (TRAIN, TRIAL, SAVED, REMOVED, RESTORED)  # the kinds whose commits hold a record
 
 _OPTIONS = (
     "--no-replace-objects",
@@ -124,6 +125,10 @@ class _Failed(Exception):
         self.command, self.code, self.said, self.out = command, code, said, out
 
 
+class NetworkRefused(_Failed):
+    """What git says when another repository does not take or give what it was asked."""
+
+
 @functools.cache
 def _git() -> str:
     """The absolute path of git, never one that lies in the current folder."""
@@ -184,6 +189,37 @@ def _finish(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float
     if process.returncode:
         raise _Failed(_command(process), process.returncode, err.decode(errors="replace").strip(), out)
     return out
+
+
+def _watched(process: subprocess.Popen[bytes], patience: float) -> tuple[bytes, bytes]:
+    """All that a process says, as long as it says something; its group is killed when it falls silent."""
+    import selectors
+
+    said: dict[int, bytes] = {}
+    with process, selectors.DefaultSelector() as selector:
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            said[stream.fileno()] = b""
+            selector.register(stream, selectors.EVENT_READ)
+        try:
+            while selector.get_map():
+                ready = selector.select(patience)
+                if not ready:
+                    raise RemoteFailed(
+                        f"git {_command(process)} has heard nothing for {patience:g} s", "try again when the link is up"
+                    )
+                for key, _ in ready:
+                    part = os.read(key.fd, 1 << 16)
+                    said[key.fd] += part
+                    if not part:
+                        selector.unregister(key.fileobj)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+        process.wait()
+        out, err = said.values()
+    return out, err
 
 
 def _command(process: subprocess.Popen[bytes]) -> str:
@@ -785,9 +821,78 @@ class GitStore:
             )
         for run_id in self.pins():
             self.unpin(run_id)
+        for known in self._text("for-each-ref", "--format=%(refname)", layout.KNOWN).splitlines():
+            self._run("update-ref", "-d", known)
         if tip.commit:
             self._run("update-ref", "-d", self.ref, tip.commit)
         return tip.commit
+
+    # -- other copies of the repository
+
+    def remotes(self) -> list[str]:
+        """The names of the remotes that the user has told git of."""
+        return self._text("remote").splitlines()
+
+    def join(self, other: str, when: float) -> str:
+        """Let the branch hold the entries of *other* too, and return its tip: nothing is lost, nothing is merged.
+
+        Where one of the two came after the other that is it; else a commit with both as parents. Raises what `append` raises.
+        """
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            tip = self.tip()
+            if tip.commit and self.is_ancestor(other, tip.commit):
+                return tip.commit
+            if tip.checked_out:
+                raise BranchInUse(
+                    f"branch {self.branch} is checked out in {tip.checked_out}, so it is not moved", "git switch -"
+                )
+            if tip.commit and not tip.ours and not self.branch_is_ours():
+                raise BranchInUse(f"there is a branch {self.branch} that numb did not make", "numb init --branch lab")
+            joined = other
+            if tip.commit and not self.is_ancestor(tip.commit, other):
+                message = f"join {tip.commit[:12]} and {other[:12]}\n\nNumb-Kind: join\nNumb-Format: 1\n"
+                tree = self._text("rev-parse", f"{tip.commit}^{{tree}}")
+                joined = self._commit(tree, [tip.commit, other], message, when)
+            if self._move(joined, tip.commit, deadline):
+                return joined
+
+    def commit_of(self, ref: str) -> str | None:
+        """The commit that a ref points to."""
+        found = self._try("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        return found.decode().strip() if found else None
+
+    def is_ours(self, commit: str) -> bool:
+        """Whether *commit* belongs to a branch that numb has made."""
+        return self._is_ours(commit)
+
+    def remember(self, ref: str, commit: str) -> None:
+        """Let a ref of numb's own point to *commit*."""
+        self._run("update-ref", ref, commit)
+
+    def over_network(self, *arguments: str, patience: float) -> bytes:
+        """Run a command of git that talks with another machine; what it says is watched, so that it cannot hang.
+
+        Raises `RemoteFailed` when it is silent for *patience* seconds, and `NetworkRefused` with what git says otherwise.
+        """
+        options: tuple[str, ...] = ("-c", "fetch.fsckObjects=true", "-c", "transfer.fsckObjects=true")
+        options += ("-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={int(patience) or 1}")
+        env = _environment() | {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh", "SSH_ASKPASS_REQUIRE": "never"}
+        ssh = os.environ.get("GIT_SSH_COMMAND") or self._config.get("core.sshcommand") or "ssh"
+        alive = f"-o BatchMode=yes -o ConnectTimeout={int(patience) or 1} -o ServerAliveInterval=15 -o ServerAliveCountMax=2"
+        process = subprocess.Popen(
+            [_git(), *_OPTIONS, *options, *arguments],
+            cwd=self.toplevel,
+            env=env | {"GIT_SSH_COMMAND": f"{ssh} {alive}"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        out, said = _watched(process, patience)
+        if process.returncode:
+            raise NetworkRefused(arguments[0], process.returncode, said.decode(errors="replace").strip(), out)
+        return out
 
     # -- reading runs
 

@@ -70,23 +70,27 @@ def needed(project: Project) -> Iterator[Needed]:
     Raises `ObjectMissing` where that cannot be told of one of them.
     """
     for name in project.git.our_branches():
-        branch = project.branch if name == project.git.branch else _other(project, name)
-        index = branch.index if branch is project.branch else branch.from_branch()
-        if damaged := [*index.damaged(), *((commit, "git has lost it") for commit in sorted(index.lost()))]:
-            commit, why = damaged[0]
-            raise ObjectMissing(f"what the run in commit {commit} needs is not known: {why}", "numb doctor")
-        runs = [run for run in index.everything() if run.manifests or run.large]
-        found: dict[RunId, dict[str, int]] = {run.id: dict(run.large) for run in runs}
-        for run, manifest, sizes in branch.manifests(runs):
-            if sizes is None:
-                raise ObjectMissing(f"what {run.id} needs is not known: {manifest} cannot be read", "numb doctor")
-            found[run.id] |= sizes
-        yield from (Needed(run, found[run.id]) for run in runs)
+        yield from needed_on(project.branch if name == project.git.branch else _other(project, name))
+
+
+def needed_on(branch: Branch) -> Iterator[Needed]:
+    """The same of one branch."""
+    index = branch.index
+    if damaged := [*index.damaged(), *((commit, "git has lost it") for commit in sorted(index.lost()))]:
+        commit, why = damaged[0]
+        raise ObjectMissing(f"what the run in commit {commit} needs is not known: {why}", "numb doctor")
+    runs = [run for run in index.everything() if run.manifests or run.large]
+    found: dict[RunId, dict[str, int]] = {run.id: dict(run.large) for run in runs}
+    for run, manifest, sizes in branch.manifests(runs):
+        if sizes is None:
+            raise ObjectMissing(f"what {run.id} needs is not known: {manifest} cannot be read", "numb doctor")
+        found[run.id] |= sizes
+    yield from (Needed(run, found[run.id]) for run in runs)
 
 
 def _other(project: Project, name: str) -> Branch:
     git = project.git.on(name, project.talk.say)
-    return Branch(Snapshots(git, project.folder, project.config, project.talk.say), project.talk.say)
+    return Branch(Snapshots(git, project.folder, project.config, project.talk.say), project.talk.say, kept=False)
 
 
 def in_flight(project: Project) -> set[str]:

@@ -17,6 +17,7 @@ RECORD_FOLDER = f"{FOLDER}/run"  # in the tree of a run's commit
 
 DEFAULT_BRANCH = "numb"
 PINS = "refs/numb/pins/"
+KNOWN = "refs/numb/remotes/"  # the branch as it was last seen at each remote
 
 RUN_DIR = "NUMB_RUN_DIR"  # tells a script's hooks where the run's folder is
 BREAK_HOOK = "NUMB_BREAK_HOOK"  # the name of a hook that shall fail: how the tests see that a failing hook is harmless
@@ -214,6 +215,10 @@ def objects_in_git(common_dir: Path) -> Path:
 
 def branch_ref(branch: str) -> str:
     return f"refs/heads/{branch}"
+
+
+def known_ref(remote: str) -> str:
+    return KNOWN + remote
 
 
 def pin_ref(run_id: str) -> str:

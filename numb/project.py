@@ -11,14 +11,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from numb import alive, atomic, config, inflight, record
 from numb.branch import Branch
-from numb.config import Config
+from numb.config import Config, RemotePlace
 from numb.errors import (
     ArtifactMissing,
     BranchInUse,
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from numb.hp.table import Table
     from numb.launch import Outcome
     from numb.queue import Entry, Queue
-    from numb.store.objects import Objects
+    from numb.sharing import Progress, Pulled, Pushed
+    from numb.store.objects import Objects, Ref
 
 # Rooms that only some commands need are imported where they are used: `numb list` answers at once.
 
@@ -223,6 +224,10 @@ class Project:
                 changed = [path for path in changed if path != queue]
             command = ended.same.command if ended.same.command != run.command else ()
             ended = replace(ended, changed=changed, command=command)
+        if ended.run is not None and self.config.push is not None:
+            from numb import sharing
+
+            sharing.push_quietly(self)
         return ended
 
     def _tell_changes(self, run: Run) -> None:
@@ -782,7 +787,6 @@ class Project:
 
     def _load(self, run: Run, name: str) -> Any:
         from numb import artifacts
-        from numb.capture import weights
 
         kept = run.artifacts.get(name)
         if kept is None:
@@ -797,7 +801,7 @@ class Project:
             manifest = self.branch.read_object(run, kept.file or "")
             if manifest is None:
                 raise ObjectMissing(f"{run.id}: the manifest of {name} is missing", "numb doctor")
-            return weights.read(manifest, self.objects)["value"]
+            return self._read(manifest)["value"]
         try:
             return artifacts.decoded(name, self.artifact(run, name))
         except ValueError as error:
@@ -818,6 +822,8 @@ class Project:
             common = dict(zip(here, there, strict=True))
         if not common:
             raise ArtifactMissing(f"{first[0].id} and {second[0].id} have no model in common", "numb list")
+        for name, other in common.items():
+            self.bring({*here[name].refs()} ^ {*there[other].refs()})
         return {name: comparing.differences(here[name], there[other], self.objects) for name, other in common.items()}
 
     def _states(self, run: Run, step: int | None) -> dict[str, Manifest]:
@@ -832,7 +838,7 @@ class Project:
 
     def artifact(self, run: Run, name: str) -> bytes:
         """The bytes of a file that the run has saved, compared with their hash. Raises what `load` raises."""
-        from numb.store.objects import hash_of
+        from numb.store.objects import Ref, hash_of
 
         kept = run.artifacts.get(name)
         if kept is None:
@@ -840,6 +846,7 @@ class Project:
         if kept.is_state:
             raise ArtifactMissing(f"{name} of {run.id} is tensors, not a file", f"numb report {run.id}")
         if kept.file is None:
+            self.bring([Ref(kept.hash or "", kept.size)])
             return bytes(self.objects.open_verified(kept.hash or "", kept.size))
         content = self.branch.read(run, kept.file)
         if content is None:
@@ -854,7 +861,6 @@ class Project:
         Raises `RunNotFound` where there is none, `ObjectMissing` and `ObjectCorrupt`.
         """
         from numb import beginnings
-        from numb.capture import weights
 
         if step is not None:
             manifest = self.branch.read_object(run, beginnings.checkpoint_of(run, step).manifest)
@@ -864,6 +870,14 @@ class Project:
             manifest = self._manifest(run, model or next(iter(run.weights)))
         if manifest is None:
             raise ObjectMissing(f"{run.id}: the manifest of step {step} is missing", "numb doctor")
+        return self._read(manifest)
+
+    def _read(self, manifest: dict[str, Any]) -> Mapping[str, Any]:
+        """The state that a manifest describes; its objects are fetched if they are not here."""
+        from numb.capture import weights
+        from numb.capture.manifest import Manifest
+
+        self.bring(Manifest.of(manifest).refs())
         return weights.read(manifest, self.objects)
 
     def _manifest(self, run: Run, name: str) -> dict[str, Any]:
@@ -906,6 +920,7 @@ class Project:
         The directory appears complete or not at all. Raises `TargetExists`, `ObjectMissing`, `ObjectCorrupt`.
         """
         from numb.capture import weights
+        from numb.capture.manifest import Manifest
         from numb.view import report
 
         commit = self.commit(run)
@@ -918,6 +933,7 @@ class Project:
             for name in run.weights:
                 stem = "state_dict" if len(run.weights) == 1 else f"state_dict-{name}"
                 manifest = self._manifest(run, name)
+                self.bring(Manifest.of(manifest).refs())
                 notes += weights.export(manifest, self.objects, folder / f"{stem}.pt", folder / f"{stem}.safetensors")
             for name, content in self.git.record_files(commit).items():
                 if "/" not in name:
@@ -936,6 +952,49 @@ class Project:
             names = {path.name for path in folder.iterdir()}
             atomic.write(folder / "README.md", report.readme(row, notes, names))
         return target
+
+    # -- other places
+
+    def push(self, name: str | None = None, progress: Progress = lambda done, total: None) -> Pushed:
+        """Send objects to a place of `nmb.json`, then the branch to the remote of git's that goes with it.
+
+        Only what the other side lacks; one that is cut off goes on where it stopped. *progress* is told of bytes done and in
+        all. Raises `Usage` and `RemoteFailed`.
+        """
+        from numb import sharing
+
+        return sharing.push(self, name, progress)
+
+    def pull(
+        self, name: str | None = None, progress: Progress = lambda done, total: None, *, objects: bool = False
+    ) -> Pulled:
+        """Fetch the branch and join it with the one here; objects come when they are needed, or all of them now.
+
+        Raises `Usage` and `RemoteFailed`.
+        """
+        from numb import sharing
+
+        return sharing.pull(self, name, progress, objects=objects)
+
+    def add_remote(self, name: str, url: str, git: str | None = None) -> None:
+        """Write a place for objects into `nmb.json`. Raises `Usage` for what is none."""
+        from numb import sharing
+
+        sharing.add(self, RemotePlace(name, url, git or name))
+
+    def remove_remote(self, name: str) -> None:
+        """Take a place out of `nmb.json`; what is there stays there. Raises `Usage`."""
+        from numb import sharing
+
+        sharing.remove(self, name)
+
+    def bring(self, refs: Iterable[Ref]) -> None:
+        """Fetch those of these objects that are not here, from whichever place has them."""
+        wanted = set(refs) if self.config.remotes else ()
+        if any(not self.objects.has(ref.digest, ref.size) for ref in wanted):
+            from numb import sharing
+
+            sharing.bring(self, wanted, self.talk.progress)
 
     # -- order in the store
 

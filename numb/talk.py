@@ -34,6 +34,9 @@ class Talk(Protocol):
     def choose(self, rows: Sequence[Row]) -> Run | None:
         """Ask which of these runs to trial. None: nobody is there to answer."""
 
+    def progress(self, done: int, total: int) -> None:
+        """Show how many bytes of how many have been transferred."""
+
 
 class Silent:
     """A `Talk` for where nobody listens."""
@@ -46,6 +49,9 @@ class Silent:
 
     def choose(self, rows: Sequence[Row]) -> Run | None:
         return None
+
+    def progress(self, done: int, total: int) -> None:
+        pass
 
 
 @dataclass

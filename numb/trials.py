@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from numb import atomic, record
+from numb.capture.manifest import Manifest
 from numb.errors import ObjectMissing, Refused
 from numb.hp.settings import elsewhere
 from numb.hp.tree import ancestors
@@ -164,6 +165,7 @@ class Trials:
         text = self.project.branch.read(run, run.weights[name].manifest)
         if text is None:
             raise ObjectMissing(f"the manifest of {run.id}'s weights is not in its commit {run.commit}", "numb doctor")
+        self.project.bring(Manifest.of(record.loads(text)).refs())
         flight.folder.chosen.mkdir(exist_ok=True)
         atomic.write(flight.folder.chosen / f"{name}.json", text)
         return {"weights": name, "run": run.id}

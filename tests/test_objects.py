@@ -140,7 +140,7 @@ def test_a_missing_object_says_how_to_get_it(objects: Objects) -> None:
         objects.open_verified(HELLO, 5)
 
     assert f"{objects.path(HELLO)} is missing" == str(missing.value)
-    assert "copy it from another .nmb/objects that has it, or: numb doctor" == missing.value.hint
+    assert "numb pull --objects, where a remote has it, or: numb doctor" == missing.value.hint
     assert not objects.has(HELLO) and [] == list(objects)
 
 

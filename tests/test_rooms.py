@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "output": (set(), set()),
     "launch": ({"errors", "output", "processes"}, set()),
     "gitstore": ({"atomic", "errors", "layout", "record"}, {"git"}),
+    "gitremote": ({"errors", "gitstore", "layout"}, set()),
     "store.objects": ({"atomic", "errors"}, {"blake3"}),
     "store.parts": ({"atomic", "errors", "store.objects"}, set()),
     "store.index": ({"atomic", "errors", "record"}, set()),
@@ -50,10 +51,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "branch": ({"atomic", "errors", "inflight", "record", "snapshots", "store.index"}, set()),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
-    "trials": ({"atomic", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
+    "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
+    "sharing": (
+        {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "store.objects", "store.remotes"},
+        set(),
+    ),
     "housekeeping": (
         {
             "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "record", "snapshots",
@@ -64,7 +69,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight",
-            "launch", "layout", "order", "queue", "record", "revert", "snapshots", "store.index", "store.objects", "sweep", "talk",
+            "launch", "layout", "order", "queue", "record", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },
         set(),

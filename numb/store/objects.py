@@ -256,7 +256,7 @@ class Objects:
                 _close(folder)
         except FileNotFoundError:
             raise ObjectMissing(
-                f"{path} is missing", "copy it from another .nmb/objects that has it, or: numb doctor"
+                f"{path} is missing", "numb pull --objects, where a remote has it, or: numb doctor"
             ) from None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):

@@ -1,0 +1,76 @@
+"""The branch of the runs in another repository: fetched, joined and pushed, never forced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from numb.errors import NumbError, RemoteFailed
+from numb.gitstore import GitStore, NetworkRefused
+from numb.layout import known_ref
+
+_PATIENCE = 60.0  # seconds without a word
+_TRIES = 20  # of a push that others are faster than
+_TRANSIENT = ("cannot lock ref", "failed to update ref", "incorrect old value")
+
+
+def fetch(git: GitStore, remote: str, patience: float = _PATIENCE) -> str | None:
+    """Fetch the branch from *remote*, a name that git knows, and return its tip there; None where it is not there.
+
+    What is fetched is checked by git; the branch here stays as it is. Raises `RemoteFailed`.
+    """
+    _refuse_unknown(git, remote)
+    known = known_ref(remote)
+    spec = f"+refs/heads/{git.branch}:{known}"
+    quiet = ("--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
+    try:
+        git.over_network("fetch", *quiet, "--end-of-options", remote, spec, patience=patience)
+    except NetworkRefused as refused:
+        if "couldn't find remote ref" in refused.said:
+            return None
+        raise _translated(refused, remote) from refused
+    tip = git.commit_of(known)
+    if tip is not None and not git.is_ours(tip):
+        raise RemoteFailed(f"branch {git.branch} of {remote} is none that numb has made", f"git log {known}")
+    return tip
+
+
+def push(
+    git: GitStore, remote: str, settle: Callable[[str], object] = lambda tip: None, patience: float = _PATIENCE
+) -> str:
+    """Push the branch to *remote*, joined with what others have pushed meanwhile; returns the tip that is there now.
+
+    *settle* is called with each tip before it is pushed, to send what its runs need. Raises `RemoteFailed`.
+    """
+    _refuse_unknown(git, remote)
+    for _ in range(_TRIES):
+        tip = git.tip().commit
+        if tip is None:
+            raise RemoteFailed(f"there is no branch {git.branch} to push", "numb train")
+        settle(tip)
+        spec = f"{tip}:refs/heads/{git.branch}"
+        try:
+            options = ("--porcelain", "--progress", "--no-verify", "--no-signed", "--recurse-submodules=no")
+            git.over_network("push", *options, "--end-of-options", remote, spec, patience=patience)
+            git.remember(known_ref(remote), tip)
+            return tip
+        except NetworkRefused as refused:
+            said = refused.out.decode(errors="replace") + refused.said
+            if not ("[rejected]" in said or any(words in said for words in _TRANSIENT)):
+                raise _translated(refused, remote) from refused
+        theirs = fetch(git, remote, patience)
+        if theirs is not None:
+            git.join(theirs, time.time())
+    raise RemoteFailed(f"others push to {remote} all the time", f"numb push {remote}")
+
+
+def _refuse_unknown(git: GitStore, remote: str) -> None:
+    if remote not in git.remotes():
+        raise RemoteFailed(f"git knows no remote {remote}", f"git remote add {remote} URL")
+
+
+def _translated(refused: NetworkRefused, remote: str) -> NumbError:
+    lines = [line.strip() for line in refused.said.splitlines() if line.strip() and "%" not in line]
+    wanted = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines
+    why = wanted[0].partition(":")[2].strip() or wanted[0] if wanted else f"exit code {refused.code}"
+    return RemoteFailed(f"git {refused.command} {remote}: {why}", f"git ls-remote {remote}")

@@ -1,0 +1,253 @@
+"""What is promised of sharing: no run is lost between machines, and nobody sees one whose weights are not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Scene
+from kit import sealed_here
+
+from numb import gitremote
+from numb.errors import RemoteFailed
+from numb.project import Project
+from numb.store.objects import Objects
+
+# A run with an object of its own and one that all share; without torch, which takes a second.
+SCRIPT = """
+import os
+import numb
+mine = os.environ.get("MINE", "0")
+numb.save("shared.bin", bytes(1 << 20)), numb.save("own.bin", mine.encode() * (1 << 20))
+print(mine)
+"""
+
+
+@pytest.fixture
+def lab(empty: Scene) -> Scene:
+    """A project with a run, a bare repository as origin, and a folder for objects, which `nmb.json` names."""
+    empty.write("train.py", SCRIPT)
+    empty.write("nmb.json", '{"version": 1, "train": {"command": "python train.py"}}')
+    empty.sh("git init -q --bare ../origin.git && git remote add origin ../origin.git && mkdir ../store")
+    empty.numb("init")
+    done = empty.numb("remote add lab ../store --git origin")
+    assert 0 == done.code, done.stderr
+    empty.sh("git add -A && git commit -qm x && git push -q origin HEAD")
+    assert 0 == empty.numb("train", env={"MINE": "1"}).code
+    return empty
+
+
+def clone(lab: Scene, name: str) -> Scene:
+    lab.sh(
+        f"git clone -q ../origin.git ../{name} && git -C ../{name} config user.email a@b && git -C ../{name} config user.name a"
+    )
+    return Scene(lab.root.parent / name, Path(lab.env["HOME"]))
+
+
+def ids(scene: Scene) -> list[str]:
+    return [run["id"] for run in scene.runs()]
+
+
+def stored(lab: Scene) -> set[str]:
+    return set(Objects(lab.root.parent / "store" / "objects"))
+
+
+def test_a_clone_has_it_all_with_one_command(lab: Scene) -> None:
+    """Pushed here, pulled there: the runs, and their objects when they are asked for, or all at once."""
+    pushed = lab.numb("push")
+    other = clone(lab, "other")
+    pulled = other.numb("pull")
+    before = len(list(Objects(other.root / ".nmb" / "objects")))
+    shown = other.numb("show @ --artifact own.bin")
+    one = len(list(Objects(other.root / ".nmb" / "objects")))
+    everything = other.numb("pull --objects")
+    again = [lab.numb("push"), other.numb("push"), other.numb("pull --objects")]
+
+    assert [0] * 7 == [done.code for done in (pushed, pulled, shown, everything, *again)], (pushed, pulled, shown)
+    assert "sent 2 objects, 2.1 MB; the branch is at origin" in pushed.stderr
+    assert (
+        ids(lab) == ids(other)
+        and "1 new entry" in pulled.stderr
+        and "2 objects of weights are elsewhere" in pulled.stderr
+    )
+    assert (0, 1, "1" * (1 << 20)) == (before, one, shown.stdout)
+    assert "1 object, 1.05 MB" in everything.stderr
+    assert all("sent 0 objects" in done.stderr for done in again[:2]) and "0 new entries" in again[2].stderr
+    assert 0 == other.numb("verify").code and 0 == other.numb("doctor").code
+    assert (
+        "" == other.sh("git status --porcelain")
+        and ["origin/HEAD", "origin/main"]
+        == other.sh("git branch -r --format='%(refname:short)'").replace("origin\n", "origin/HEAD\n").split()
+    )
+
+
+def test_two_machines_that_push_in_turn_lose_nothing(lab: Scene) -> None:
+    """K3: each has the other's runs, joined, not merged; the history of both is whole, and nothing was forced."""
+    lab.numb("push")
+    other = clone(lab, "other")
+    other.numb("pull")
+    for turn in range(3):
+        for number, scene in enumerate((lab, other)):
+            assert 0 == scene.numb("train", env={"MINE": str(2 + 2 * turn + number)}).code
+        done = [scene.numb("push") for scene in (lab, other)]
+        assert [0, 0] == [each.code for each in done], done
+    lab.numb("pull")
+
+    assert 7 == len(ids(lab)) == len(set(ids(lab))) and sorted(ids(lab)) == sorted(ids(other))
+    assert (
+        lab.sh("git rev-parse numb") == other.sh("git rev-parse numb") == lab.sh("git -C ../origin.git rev-parse numb")
+    )
+    assert "join" in lab.sh("git log -20 --format=%s numb")
+    assert 0 == lab.numb("doctor").code and "" == lab.sh("git fsck --strict --no-dangling")
+    assert 8 == len(stored(lab))
+
+
+def test_many_who_push_at_once(lab: Scene) -> None:
+    """Whoever is slower joins and pushes again."""
+    lab.numb("push")
+    others = [clone(lab, f"other{n}") for n in range(4)]
+    for number, other in enumerate(others):
+        other.numb("pull")
+        other.numb("train", env={"MINE": str(number + 2)})
+    processes = [other.start("push") for other in others]
+    said = [process.communicate(timeout=120) for process in processes]
+    lab.numb("pull")
+
+    assert [0] * 4 == [process.returncode for process in processes], said
+    assert 5 == len(ids(lab)) and 6 == len(stored(lab))
+
+
+def test_the_branch_goes_last(lab: Scene) -> None:
+    """K5: where an object cannot be sent, the branch is not, and nobody sees the run; the next push does both."""
+    (lab.root.parent / "store" / "objects").mkdir()
+    (lab.root.parent / "store" / "objects" / "tmp").write_text("in the way")
+    failed = lab.numb("push")
+    before = lab.sh("git -C ../origin.git branch --list numb")
+    (lab.root.parent / "store" / "objects" / "tmp").unlink()
+
+    assert (125, "") == (failed.code, before) and "Traceback" not in failed.stderr
+    assert 0 == lab.numb("push").code and "numb" in lab.sh("git -C ../origin.git branch --list numb")
+
+
+def test_a_remote_that_is_away_hurts_no_training(lab: Scene) -> None:
+    """AC-L9: one line on stderr, the same exit code, the run is here; a later push sends it."""
+    config = json.loads(lab.read("nmb.json"))
+    lab.write("nmb.json", json.dumps({**config, "push": "lab"}))
+    lab.sh("mv ../store ../away && touch ../store && mv ../origin.git ../gone.git")
+    done = lab.numb("train", env={"MINE": "2"})
+    lab.sh("rm ../store && mv ../away ../store && mv ../gone.git ../origin.git")
+
+    assert (0, "2") == (done.code, done.stdout.strip())
+    [line] = [line for line in done.stderr.splitlines() if "not pushed" in line]
+    assert "numb push lab sends it later" in line and 2 == len(ids(lab))
+    assert 0 == lab.numb("train", env={"MINE": "3"}).code
+    assert 4 == len(stored(lab)) and "3 " not in done.stderr
+    other = clone(lab, "other")
+    other.numb("pull")
+    assert 3 == len(ids(other))
+
+
+def test_without_a_place_for_objects_the_branch_goes_alone(lab: Scene) -> None:
+    """And without a remote of git's the objects do; what is missing is said with what to type."""
+    lab.numb("remote remove lab")
+    alone = lab.numb("push origin")
+    nowhere = lab.numb("push elsewhere")
+    lab.sh("git remote remove origin")
+    lab.numb("remote add lab ../store")
+    objects = lab.numb("push")
+
+    assert (0, 2, 0) == (alone.code, nowhere.code, objects.code)
+    assert "sent 0 objects" in alone.stderr and "numb remote add elsewhere URL" in nowhere.stderr
+    assert "git has no remote for the branch" in objects.stderr and 2 == len(stored(lab))
+    assert "lab  ../store" in lab.numb("remote").stdout
+
+
+@pytest.mark.parametrize(
+    "url", ["ext::sh -c id", "-oProxyCommand=id", "http://host/x", "ssh://-oProxyCommand=id/x", ""]
+)
+def test_a_place_that_is_none_is_refused(lab: Scene, url: str) -> None:
+    """J5: before anything is started; nmb.json stays as it is."""
+    before = lab.read("nmb.json")
+    done = (
+        lab.numb("remote", "add", "other", "--", url)
+        if url.startswith("-")
+        else lab.numb("remote", "add", "other", url)
+    )
+
+    assert 2 == done.code and before == lab.read("nmb.json")
+
+
+def test_a_branch_of_another_kind_is_not_joined(lab: Scene) -> None:
+    """What a remote calls numb may be anything."""
+    lab.sh("git push -q origin main:numb")
+    done = lab.numb("pull")
+
+    assert 125 == done.code and "none that numb has made" in done.stderr
+    assert 1 == len(ids(lab)) and 125 == lab.numb("push").code
+
+
+def test_an_evil_tree_is_not_fetched(lab: Scene) -> None:
+    """J3: git itself would take a tree with an entry called `..` (M16)."""
+    lab.numb("push")
+    lab.sh(
+        """
+        blob=$(echo evil | git hash-object -w --stdin)
+        tree=$(printf '100644 blob %s\\t..\\n' $blob | git mktree)
+        commit=$(git commit-tree $tree -p numb -m 'train x' -m 'Numb-Kind: train')
+        git push -q origin $commit:refs/heads/numb
+        """
+    )
+    tip = lab.sh("git rev-parse numb")
+    done = lab.numb("pull")
+
+    assert 125 == done.code and tip == lab.sh("git rev-parse numb")
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[int]:
+    """A port where somebody listens and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+        thread = threading.Thread(target=lambda: taken.append(server.accept()[0]), daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        for each in taken:
+            each.close()
+
+
+def test_a_link_that_stalls_is_given_up(lab: Scene) -> None:
+    """K2: git itself would wait for ever; its processes are ended, and what is here is whole."""
+    with silent() as port, sealed_here(lab):
+        lab.sh(f"git remote set-url origin git://127.0.0.1:{port}/x")
+        git = Project.open(lab.root).git
+        begin = time.monotonic()
+        with pytest.raises(RemoteFailed, match=r"has heard nothing for 0\\.5 s"):
+            gitremote.fetch(git, "origin", patience=0.5)
+        with pytest.raises(RemoteFailed):
+            gitremote.push(git, "origin", patience=0.5)
+    assert time.monotonic() - begin < 20
+    assert 0 == lab.numb("doctor").code
+
+
+def test_what_is_cut_off_is_old_or_new(lab: Scene) -> None:
+    """K1: git is killed while it pushes and fetches; the next one goes through."""
+    for _ in range(5):
+        process = lab.start("push")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=0.05 + os.urandom(1)[0] / 300)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.communicate()
+        assert "" == lab.sh("git -C ../origin.git fsck --strict --no-dangling")
+    assert 0 == lab.numb("push").code
+    other = clone(lab, "other")
+    assert 0 == other.numb("pull --objects").code and ids(lab) == ids(other)
+    assert 0 == other.numb("verify").code
