@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from beginnings import Beginnings
 
 # A script with hooks and without torch, for all that is not about networks: a run takes a quarter of a second.
 PLAIN = """
@@ -95,6 +97,8 @@ class Done:
 class Scene:
     """A repository with a project in it, and a person who types."""
 
+    kept: Beginnings | None = None  # what other tests have begun with
+
     def __init__(self, root: Path, home: Path) -> None:
         self.root = root
         self.env = sealed(home)
@@ -154,7 +158,17 @@ class Scene:
         return json.loads(done.stdout)
 
     def trained(self, *arguments: str, **params: object) -> dict:
-        """Train once, and return the record of that run."""
+        """Train once, and return the record of that run; where a test before has begun so, it is a copy of its run."""
+        return self.once(["trained", arguments, params], lambda: self._trained(*arguments, **params))
+
+    def once(self, words: object, do: Callable[[], Any]) -> Any:
+        """Return what *do* returns, without doing it if it was done before in the same project, with the same *words*."""
+        here = Path(self.env["HOME"]).parent
+        if self.kept is None or not self.root.is_relative_to(here):
+            return do()
+        return self.kept.once(here, self.env, [str(self.root.relative_to(here)), words], do)
+
+    def _trained(self, *arguments: str, **params: object) -> dict:
         if params:
             self.write("one.json", json.dumps([params]))
             done = self.numb("train", "--queue", "one.json", *arguments)
@@ -227,6 +241,13 @@ WORLDS = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _beginnings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests begin with is shared, also with those that run in other processes at the same time."""
+    folder = tmp_path_factory.getbasetemp()
+    Scene.kept = Beginnings((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "beginnings")
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home folder in which git knows a name."""
@@ -263,7 +284,11 @@ def torch_scene(empty: Scene) -> Scene:
 
 
 def furnish(scene: Scene, files: dict[str, str]) -> None:
-    """Write files, commit them, and initialise numb."""
+    """Write files, commit them, and initialise numb; where a test before has begun so, with a copy of its commits."""
+    scene.once(["furnished", files], lambda: _furnish(scene, files))
+
+
+def _furnish(scene: Scene, files: dict[str, str]) -> None:
     for name, text in files.items():
         scene.write(name, text)
     scene.write(".gitignore", "own.pt\n*.ignored\n__pycache__/\n")

@@ -1,0 +1,75 @@
+"""The kit itself: a copied beginning is a project like any other."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from beginnings import Beginnings, NotToBeKept, seen
+from conftest import PLAIN, Scene, furnish
+
+
+def person(folder: Path, kept: Beginnings) -> Scene:
+    """A scene with a folder of its own, and a home in it."""
+    (folder / "project").mkdir(parents=True)
+    (folder / ".gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.org\n")
+    scene = Scene(folder / "project", folder / "home")
+    scene.env["GIT_CONFIG_GLOBAL"] = str(folder / ".gitconfig")
+    scene.kept = kept
+    scene.sh("git init -qb main")
+    furnish(scene, {"train.py": PLAIN})
+    return scene
+
+
+def test_a_copied_beginning_is_a_project_like_any_other(tmp_path: Path) -> None:
+    """Ids and commits are those of the first; git and numb find all in order, and what one does next the other does not see."""
+    kept = Beginnings(tmp_path / "kept")
+    one = person(tmp_path / "one", kept)
+    first = one.trained(lr=0.2)
+    two = person(tmp_path / "two", kept)
+    again = two.trained(lr=0.2)
+    before = one.users()
+
+    two.sh("git diff-files --quiet && git fsck --strict --no-dangling")
+    found, done = two.numb("doctor"), two.numb("train")
+    two.sh("echo '# edited' >> train.py")
+    other = two.trained(lr=0.2, epochs=3)
+
+    assert first == again
+    assert before == one.users() and [first] == one.runs()
+    assert (0, "everything is in order\n") == (found.code, found.stdout)
+    assert (0, "lr 0.1\n", "M train.py") == (done.code, done.stdout, two.sh("git status --short"))
+    assert {"lr": 0.2, "epochs": 3} == other["params"] and 3 == len(two.runs())
+    assert str(two.root) in two.read(".nmb/hyperparameters.json")
+    assert str(one.root) not in two.read(".nmb/hyperparameters.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["echo >> train.py", "chmod +x train.py", "git add new", "git config a.b c", "touch .nmb/x", "mkdir empty"],
+)
+def test_another_beginning_is_not_taken_for_it(tmp_path: Path, change: str) -> None:
+    """What a program could see makes another beginning, in the work tree, in git's folder and in numb's."""
+    kept = Beginnings(tmp_path / "kept")
+    one, two = person(tmp_path / "one", kept), person(tmp_path / "two", kept)
+    for scene in (one, two):
+        scene.sh("echo new > new")
+    two.sh(change)
+
+    first, second = one.trained(lr=0.2), two.trained(lr=0.2)
+
+    assert first["id"] != second["id"]
+    two.sh("git fsck --strict --no-dangling")
+
+
+def test_what_a_copy_would_not_be_is_not_kept(tmp_path: Path) -> None:
+    """With a FIFO or a socket there, all is done anew."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(NotToBeKept):
+        seen(tmp_path)
+    (tmp_path / "fifo").unlink()
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket"))
+        assert [1, 1] == [Beginnings(tmp_path / "kept").once(tmp_path, {}, "", [1, 1].pop) for _ in range(2)]
