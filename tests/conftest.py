@@ -11,13 +11,19 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from beginnings import Beginnings
+
+from numb.project import Project
+from numb.view import table
 
 # A script with hooks and without torch, for all that is not about networks: a run takes a quarter of a second.
 PLAIN = """
@@ -152,10 +158,12 @@ class Scene:
         return (self.root / name).read_text()
 
     def runs(self) -> list[dict]:
-        """The runs as `numb list --json` has them."""
-        done = self.numb("list --json")
-        assert 0 == done.code, done.stderr
-        return json.loads(done.stdout)
+        """The runs as `numb list --json` has them, without a process."""
+        with mock.patch.dict(os.environ, self.env, clear=True), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # GitPython's, of its own parts
+            project = Project.open(self.root, reading=True)
+            with closing(project.index):
+                return json.loads(table.as_json(project.runs()))
 
     def trained(self, *arguments: str, **params: object) -> dict:
         """Train once, and return the record of that run; where a test before has begun so, it is a copy of its run."""

@@ -74,11 +74,7 @@ def write(scene: Scene, script: str, name: str = "train.py") -> None:
 
 def runs(scene: Scene) -> list[dict[str, Any]]:
     """What `numb list --json` says, without a process."""
-    from numb.view import table
-
-    with sealed_here(scene), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return json.loads(table.as_json(numb.open(scene.root).runs()))
+    return scene.runs()
 
 
 def kept(scene: Scene, run: dict[str, Any]) -> States:
