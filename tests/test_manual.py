@@ -8,7 +8,36 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import NET, TRAIN, Scene
+from conftest import NET, TRIAL, Scene, furnish
+
+OPTIMIZED = """
+import sys
+import torch
+from net import Net
+from numb import numb_param, numb_queue
+lr = 0.1
+width = 8
+numb_queue()
+numb_param({"lr": lr, "width": width})
+torch.manual_seed(0)
+net = Net(width)
+optimizer = torch.optim.SGD(net.parameters(), lr)
+x = torch.randn(32, 4)
+for step in range(5):
+    optimizer.zero_grad()
+    loss = (net(x) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+torch.save(net.state_dict(), "own.pt")
+print("loss", loss.item())
+"""
+
+
+@pytest.fixture
+def optimized(empty: Scene) -> Scene:
+    """The scene with a network, whose script trains as most do, with an optimizer of torch's."""
+    furnish(empty, {"net.py": NET, "train.py": OPTIMIZED, "trial.py": TRIAL})
+    return empty
 
 
 def weights_of(scene: Scene, run_id: str) -> str:
@@ -80,23 +109,23 @@ def test_deinit_asks_and_destroys_only_what_init_made(scene: Scene) -> None:
     assert "lr = 0.1" in scene.read("train.py")
 
 
-def test_train_keeps_code_and_weights(torch_scene: Scene) -> None:
+def test_train_keeps_code_and_weights(optimized: Scene) -> None:
     """AC-N4: one run, whose tree has the edited and the untracked file, and whose weights are those that were trained."""
-    torch_scene.sh("echo '# edited' >> net.py && echo new > untracked.txt")
-    main, count = torch_scene.sh("git rev-parse main"), int(torch_scene.sh("git rev-list --first-parent --count numb"))
-    before = torch_scene.users()
+    optimized.sh("echo '# edited' >> net.py && echo new > untracked.txt")
+    main, count = optimized.sh("git rev-parse main"), int(optimized.sh("git rev-list --first-parent --count numb"))
+    before = optimized.users()
 
-    done = torch_scene.numb("train")
+    done = optimized.numb("train")
 
-    (run,) = torch_scene.runs()
-    after = torch_scene.users()
-    assert (0, "complete", main) == (done.code, run["status"], torch_scene.sh("git rev-parse main"))
+    (run,) = optimized.runs()
+    after = optimized.users()
+    assert (0, "complete", main) == (done.code, run["status"], optimized.sh("git rev-parse main"))
     assert before == {**after, "files": {k: v for k, v in after["files"].items() if k != "own.pt"}}
-    assert count + 1 == int(torch_scene.sh("git rev-list --first-parent --count numb"))
-    assert main == torch_scene.sh("git rev-parse numb^2")
-    assert "new" == torch_scene.sh("git show numb:untracked.txt")
-    assert "# edited" in torch_scene.sh("git show numb:net.py")
-    assert hash_of(torch_scene.root / "own.pt") == weights_of(torch_scene, run["id"])
+    assert count + 1 == int(optimized.sh("git rev-list --first-parent --count numb"))
+    assert main == optimized.sh("git rev-parse numb^2")
+    assert "new" == optimized.sh("git show numb:untracked.txt")
+    assert "# edited" in optimized.sh("git show numb:net.py")
+    assert hash_of(optimized.root / "own.pt") == weights_of(optimized, run["id"])
 
 
 SLOW_OR_IMPOSSIBLE = """
@@ -170,21 +199,21 @@ def test_redoing_is_noticed(torch_scene: Scene) -> None:
     assert 0.2 == other["params"]["lr"]
 
 
-def test_a_failing_script_is_kept_with_its_traceback_and_weights(torch_scene: Scene) -> None:
+def test_a_failing_script_is_kept_with_its_traceback_and_weights(optimized: Scene) -> None:
     """AC-N8: the script's own exit code, a failed run with the traceback, its last weights, a commit."""
-    torch_scene.sh("""sed -i 's/^    optimizer.step()/    optimizer.step(); 1 \\/ (step - 2)/' train.py""")
+    optimized.sh("""sed -i 's/^    optimizer.step()/    optimizer.step(); 1 \\/ (step - 2)/' train.py""")
 
-    done = torch_scene.numb("train")
+    done = optimized.numb("train")
 
-    (run,) = torch_scene.runs()
-    shown = torch_scene.numb("show @").stdout
+    (run,) = optimized.runs()
+    shown = optimized.numb("show @").stdout
     assert 1 == done.code
     assert "ZeroDivisionError" in done.stderr
     assert ("failed", "ZeroDivisionError: division by zero") == (run["status"], run["reason"])
     assert "ZeroDivisionError: division by zero" == run["weights"]["Net"]["partial"]
     assert "Traceback (most recent call last)" in shown
-    assert run["commit"] == torch_scene.sh("git rev-parse numb")
-    assert weights_of(torch_scene, run["id"])
+    assert run["commit"] == optimized.sh("git rev-parse numb")
+    assert weights_of(optimized, run["id"])
 
 
 def test_a_trial_of_an_unknown_architecture_evaluates_nothing(torch_scene: Scene) -> None:
@@ -365,26 +394,23 @@ def test_revert_and_report(scene: Scene) -> None:
     assert f"report-{run['id']} already exists" in second.stderr
 
 
-def test_hooks_do_nothing_without_numb(torch_scene: Scene, untouched: None) -> None:
+def test_hooks_do_nothing_without_numb(optimized: Scene, untouched: None) -> None:
     """AC-N16: a plain `python train.py` records nothing, creates nothing, and prints what it always printed."""
-    torch_scene.sh("rm -rf .nmb own.pt")
+    optimized.sh("rm -rf .nmb own.pt")
 
-    out = torch_scene.sh("python train.py")
+    out = optimized.sh("python train.py")
 
     assert out.startswith("loss ")
-    assert not (torch_scene.root / ".nmb").exists()
-    torch_scene.sh("rm own.pt")
+    assert not (optimized.root / ".nmb").exists()
+    optimized.sh("rm own.pt")
 
 
-def test_training_under_numb_is_bit_identical(torch_scene: Scene) -> None:
+def test_training_under_numb_is_bit_identical(optimized: Scene) -> None:
     """The same script ends with the same weights and prints the same, with numb and without."""
-    plain = torch_scene.sh("python train.py")
-    own = hash_of(torch_scene.root / "own.pt")
+    plain = optimized.sh("python train.py")
+    own = hash_of(optimized.root / "own.pt")
 
-    done = torch_scene.numb("train")
+    done = optimized.numb("train")
 
     assert plain == done.stdout.strip()
-    assert own == hash_of(torch_scene.root / "own.pt")
-
-
-assert NET and TRAIN
+    assert own == hash_of(optimized.root / "own.pt")
