@@ -17,7 +17,10 @@ import sys
 import termios
 import time
 
+import onnx
 import pytest
+import safetensors.torch
+import torch
 from conftest import PLAIN, Scene
 
 RESULTS = """
@@ -605,13 +608,10 @@ def test_report_holds_what_is_needed(torch_scene: Scene) -> None:
     assert {"lr": 0.1, "width": 8} == json.loads((folder / "params.json").read_text())
     torch_scene.sh(f"git worktree add -q ../clean HEAD && cd ../clean && git apply {folder}/changes.patch")
     assert "new" == torch_scene.sh("cat ../clean/new.txt")
-    program = (
-        "import sys, onnx, torch, safetensors.torch as s; f = sys.argv[1]; g = onnx.load(f + '/graph.onnx');"
-        "assert not g.graph.initializer; a = torch.load(f + '/state_dict.pt', weights_only=True);"
-        "b = s.load_file(f + '/state_dict.safetensors'); assert a.keys() == b.keys();"
-        "assert all(torch.equal(a[k], b[k]) for k in a)"
-    )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+    graph, state = onnx.load(folder / "graph.onnx"), torch.load(folder / "state_dict.pt", weights_only=True)
+    other = safetensors.torch.load_file(folder / "state_dict.safetensors")
+    assert not graph.graph.initializer
+    assert state.keys() == other.keys() and all(torch.equal(state[key], other[key]) for key in state)
     assert "" == torch_scene.sh("git status --short --untracked-files=all | grep report || true")
 
 
