@@ -21,6 +21,7 @@ from unittest import mock
 
 import pytest
 from beginnings import Beginnings
+from warm import Warm
 
 from numb.project import Project
 from numb.view import table
@@ -106,6 +107,7 @@ class Scene:
     """A repository with a project in it, and a person who types."""
 
     kept: Beginnings | None = None  # what other tests have begun with
+    warm: str = ""  # what PATH begins with where scripts find torch imported
 
     def __init__(self, root: Path, home: Path) -> None:
         self.root = root
@@ -176,7 +178,8 @@ class Scene:
         here = Path(self.env["HOME"]).parent
         if self.kept is None or not self.root.is_relative_to(here):
             return do()
-        return self.kept.once(here, self.env, [str(self.root.relative_to(here)), words], do)
+        env = {**self.env, "PATH": self.env["PATH"].removeprefix(self.warm)}
+        return self.kept.once(here, env, [str(self.root.relative_to(here)), words], do)
 
     def _trained(self, *arguments: str, **params: object) -> dict:
         if params:
@@ -291,6 +294,21 @@ def torch_scene(empty: Scene) -> Scene:
     """An initialised project with one commit, whose script trains a small network."""
     furnish(empty, {"net.py": NET, "train.py": TRAIN, "trial.py": TRIAL})
     return empty
+
+
+@pytest.fixture(scope="session")
+def _warm() -> Iterator[Warm]:
+    with tempfile.TemporaryDirectory(prefix="numb-warm-") as folder:  # the path of a socket must be short
+        warm = Warm.start(Path(folder) / "bin", sealed(Path(folder)))
+        yield warm
+        warm.stop()
+
+
+@pytest.fixture
+def warm(_warm: Warm, empty: Scene) -> None:
+    """Scripts of the scene find torch imported, where they end by themselves and nothing is about how they start."""
+    empty.warm = f"{_warm.folder}{os.pathsep}"
+    empty.env["PATH"] = f"{empty.warm}{empty.env['PATH']}"
 
 
 def furnish(scene: Scene, files: dict[str, str]) -> None:

@@ -169,6 +169,7 @@ def test_ids_have_short_forms(scene: Scene) -> None:
     )
 
 
+@pytest.mark.usefixtures("warm")
 def test_what_names_several_runs_lists_runs_and_counts_the_rest(torch_scene: Scene) -> None:
     """Ten candidates and how many more there are; a trial is no candidate where a run is, and is found by its own id."""
     run = torch_scene.trained()
@@ -371,6 +372,7 @@ def test_a_narrow_terminal_wraps_nothing(scene: Scene) -> None:
         assert first["id"] in text and second["id"] in text
 
 
+@pytest.mark.usefixtures("warm")
 def test_without_a_terminal_nothing_waits(torch_scene: Scene) -> None:
     """A trial without an ID names what to type, and records nothing, rather than wait on a silent pipe (M21)."""
     run = torch_scene.trained()
@@ -461,6 +463,7 @@ def test_equal_entries_of_a_queue_are_trained_once(scene: Scene) -> None:
     assert [("done", ids[0]), ("done", ids[1]), ("done", ids[0])] == [(s["status"], s["run"]) for s in states]
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
     """What is the same in other words is not trained twice in one queue; the earlier run is named, and what has changed."""
     torch_scene.write("q.json", '[{"lr": 0.2}, {"lr": 0.2, "width": 8}]')
@@ -485,6 +488,7 @@ def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
     assert 2 == len(torch_scene.runs())
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_of_all_says_what_begins_and_when_nothing_is_left(torch_scene: Scene) -> None:
     """Headings stand above the output; with every run trialed it ends with 0 and one line, and names what else waits."""
     for width in (8, 5):
@@ -511,6 +515,7 @@ def test_a_trial_of_all_says_what_begins_and_when_nothing_is_left(torch_scene: S
     assert (0, [nothing]) == (third.code, third.stderr.splitlines())
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_of_all_without_hyperparameters_goes_on_at_once(torch_scene: Scene) -> None:
     """A trial script that takes no values from numb is not started twice for the first run, and has its heading too."""
     first, second = torch_scene.trained(lr=0.1), torch_scene.trained(lr=0.2)
@@ -523,6 +528,7 @@ def test_a_trial_of_all_without_hyperparameters_goes_on_at_once(torch_scene: Sce
     assert (0, "once\nonce\n") == (done.code, done.stdout)
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_of_all_of_an_unknown_architecture_counts_nothing(torch_scene: Scene) -> None:
     """With no run of the architecture it ends as `numb trial` does: the refusal, 125, and no count of trials."""
     torch_scene.trained(width=5)
@@ -591,6 +597,7 @@ def test_secrets_of_the_command_line_are_not_kept(scene: Scene) -> None:
     assert "" == scene.sh(f"grep -rl {canary} .nmb || true")
 
 
+@pytest.mark.usefixtures("warm")
 def test_report_holds_what_is_needed(torch_scene: Scene) -> None:
     """The directory has every file that the manual names, its README says how to load, and the patch applies."""
     torch_scene.sh("echo '# edited' >> net.py && echo new > new.txt")
@@ -623,6 +630,7 @@ second = numb_model((1, 3), name="second")(torch.nn.Linear(3, 2))
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_readme_of_a_report_is_true(torch_scene: Scene) -> None:
     """It names files that are there, all of the umask's mode; and its command brings the code back, from where it stands."""
     torch_scene.write("train.py", TWO)
@@ -643,6 +651,7 @@ def test_the_readme_of_a_report_is_true(torch_scene: Scene) -> None:
     assert "new\n" == (folder / "code" / "new.txt").read_text()
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_killed_report_enters_no_snapshot(torch_scene: Scene) -> None:
     """What is left of a report that was killed half way is hidden from git, and from the snapshots."""
     torch_scene.trained()

@@ -232,6 +232,7 @@ def test_a_revert_with_a_poisoned_snapshot_index(scene: Scene, change: str) -> N
     assert text == scene.read("train.py")
 
 
+@pytest.mark.usefixtures("warm")
 def test_damaged_weights_are_refused_before_they_are_loaded(torch_scene: Scene) -> None:
     """A flipped bit, which torch would load happily (M17), stops trial and report; nothing is recorded or written (I4)."""
     run = torch_scene.trained()
@@ -256,6 +257,7 @@ def test_damaged_weights_are_refused_before_they_are_loaded(torch_scene: Scene) 
     assert 0 == torch_scene.numb("report", run["id"]).code
 
 
+@pytest.mark.usefixtures("warm")
 def test_without_the_folder_everything_but_the_weights_comes_back(torch_scene: Scene) -> None:
     """After `rm -rf .nmb` the runs are listed from the branch, missing weights are named, and training goes on (C7, K4)."""
     run = torch_scene.trained()
@@ -661,6 +663,7 @@ def test_a_read_only_folder_is_a_finding(small_disk: Scene) -> None:
     assert f"findmnt --target {scene.root}/.nmb" in done.stdout
 
 
+@pytest.mark.usefixtures("warm")
 def test_doctor_asks_git_once_for_all_weights(torch_scene: Scene, tmp_path: Path) -> None:
     """However many runs have weights, doctor starts the same number of processes."""
     shim = Shim(torch_scene, tmp_path / "shim")
@@ -691,6 +694,7 @@ def test_a_report_is_whole_or_not_at_all(scene: Scene, damage: Callable[[Path], 
     assert (0, "") == (shown.code, shown.stderr)
 
 
+@pytest.mark.usefixtures("warm")
 def test_weights_whose_manifest_is_gone(torch_scene: Scene) -> None:
     """The run is shown all the same, and doctor counts its weights as missing."""
     run = torch_scene.trained()

@@ -314,6 +314,7 @@ def test_values_arrive_typed_or_are_refused_at_the_call(scene: Scene) -> None:
     assert scene.numb("list").code == scene.numb("show @").code == scene.numb("report @").code == 0
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_restores_what_it_names(torch_scene: Scene) -> None:
     """A trial that names fewer hyperparameters gets those; one without numb_queue is started once, even without an ID."""
     _, run = train(
@@ -376,6 +377,7 @@ print("trained")
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_no_fault_of_numb_changes_a_training(torch_scene: Scene) -> None:
     """Each hook fails in turn: same weights, output and exit code, one line on stderr, and the error in the record."""
     write(torch_scene, TRAINS.format(dummy="(1, 4)"))
@@ -400,6 +402,7 @@ def test_no_fault_of_numb_changes_a_training(torch_scene: Scene) -> None:
         assert (hook not in ("watch", "built", "_save")) == bool(run["weights"])
 
 
+@pytest.mark.usefixtures("warm")
 def test_networks_without_weights_are_named(torch_scene: Scene) -> None:
     """Of two networks one has no state that could be kept: the end of the run, the list, show and the next run say so."""
     script = """

@@ -325,6 +325,7 @@ def test_a_name_that_is_taken_is_no_placeholder(project: Scene) -> None:
     assert said == project.numb("hp").stderr.splitlines()[0]
 
 
+@pytest.mark.usefixtures("warm")
 def test_other_arguments_are_told_when_nothing_is_trained(torch_scene: Scene) -> None:
     """Arguments are no hyperparameters: who looks only at these is told what the command was."""
     torch_scene.write(
@@ -421,6 +422,7 @@ def test_what_describes_nothing_is_not_built(description: object) -> None:
         numb.build(description, 1)
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_has_the_values_of_calls_below_its_network(torch_scene: Scene) -> None:
     """Which run it is has been chosen when the network stands: the script is begun anew with all of the run's values."""
     script = (

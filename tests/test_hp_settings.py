@@ -710,6 +710,7 @@ def test_only_what_was_given_of_a_dictionary_is_set(project: Scene) -> None:
     assert "{'lr': 0.5, 'm': 0.8} {'p': {'a': 1, 'b': 3}} {'x': 0.5, 'y': 1}\n" == done.stdout, done.stderr
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_call_in_the_loop_does_not_hide_that_a_run_was_done(torch_scene: Scene) -> None:
     """What is asked for after the first gradient is known from the source, or was set: the question comes in time."""
     script = (
@@ -729,6 +730,7 @@ def test_a_call_in_the_loop_does_not_hide_that_a_run_was_done(torch_scene: Scene
     assert [0.5, 0.9] == [run["params"]["gamma"] for run in torch_scene.runs()]
 
 
+@pytest.mark.usefixtures("warm")
 def test_what_a_later_call_returns_is_only_foreseen_where_it_can_be(torch_scene: Scene) -> None:
     """A key that was set inside of a later dictionary is another run; a default that only running tells is nothing foreseen."""
     script = "import torch\nfrom numb import *\nfrom numb.hp import _\nnet = numb_model((1, 4))(torch.nn.Linear(4, 2))\n_('w', 1)\n"
@@ -746,6 +748,7 @@ def test_what_a_later_call_returns_is_only_foreseen_where_it_can_be(torch_scene:
     assert ["0.1\n", "0.5\n", "", ""] == printed
 
 
+@pytest.mark.usefixtures("warm")
 def test_an_edited_assignment_is_another_run(torch_scene: Scene) -> None:
     """What stands above numb_queue is a hyperparameter whether it was set or not: with another value it is not done before."""
     script = (
@@ -822,6 +825,7 @@ def test_every_process_of_a_script_has_the_values(project: Scene, method: str) -
     assert ({"lr": 1, "width": 5}, []) == (run["params"], run["notes"])
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_has_the_shape_that_was_trained(torch_scene: Scene) -> None:
     """What calls returned in the training, they return in the trial."""
     script = "import torch\nfrom torch import nn\nfrom numb import *\nfrom numb.hp import _\n"
@@ -835,6 +839,7 @@ def test_a_trial_has_the_shape_that_was_trained(torch_scene: Scene) -> None:
     assert (0, "7\n") == (done.code, done.stdout), done.stderr
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_keeps_constants_of_its_own(torch_scene: Scene) -> None:
     """What only stood above numb_queue is no business of the trial's: it goes on measuring its own data."""
     net = "net = numb_model((1, 4))(nn.Linear(4, width))\n"

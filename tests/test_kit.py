@@ -1,9 +1,10 @@
-"""The kit itself: a copied beginning is a project like any other."""
+"""The kit itself: a copied beginning is a project like any other, and a warm python runs a script as a cold one does."""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,46 @@ def test_what_a_copy_would_not_be_is_not_kept(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "socket"))
         assert [1, 1] == [Beginnings(tmp_path / "kept").once(tmp_path, {}, "", [1, 1].pop) for _ in range(2)]
+
+
+FACTS = """
+import os, signal, sys
+early = "torch" in sys.modules
+import __main__, json, torch
+mask = os.umask(0); os.umask(mask)
+signals = [str(signal.getsignal(number)) for number in (2, 13, 15, 17)]
+json.dump([
+    __name__, __file__, __main__.__file__, vars(__main__) is globals(), sorted(globals()), sys.argv, sys.orig_argv[1:], sys.path, sys.flags,
+    sys.executable, os.getcwd(), mask, sorted((name, value) for name, value in os.environ.items() if name not in ("PATH", "_")), signals, sorted(os.listdir("/dev/fd"))[:4], sys.stdin.read(),
+    torch.get_num_threads(), sys.stdout.encoding, sys.stdout.errors, sys.stdout.write_through,
+    sorted(name for name in sys.modules if name.split(".")[0] == "numb"), os.getpgrp(), os.getsid(0),
+], sys.stdout)
+print(early, file=open("early", "w"))
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["", "sys.exit(3)", "sys.exit('text')", "def f():\n    1 / 0\nf()", "os.kill(os.getpid(), 9)", "os._exit(5)", "1 +"],
+)  # fmt: skip
+def test_a_warm_python_is_like_a_cold_one(empty: Scene, warm: None, end: str) -> None:
+    """All that a script can see and say is the same, and how it ends; only torch is there sooner."""
+    empty.write("script.py", f"{FACTS}{end}\n")
+    run = "umask 027; export PYTHONUNBUFFERED=1 PATH; echo typed | {} script.py a -b 2>{}.txt || echo $?"
+
+    cold, early = empty.sh(run.format(sys.executable, "cold")), empty.sh("cat early || true")
+    hot = empty.sh(run.format("python", "hot"))
+
+    assert cold == hot
+    assert [line for line in empty.read("cold.txt").splitlines() if "Killed" not in line] == [
+        line for line in empty.read("hot.txt").splitlines() if "Killed" not in line
+    ]
+    if end != "1 +":
+        assert ("False", "True") == (early, empty.sh("cat early"))
+
+
+@pytest.mark.parametrize("words", ["-c 'import sys; print(\"torch\" in sys.modules)'", "script.py"])
+def test_what_a_warm_python_cannot_do_a_cold_one_does(empty: Scene, warm: None, words: str) -> None:
+    """Options, and an environment that Python reads when it starts."""
+    empty.write("script.py", "import sys; print('torch' in sys.modules)")
+    assert "False" == empty.sh(f"PYTHONHASHSEED=1 PYTHONUNBUFFERED=1 python {words}")

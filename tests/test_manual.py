@@ -164,6 +164,7 @@ def test_a_network_that_cannot_be_exported_is_recorded_quietly(torch_scene: Scen
     assert 1 == len(done.stdout.splitlines())
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_seed_does_not_change_the_architecture_and_the_width_does(torch_scene: Scene) -> None:
     """AC-N6: another seed is the same architecture, another width is not."""
     one = torch_scene.trained()
@@ -213,6 +214,7 @@ def test_a_failing_script_is_kept_with_its_traceback_and_weights(optimized: Scen
     assert weights_of(optimized, run["id"])
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_of_an_unknown_architecture_evaluates_nothing(torch_scene: Scene) -> None:
     """AC-N9: the script ends before it evaluates, with 125, the hash and the nearest architecture; nothing is recorded."""
     torch_scene.trained()
@@ -226,6 +228,7 @@ def test_a_trial_of_an_unknown_architecture_evaluates_nothing(torch_scene: Scene
     assert tip == torch_scene.sh("git rev-parse numb")
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_trial_of_one_run_evaluates_that_run(torch_scene: Scene) -> None:
     """AC-N10: the network holds the chosen run's weights when it is evaluated; only that run gets a result."""
     runs = [torch_scene.trained(lr=lr) for lr in (0.1, 0.2, 0.3)]
@@ -243,6 +246,7 @@ def test_a_trial_of_one_run_evaluates_that_run(torch_scene: Scene) -> None:
     ]
 
 
+@pytest.mark.usefixtures("warm")
 def test_all_untrialed_runs_of_the_architecture_are_trialed(torch_scene: Scene) -> None:
     """AC-N11: each untrialed run of this architecture once, no other; one that fails does not stop the rest."""
     trained = [torch_scene.trained(lr=lr) for lr in (0.1, 0.2, 0.3)]
@@ -347,6 +351,7 @@ def count(words) -> dict[str, int]:
     return found
 
 
+@pytest.mark.usefixtures("warm")
 def test_list_groups_by_architecture(torch_scene: Scene) -> None:
     """AC-N15: every run stands below its architecture, with what differs, its status and its result; JSON has the same."""
     torch_scene.trained(lr=0.1)

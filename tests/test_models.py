@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import Scene
 from scripted import GAN, architectures, kept, own, plain, runs, train, write
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 def test_every_form_of_the_decorator(torch_scene: Scene) -> None:

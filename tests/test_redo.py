@@ -9,6 +9,8 @@ from scripted import GAN, own, plain, runs, train, write
 
 import numb
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 # What is left open is how a script begins, and whether it has the second network.
 NETS = f"import sys\n{GAN}x = torch.ones(3, 2)\n"
 
