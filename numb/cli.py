@@ -743,12 +743,12 @@ def remote(context: click.Context) -> None:
 @remote.command("add")
 @click.argument("name")
 @click.argument("url")
-@click.option("--git", "git", metavar="REMOTE", help="The remote of git's for the branch.  [default: NAME]")
-def remote_add(name: str, url: str, git: str | None) -> None:
+@click.option("--branch-to", metavar="REMOTE", help="The remote of git's for the branch.  [default: NAME]")
+def remote_add(name: str, url: str, branch_to: str | None) -> None:
     """Write the place URL into nmb.json under NAME. Credentials are those of ssh and of AWS; numb stores none."""
     project = _project()
-    project.add_remote(name, url, git)
-    _say(f"numb: {name} is {url}; the branch goes to the remote {git or name} of git's")
+    project.add_remote(name, url, branch_to)
+    _say(f"numb: {name} is {url}; the branch goes to the remote {branch_to or name} of git's")
     _say(f"      next: numb push {name}")
 
 
@@ -841,6 +841,35 @@ def undo() -> None:
     from numb import record
 
     _say(f"numb: back again: {record.some(list(_project(reading=True).undo()), 5)}")
+
+
+@main.command()
+@click.argument("what", metavar="PATH|ID...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(what: tuple[str, ...], yes: bool) -> None:
+    """Take a path out of every snapshot, or runs out of the branch, by rewriting the branch of the runs, and it alone."""
+    from numb import record
+
+    project = _project(reading=True)
+    plan = project.purge_plan(what)
+    if plan.path is not None:
+        _say(f"This takes {plan.path} out of {record.counted(plan.snapshots, 'snapshot')}, for good.")
+    else:
+        _say(f"This takes {record.some(list(plan.entries), 5)} out of the branch, for good.")
+    if not yes:
+        if not _attended():
+            raise NumbError("nothing was changed", f"numb purge --yes {shlex.join(what)}")
+        if not _agreed("Rewrite the branch?"):
+            raise NumbError("nothing was changed")
+    project.purge(plan)
+    _say(f"numb: branch {project.git.branch} is rewritten; git drops the old one from this disk by: git gc --prune=now")
+    if plan.entries:
+        _say("      weights that no other run needs go with: numb gc")
+    if plan.own:
+        _say(f"      {plan.path} is also in a commit of your own, {plan.own[:12]}, which numb does not rewrite")
+    for remote in plan.remotes:
+        lease = f"git push --force-with-lease {remote} {project.git.branch}"
+        _say(f"      {remote} still has the old branch: {lease}; other clones must fetch it anew before they push")
 
 
 @main.command()

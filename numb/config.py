@@ -240,7 +240,7 @@ def _remotes(section: Located | None) -> tuple[RemotePlace, ...]:
     for name in section.value:
         entry = section[name]
         url = entry.get("url") if isinstance(entry.value, dict) else entry
-        git = entry.get("git") if isinstance(entry.value, dict) else None
+        git = entry.get("branch") if isinstance(entry.value, dict) else None
         if not is_remote_name(name):
             raise ConfigError(f"{entry.where}: {_quoted(name)} is no name for a remote", "letters, digits, - and _")
         if url is None or not isinstance(url.value, str) or not url.value:
@@ -275,7 +275,7 @@ def with_remote(path: Path, name: str, place: RemotePlace | None) -> str:
             raise Usage(f"{path} has no remote {name}", "numb remote")
         del known[name]
     else:
-        known[name] = place.url if place.git == name else {"url": place.url, "git": place.git}
+        known[name] = place.url if place.git == name else {"url": place.url, "branch": place.git}
     document.pop("remotes", None)
     return json.dumps(document | ({"remotes": known} if known else {}), indent=2, ensure_ascii=False) + "\n"
 

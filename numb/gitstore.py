@@ -15,6 +15,7 @@ import fnmatch
 import functools
 import io
 import itertools
+import json
 import os
 import re
 import signal
@@ -826,6 +827,96 @@ class GitStore:
         if tip.commit:
             self._run("update-ref", "-d", self.ref, tip.commit)
         return tip.commit
+
+    # -- the whole history of the branch
+
+    def history(self, tip: str) -> list[str]:
+        """Every commit of numb's that *tip* reaches, parents before children: first parents, and both of a join."""
+        parents: dict[str, list[str]] = {}
+        waiting = [tip]
+        while waiting:
+            listed, hole = self._walk(waiting.pop(), None)
+            if hole:
+                raise GitFailed(f"commit {hole} of branch {self.branch} is missing or damaged", "numb doctor")
+            for line in listed:
+                words, _, subject = line.split("\t", 2)
+                commit, *found = words.split()
+                if commit in parents:
+                    break
+                is_join = subject.startswith("join ") and len(found) > 1
+                parents[commit] = found[: 2 if is_join else 1]
+                waiting += found[1:2] if is_join else []
+        ordered: dict[str, None] = {}
+        stack = [(tip, iter(parents[tip]))]
+        while stack:
+            commit, rest = stack[-1]
+            following = next((each for each in rest if each in parents and each not in ordered), None)
+            if following is None:
+                ordered[commit] = None
+                stack.pop()
+            else:
+                stack.append((following, iter(parents[following])))
+        return list(ordered)
+
+    def ids(self, commits: Sequence[str]) -> Iterator[str | None]:
+        """The ids in the records of these commits; None where there is none."""
+        for text in self.read_all((commit, "record.json") for commit in commits):
+            try:
+                yield str(json.loads(text or b"")["id"])
+            except (ValueError, KeyError, TypeError):
+                yield None
+
+    def raw(self, commits: Sequence[str]) -> Iterator[bytes]:
+        """These commits as git has them. Raises `GitFailed` for one that it has lost."""
+        for commit, found in zip(commits, self._contents(commits), strict=True):
+            if found is None:
+                raise GitFailed(f"commit {commit} is missing or damaged", "numb doctor")
+            yield found[1]
+
+    def having(self, commits: Sequence[str], path: str) -> list[str]:
+        """Those of these commits whose trees have *path*."""
+        asked = "".join(f"{commit}:{path}\n" for commit in commits).encode(errors="surrogateescape")
+        said = self._run("cat-file", "--batch-check", stdin=asked).splitlines()
+        return [commit for commit, line in zip(commits, said, strict=True) if not line.endswith(b" missing")]
+
+    def own_commit_with(self, path: str) -> str | None:
+        """The newest commit of the user's own branches that changed *path*."""
+        own = ("rev-list", "-1", *(f"--exclude={name}" for name in self.our_branches()), "--branches", "--tags")
+        found = self._try(*own, "--", f":(top){path}")
+        return found.decode().strip() or None if found else None
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A `git fast-import` that is told what to write. Raises `GitFailed` when it is not content."""
+        process = subprocess.Popen(
+            [_git(), *_OPTIONS, "fast-import", "--quiet", "--done", "--force", "--cat-blob-fd=1"],
+            cwd=self.toplevel,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            yield process
+            _finish(process)
+        except BrokenPipeError:
+            said = process.communicate()[1].decode(errors="replace").strip()
+            raise GitFailed(f"git fast-import failed: {said.splitlines()[0] if said else ''}", "numb doctor") from None
+        except _Failed as failed:
+            raise _translated(failed) from failed
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+    def replace_branch(self, new: str, old: str, temporary: str) -> None:
+        """Let the branch be *new*, if it still is *old*, and forget what it was. Raises `BranchInUse`."""
+        if not self._move(new, old, time.monotonic() + _LOCK_SECONDS):
+            raise BranchInUse("something was put on the branch meanwhile", "the same command again")
+        for ref in (temporary, *self._text("for-each-ref", "--format=%(refname)", layout.KNOWN).splitlines()):
+            self._try("update-ref", "-d", ref)
+        self._run("reflog", "expire", "--expire=now", self.ref)
 
     # -- other copies of the repository
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from numb.hp.settings import Settings
     from numb.hp.table import Table
     from numb.launch import Outcome
+    from numb.purging import Purge
     from numb.queue import Entry, Queue
     from numb.sharing import Progress, Pulled, Pushed
     from numb.store.objects import Objects, Ref
@@ -952,6 +953,21 @@ class Project:
             names = {path.name for path in folder.iterdir()}
             atomic.write(folder / "README.md", report.readme(row, notes, names))
         return target
+
+    def purge_plan(self, words: Sequence[str], where: Path | None = None) -> Purge:
+        """What `purge` would take out of the branch: runs by their ids, or a path, as it is typed in the folder *where*.
+
+        Raises `Refused` for what is neither.
+        """
+        from numb import purging
+
+        return purging.planned(self, words, where or Path.cwd())
+
+    def purge(self, plan: Purge) -> str:
+        """Rewrite the branch of the runs without what the *plan* says; returns its new tip. Raises `BranchInUse`."""
+        from numb import purging
+
+        return purging.carried_out(self, plan)
 
     # -- other places
 

@@ -12,8 +12,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 FORMAT = 1
@@ -557,6 +557,20 @@ _READERS: dict[str, Any] = {
     "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
     "nested": lambda plain: tuple(_known(Nested, item) for item in plain),
 }
+
+
+def with_commits(text: bytes, renamed: Callable[[str], str | None]) -> bytes | None:
+    """A record in which the commits that it names are those that they have become; None where that changes nothing."""
+    try:
+        plain = loads(text)
+        run = Run.from_json(plain)
+    except ValueError:
+        return None
+    segments = tuple(replace(each, commit=renamed(each.commit) or each.commit) for each in run.segments)
+    removes = tuple(replace(each, commit=new) for each in run.removes if (new := renamed(each.commit)) is not None)
+    if (segments, removes) == (run.segments, run.removes):
+        return None
+    return (dumps(replace(run, segments=segments, removes=removes).to_json(), indent=1) + "\n").encode()
 
 
 def brief(value: Any, width: int = 24) -> str:

@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "output": (set(), set()),
     "launch": ({"errors", "output", "processes"}, set()),
     "gitstore": ({"atomic", "errors", "layout", "record"}, {"git"}),
+    "gitrewrite": ({"errors", "gitstore", "layout"}, set()),
     "gitremote": ({"errors", "gitstore", "layout"}, set()),
     "store.objects": ({"atomic", "errors"}, {"blake3"}),
     "store.parts": ({"atomic", "errors", "store.objects"}, set()),
@@ -55,6 +56,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
+    "purging": ({"errors", "gitrewrite", "inflight", "layout", "project", "record"}, set()),
     "sharing": (
         {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "store.objects", "store.remotes"},
         set(),
@@ -69,7 +71,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight",
-            "launch", "layout", "order", "queue", "record", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "talk",
+            "launch", "layout", "order", "purging", "queue", "record", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },
         set(),

@@ -38,7 +38,7 @@ def lab(empty: Scene) -> Scene:
     empty.write("nmb.json", '{"version": 1, "train": {"command": "python train.py"}}')
     empty.sh("git init -q --bare ../origin.git && git remote add origin ../origin.git && mkdir ../store")
     empty.numb("init")
-    done = empty.numb("remote add lab ../store --git origin")
+    done = empty.numb("remote add lab ../store --branch-to origin")
     assert 0 == done.code, done.stderr
     empty.sh("git add -A && git commit -qm x && git push -q origin HEAD")
     assert 0 == empty.numb("train", env={"MINE": "1"}).code

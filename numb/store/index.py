@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -335,6 +335,18 @@ class Index:
     def everything(self) -> list[Run]:
         """Every entry that is not removed, of all kinds and projects, oldest first."""
         return self._runs("select record, commit_id from runs order by started, id", ())
+
+    def about(self, ids: Container[str]) -> list[Run]:
+        """The entries that remove nothing but *ids*, and those that take one of these back."""
+        sql = "select record, commit_id from entries where kind in ('removed', 'restored') order by started, id"
+        found = self._runs(sql, ())
+        removals = [each for each in found if each.removes and all(one.id in ids for one in each.removes)]
+        known = {each.id for each in removals}
+        return removals + [each for each in found if each.of in known]
+
+    def any_entry(self, run_id: str) -> Run | None:
+        """An entry, whether it is removed or not."""
+        return self._first("select record, commit_id from entries where id = ?", (run_id,))
 
     def removals(self) -> list[Run]:
         """The entries that have removed others and were not undone, oldest first."""

@@ -1,0 +1,81 @@
+"""`numb purge`: the one command that rewrites the branch of the runs, so that a secret or a huge file is gone from it.
+
+Everything else stays as it was: authors, dates, messages, and the user's own commits, which are never rewritten. The new
+branch takes the place of the old one in one step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numb import gitrewrite, inflight, record
+from numb.errors import BranchInUse, Refused, RunNotFound
+from numb.layout import FOLDER
+from numb.record import Run, RunId
+
+if TYPE_CHECKING:
+    from numb.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What is to go, or has gone: entries of the branch, and a path out of so many snapshots."""
+
+    entries: tuple[RunId, ...]
+    path: str | None
+    snapshots: int
+    own: str | None  # a commit of the user's that has the path too, and keeps it
+    remotes: tuple[str, ...]  # that have had the branch as it was
+
+
+def planned(project: Project, words: Sequence[str], where: Path) -> Purge:
+    """What `carried_out` would do for ids of runs, or for one path. Raises `Refused` for what is neither."""
+    git = project.git
+    tip = git.tip().commit
+    if tip is None:
+        raise Refused(f"there is no branch {git.branch}", "numb doctor")
+    remotes = tuple(git.remotes_with_branch())
+    runs = [run for word in words if (run := _run(project, word)) is not None]
+    if len(runs) == len(words):
+        trials = project.index.trials(run.id for run in runs)
+        ids = dict.fromkeys([*(run.id for run in runs), *(trial.id for each in trials.values() for trial in each)])
+        about = [each.id for each in project.index.about(set(ids))]
+        return Purge((*ids, *about), None, 0, None, remotes)
+    if len(words) > 1:
+        strange = next(word for word in words if _run(project, word) is None)
+        raise Refused(f"there is no run {strange}, and only one path is purged at a time", "numb list")
+    path = os.path.relpath(os.path.join(where, words[0]), git.toplevel)
+    if path.split(os.sep)[0] in ("..", FOLDER, ".git") or path == ".":
+        raise Refused(f"{words[0]} is neither a run nor a path in snapshots", "numb list")
+    count = len(git.having(git.history(tip), path))
+    if not count:
+        raise Refused(f"no snapshot has {path}, and no run is called so", "numb list")
+    return Purge((), path, count, git.own_commit_with(path), remotes)
+
+
+def _run(project: Project, word: str) -> Run | None:
+    try:
+        return project.find(word)
+    except RunNotFound:
+        removed = project.index.removed(word)
+        return project.index.any_entry(removed[0]) if len(removed) == 1 else None
+
+
+def carried_out(project: Project, purge: Purge) -> str:
+    """Rewrite the branch, and return its new tip.
+
+    Raises `BranchInUse` while a run is in flight, or when something is put on the branch meanwhile.
+    """
+    if any(left.running for left in inflight.all_left(project.layout)):
+        raise BranchInUse("a run is in flight, and would be put on the branch as it was", "numb list")
+    git = project.git
+    tip = gitrewrite.rewrite(git, frozenset(purge.entries), purge.path, record.with_commits)
+    for run_id in purge.entries:
+        git.unpin(run_id)
+    project.branch.close()
+    project.layout.listing.unlink(missing_ok=True)
+    return tip

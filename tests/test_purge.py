@@ -1,0 +1,146 @@
+"""What is promised of purging: what is to go is gone from the branch of the runs, and nothing else has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+
+import pytest
+from conftest import Scene
+from kit import every_object
+
+from numb.project import Project
+
+SCRIPT = "import os, numb\nnumb.numb_trial_result({'n': int(os.environ.get('MINE', '0'))})\n"
+SECRET = "hunter2-the-password"
+
+
+@pytest.fixture
+def lab(empty: Scene) -> Scene:
+    """A project with four runs, of which the middle two have a secret beside the code, in a folder with a strange name."""
+    empty.write("train.py", SCRIPT)
+    empty.write("trial.py", SCRIPT)
+    empty.sh("git add -A && git commit -qm x")
+    empty.numb("init")
+    for mine in range(4):
+        if mine in (1, 2):
+            empty.write('my "keys"/ä b.txt', SECRET)
+            empty.write("other.txt", f"stays {mine}")
+        else:
+            empty.sh("rm -rf my* other.txt")
+        assert 0 == empty.numb("train", env={"MINE": str(mine)}).code
+    return empty
+
+
+def story(scene: Scene) -> list[str]:
+    """Messages, people and dates of the branch, without the names of commits."""
+    return scene.sh("git log --first-parent --format='%an %ae %ad %cn %cd %B' numb").split("\n")
+
+
+def entries(scene: Scene) -> list[dict]:
+    return [{**run, "commit": None} for run in scene.runs()]
+
+
+def test_a_path_is_gone_from_every_snapshot(lab: Scene) -> None:
+    """And after git's own collection from the disk; records, messages and dates, and all other files, are what they were."""
+    before, told = entries(lab), story(lab)
+    first = lab.sh("git rev-parse numb~3")
+    assert SECRET.encode() in every_object(lab)
+
+    dry = lab.numb("purge", 'my "keys"/ä b.txt')
+    assert (1, True) == (dry.code, "out of 2 snapshots" in dry.stderr) and "--yes" in dry.stderr
+    assert told == story(lab)
+    done = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
+    lab.sh("git gc -q --prune=now")
+
+    assert 0 == done.code and "git gc --prune=now" in done.stderr
+    assert SECRET.encode() not in every_object(lab)
+    assert (before, told) == (entries(lab), story(lab))
+    assert "stays 2" == lab.sh("git show numb~1:other.txt") and first == lab.sh("git rev-parse numb~3")
+    assert 0 == lab.numb("doctor").code and "" == lab.sh("git fsck --strict --no-dangling")
+    assert 0 == lab.numb("train", env={"MINE": "5"}).code and 5 == len(lab.runs())
+
+
+def test_a_folder_is_a_path(lab: Scene) -> None:
+    """As it is typed, in the folder where it is typed."""
+    lab.sh("mkdir sub")
+    done = lab.numb("purge", "--yes", '../my "keys"', cwd=lab.root / "sub")
+
+    assert 0 == done.code and 4 == len(lab.runs())
+    assert "" == lab.sh("git log --format=%h numb -- 'my*'")
+
+
+def test_a_run_is_gone_and_the_others_name_each_other(lab: Scene) -> None:
+    """Its trials go with it; a removal still removes what it removed, and is undone, though commits have other names now."""
+    ids = [run["id"] for run in lab.runs()]
+    project = Project.open(lab.root)
+    lab.numb(f"rm {ids[2]}")
+    done = lab.numb(f"purge --yes {ids[1]}")
+
+    assert 0 == done.code and [ids[0], ids[3]] == [run["id"] for run in lab.runs()]
+    assert ids[1] not in "".join(story(lab)) and 0 == lab.numb("doctor").code
+    assert 0 == lab.numb("undo").code and [ids[0], ids[2], ids[3]] == [run["id"] for run in lab.runs()]
+    assert 0 == lab.numb(f"show {ids[2]} --patch").code
+    lab.numb(f"rm {ids[3]}")
+    assert 0 == lab.numb(f"purge --yes {ids[3]}").code, "what is removed can be purged too"
+    assert ids[3] not in lab.numb("undo").stderr
+    project.branch.close()
+
+
+def test_joined_histories_stay_joined(lab: Scene) -> None:
+    """Both sides of a join lose the path; who came before whom stays."""
+    lab.sh("git branch theirs numb~1")
+    lab.write('my "keys"/ä b.txt', SECRET)
+    lab.sh("git update-ref refs/heads/ours numb && git update-ref refs/heads/numb theirs")
+    lab.numb("train", env={"MINE": "7"})
+    project = Project.open(lab.root)
+    project.git.join(lab.sh("git rev-parse ours"), time.time())
+    lab.sh("git branch -qD ours theirs")
+    shape = lab.sh("git log --format=%s --graph numb")
+    before = entries(lab)
+
+    assert 0 == lab.numb("purge", "--yes", 'my "keys"/ä b.txt').code
+    lab.sh("git gc -q --prune=now")
+
+    assert shape == lab.sh("git log --format=%s --graph numb") and before == entries(lab) and 5 == len(before)
+    lab.sh("rm -r my*")
+    assert SECRET.encode() not in every_object(lab)
+
+
+def test_what_the_user_has_committed_is_theirs(lab: Scene) -> None:
+    """It is told, with the commit; numb rewrites no branch but its own."""
+    lab.write('my "keys"/ä b.txt', SECRET)
+    lab.sh("git add my* && git commit -qm mine")
+    head = lab.sh("git rev-parse HEAD")
+    done = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
+
+    assert 0 == done.code and f"a commit of your own, {head[:12]}" in done.stderr
+    assert head == lab.sh("git rev-parse HEAD")
+
+
+@pytest.mark.parametrize(
+    "words", ["nothing.txt", ".", "..", "/etc/passwd", ".nmb", ".git/config", "@ other.txt", ":(top)x"]
+)
+def test_what_is_neither_run_nor_path_is_refused(lab: Scene, words: str) -> None:
+    """Nothing has changed then."""
+    tip = lab.sh("git rev-parse numb")
+    done = lab.numb(f"purge --yes {words}")
+
+    assert 125 == done.code and "Traceback" not in done.stderr and tip == lab.sh("git rev-parse numb")
+
+
+def test_a_purge_that_is_killed_has_changed_nothing(lab: Scene) -> None:
+    """The branch is the old one or the new one, and the same command again ends it."""
+    for patience in (0.15, 0.2, 0.25, 0.3, 0.35):
+        process = lab.start("purge", "--yes", 'my "keys"/ä b.txt')
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=patience)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.communicate()
+        assert 4 == len(lab.runs()) and "" == lab.sh("git fsck --strict --no-dangling")
+    done = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
+    assert done.code == 0 or "no snapshot has" in done.stderr
+    assert "" == lab.sh("git log --format=%h numb -- 'my*'") and 0 == lab.numb("doctor").code
