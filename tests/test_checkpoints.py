@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import subprocess
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -519,3 +521,80 @@ def test_requests_come_once_and_are_not_lost(clock: list[float]) -> None:
         by_signal.should_stop(),
     )
     assert ["time limit of 1 s", "SIGTERM"] == told
+
+
+# -- killed
+
+# Three checkpoints of which the last stays, killed at the n-th call that changes the disk, for each n; by forks of one process.
+KILLED = """
+import json, os, signal, sys, threading
+from pathlib import Path
+import torch
+from numb import atomic, record
+from numb.capture import weights
+from numb.capture.checkpoints import Checkpoints
+from numb.capture.manifest import Manifest
+from numb.keep import Keep
+from numb.store.objects import Objects
+
+torch.set_num_threads(1)
+
+def take(root, at, done):
+    calls = [0]
+    lock = threading.Lock()
+    def counted(real):
+        def call(*args, **kwargs):
+            with lock:
+                calls[0] += 1
+                if calls[0] == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+        return call
+    for name in ("_open", "_write", "_fsync", "_replace", "_mkdir"):
+        setattr(atomic, name, counted(getattr(atomic, name)))
+    Path.unlink = counted(Path.unlink)
+    told = lambda what: os.write(done, f"{what if isinstance(what, int) else what.step}\\n".encode())
+    failed = lambda step, error: os.write(done, f"failed {error}\\n".encode())
+    checkpoints = Checkpoints(root / "checkpoints", Objects(root / "objects"), Keep(last=1), (), told, failed)
+    for step in (1, 2, 3):
+        state = {"large": torch.full((1 << 18,), float(step)), "frozen": torch.zeros(1 << 18), "small": torch.ones(3) * step}
+        checkpoints.take(step, state, {}, {})
+        checkpoints.wait()
+    os.write(done, b"end\\n")
+    os._exit(0)
+
+for at in range(1, 1000):
+    root = Path(sys.argv[1]) / str(at)
+    root.mkdir()
+    out, done = os.pipe()
+    child = os.fork()
+    if not child:
+        take(root, at, done)
+    os.close(done)
+    with open(out) as lines:
+        said = lines.read().split()
+    os.waitpid(child, 0)
+    objects = Objects(root / "objects")
+    for digest in objects:
+        objects.verify(digest)
+    there = sorted(path for path in (root / "checkpoints").glob("*.json")) if (root / "checkpoints").exists() else []
+    for path in there:
+        state = weights.read(record.loads(path.read_bytes()), objects)
+        assert {float(path.stem)} == {float(state["large"][0]), float(state["small"][0])}, (at, path)
+    assert "failed" not in said, (at, said)
+    told = [int(word) for word in said if word != "end"]
+    kept = max(told, default=0)
+    assert not kept or f"{kept}.json" in {path.name for path in there}, (at, said, there)
+    if "end" in said:
+        assert ["3.json"] == [path.name for path in there] and 3 == len(list(objects)), (said, there)
+        break
+print(at)
+"""
+
+
+def test_a_kill_at_any_point_loses_no_checkpoint_that_was_told(tmp_path: Path) -> None:
+    """kill -9 before each call that changes the disk: every object is whole, every manifest can be read, the told one is there."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, timeout=300)
+
+    assert 0 == done.returncode, done.stderr
+    assert int(done.stdout) > 60, "there are that many calls"
