@@ -211,6 +211,20 @@ def test_an_evil_tree_is_not_fetched(lab: Scene) -> None:
     assert 125 == done.code and tip == lab.sh("git rev-parse numb")
 
 
+def test_what_is_sent_grows_with_what_is_new(lab: Scene) -> None:
+    """AC-L6: pushing after every run sends each object once, and not all of them each time."""
+    sent = []
+    with sealed_here(lab):
+        for mine in range(2, 6):
+            project = Project.open(lab.root)
+            sent.append(project.push("lab"))
+            project.branch.close()
+            lab.numb("train", env={"MINE": str(mine)})
+
+    assert [2, 1, 1, 1] == [each.objects for each in sent]
+    assert 5 << 20 == sum(each.bytes for each in sent)
+
+
 @contextlib.contextmanager
 def silent() -> Iterator[int]:
     """A port where somebody listens and says nothing."""
