@@ -197,12 +197,12 @@ class Project:
         last), that run goes on; with *init_from* a new one begins with such weights. *asking* says what the script is asked
         for while it runs. Raises before anything starts; once the script runs, nothing that goes wrong in numb ends it.
         """
-        from numb import beginnings
-
         settings = settings or self.settings()
         table = settings.table
         run = self.new_run(TRAIN, arguments, message=message, queue=queue)
         beginning = None
+        if resume or init_from:
+            from numb import beginnings  # which a training that begins anew does without
         if resume:
             earlier, beginning = beginnings.resumed(self, *resume, again=redo is Redo.AGAIN)
             run = replace(earlier, command=run.command, host=run.host, message=message or earlier.message)

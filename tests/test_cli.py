@@ -109,7 +109,7 @@ def test_list_filters(scene: Scene) -> None:
     assert [scene.runs()[-1]["id"]] == [run["id"] for run in newest]
     assert (
         2,
-        "numb: gone is not a status\n      try: one of running, complete, failed, interrupted, killed, lost\n",
+        "numb: gone is not a status\n      try: one of running, complete, incomplete, failed, interrupted, killed, lost\n",
     ) == (
         wrong.code,
         wrong.stderr,
