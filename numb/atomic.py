@@ -8,6 +8,7 @@
     move            a file, to another file system if need be
     link            a symbolic link
     Draft           a file whose name is known only when it is complete
+    Partial         a file that comes in several goes, found again by the next
     Appender        lines at the end of a file, one system call for each
     make_directory  a directory that is still there after a power cut
     sync_directory  the names in a directory, for several files at once
@@ -27,6 +28,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from time import sleep as _sleep
 
 from numb.errors import StorageFailed, TargetExists
@@ -34,10 +36,14 @@ from numb.errors import StorageFailed, TargetExists
 # Half of numb lives in the user's process, where a script may replace `os.write` or `open` (F15).
 _open, _close, _write, _pread, _lseek = os.open, os.close, os.write, os.pread, os.lseek
 _fsync, _fstat, _stat, _lexists, _walk = os.fsync, os.fstat, os.stat, os.path.lexists, os.walk
+_pwrite, _truncate, _utime, _chmod = os.pwrite, os.ftruncate, os.utime, os.fchmod
 _rename, _replace, _link, _unlink, _mkdir = os.rename, os.replace, os.link, os.unlink, os.mkdir
 _getpid, _urandom, _flock = os.getpid, os.urandom, fcntl.flock
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITABLE = 0o222
+_NOT_OURS = {errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENXIO}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _TRY_AGAIN_AFTER = 0.001
 _TRIES_AT_LEAST = 4
@@ -191,6 +197,76 @@ class Draft:
         _close(self._fd)
         if self._temporary is not None:
             _discard(self._temporary)
+
+
+class Partial:
+    """A file that comes in several goes, of one process after the other, until `keep` gives it its name, read-only.
+
+    What is at *path* is gone on with. Where another holder is at it, or where it is no file of ours alone, this is a new
+    file under a name that nobody else has, which is removed unless it is kept.
+    """
+
+    def __init__(self, path: Name) -> None:
+        self._path: Path | None = Path(path)
+        with _failing("write", self._path):
+            found = _begun(self._path)
+            self._passing = found is None
+            if found is None:
+                self._path = _temporary(self._path)
+                found = _open(self._path, _NEW_FILE & ~os.O_WRONLY | os.O_RDWR, 0o666)
+            self._fd = found
+            self.size = _fstat(self._fd).st_size
+
+    def pieces(self, length: int = 1 << 20) -> Iterator[bytes]:
+        """Yield what is there, from the start."""
+        at = 0
+        with _failing("read", self._pending):
+            while at < self.size and (piece := _pread(self._fd, min(length, self.size - at), at)):
+                yield piece
+                at += len(piece)
+
+    def write(self, content: Bytes) -> None:
+        """Append all of *content*."""
+        rest = memoryview(content).cast("B")
+        with _failing("write", self._pending):
+            while len(rest):
+                count = _pwrite(self._fd, rest, self.size)
+                self.size, rest = self.size + count, rest[count:]
+
+    def empty(self) -> None:
+        """Drop what is there."""
+        with _failing("write", self._pending):
+            _truncate(self._fd, 0)
+        self.size = 0
+
+    def keep(self, path: Name) -> None:
+        """Rename to *path* what has been written, replacing what is there; on the disk when this returns."""
+        path = Path(path)
+        with _failing("write", path):
+            _chmod(self._fd, _fstat(self._fd).st_mode & 0o777 & ~_WRITABLE)
+            _fsync(self._fd)
+            _replace(self._pending, path)
+            self._path = None
+            _sync_directory(path.parent)
+
+    def remove(self) -> None:
+        """Remove what is there, so that nothing of it is gone on with."""
+        path, self._path = self._pending, None
+        _discard(path)
+
+    @property
+    def _pending(self) -> Path:
+        if self._path is None:
+            raise ValueError("this file has been kept or removed already")
+        return self._path
+
+    def __enter__(self) -> Partial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None and self._passing:
+            self.remove()
+        _close(self._fd)
 
 
 class Appender:
@@ -378,6 +454,25 @@ def _lock_of(path: Path, kind: int) -> int | None:
         raise
     _close(fd)
     return None
+
+
+def _begun(path: Path) -> int | None:
+    """The file *path*, locked, new or as it was left; None where it is in use or not to be touched."""
+    try:
+        fd = _lock_of(path, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in _NOT_OURS | _NO_LOCKS:
+            return None
+        raise
+    if fd is None:
+        return None
+    found = _fstat(fd)
+    # Whoever can write to the folder could have put a second name of another file of ours here.
+    if not S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+        _close(fd)
+        return None
+    _utime(fd)  # it is in use again, whatever its age was
+    return fd
 
 
 def _is_still(fd: int, path: Path) -> bool:

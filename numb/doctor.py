@@ -265,9 +265,9 @@ def _revert(project: Project) -> Iterator[_Problem]:
 def _weights(project: Project) -> Iterator[_Problem]:
     if missing := project.missing_objects(project.index.runs(sound=True)):
         names = record.some(list(missing), 5)
-        yield _Problem(
-            f"the weights of {names} are missing or damaged in .nmb/objects", "copy .nmb/objects from a backup"
-        )
+        places = project.config.remotes
+        remedy = f"numb pull {places[0].name} --objects" if places else "copy .nmb/objects from a backup"
+        yield _Problem(f"the weights of {names} are missing or damaged in .nmb/objects", remedy)
 
 
 def _objects(project: Project) -> Iterator[_Problem]:

@@ -32,6 +32,10 @@ def fetch(git: GitStore, remote: str, patience: float = _PATIENCE) -> str | None
     tip = git.commit_of(known)
     if tip is not None and not git.is_ours(tip):
         raise RemoteFailed(f"branch {git.branch} of {remote} is none that numb has made", f"git log {known}")
+    if tip is not None and (strange := git.strange_paths(tip)):
+        raise RemoteFailed(
+            f"a commit of {remote} has a path that no work tree may have: {strange[0]!r:.80}", f"git log {known}"
+        )
     return tip
 
 

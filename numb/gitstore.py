@@ -78,6 +78,7 @@ _PATCH = ("diff-tree", "-r", "-p", "-M", "--binary", "--no-textconv")
 _CHANGED = ("diff-tree", "-r", "-z", "--raw", "--no-renames")
 # A commit may come from anywhere, and git lets a tree have entries named `..` and `.git` (M16).
 _PLAIN_NAME = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*")
+_NO_PARTS = (b"..", b".", b".git", b"git~1")
 _ABSENT, _GITLINK = b"000000", b"160000"  # modes
 _NOT_IN_NAMES = str.maketrans("<>", "  ")  # they end a name in a commit
 _NOT_SECRET = ("*.pub", "*.example", "*.sample", "*.template", "*.dist", "*.py")
@@ -878,6 +879,15 @@ class GitStore:
         asked = "".join(f"{commit}:{path}\n" for commit in commits).encode(errors="surrogateescape")
         said = self._run("cat-file", "--batch-check", stdin=asked).splitlines()
         return [commit for commit, line in zip(commits, said, strict=True) if not line.endswith(b" missing")]
+
+    def strange_paths(self, tip: str) -> list[str]:
+        """Paths in what *tip* brings that would lead out of a work tree, or into its repository (M16)."""
+        mine = self.tip().commit
+        listed = self._run(
+            "rev-list", "--objects", tip, *([f"^{mine}"] if mine else []), "--not", "--branches", "--tags"
+        )
+        paths = (line.partition(b" ")[2] for line in listed.splitlines())
+        return [os.fsdecode(path) for path in paths if any(part.lower() in _NO_PARTS for part in path.split(b"/"))]
 
     def own_commit_with(self, path: str) -> str | None:
         """The newest commit of the user's own branches that changed *path*."""

@@ -13,6 +13,7 @@ from numb.errors import NumbError, Usage
 from numb.layout import CONFIG
 from numb.store import remotes
 from numb.store.objects import Ref
+from numb.store.places import Remote
 
 if TYPE_CHECKING:
     from numb.project import Project
@@ -149,7 +150,7 @@ def _bring(project: Project, place: RemotePlace, lacking: set[Ref], progress: Pr
     return there
 
 
-def _open(project: Project, place: RemotePlace) -> remotes.Remote:
+def _open(project: Project, place: RemotePlace) -> Remote:
     """The place itself; one that is a relative path lies where `nmb.json` does."""
     url = place.url
     if "://" not in url:

@@ -32,6 +32,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "gitremote": ({"errors", "gitstore", "layout"}, set()),
     "store.objects": ({"atomic", "errors"}, {"blake3"}),
     "store.parts": ({"atomic", "errors", "store.objects"}, set()),
+    "store.remotes": ({"atomic", "errors", "store.objects", "store.places"}, set()),
+    "store.places": ({"errors", "store.objects"}, set()),
+    "store.places.folder": ({"errors", "store.objects", "store.places"}, set()),
+    "store.places.sftp": (set(), set()),
+    "store.places.ssh": ({"errors", "store.objects", "store.places"}, set()),
+    "store.places.s3": ({"errors", "store.objects", "store.places"}, {"s3fs", "aiohttp", "botocore"}),
     "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture", "hp"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
@@ -58,7 +64,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
     "purging": ({"errors", "gitrewrite", "inflight", "layout", "project", "record"}, set()),
     "sharing": (
-        {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "store.objects", "store.remotes"},
+        {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "store.objects", "store.places", "store.remotes"},
         set(),
     ),
     "housekeeping": (

@@ -162,8 +162,7 @@ class Objects:
 
     def path(self, digest: str) -> Path:
         """Where the object is, or would be; `ObjectCorrupt` if *digest* is not 64 hexadecimal digits."""
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise ObjectCorrupt(f"not the name of an object: {str(digest)[:80]!r}", _WAY_ON)
+        check_name(digest)
         return self.root / digest[:2] / digest
 
     def has(self, digest: str, size: int | None = None) -> bool:
@@ -210,6 +209,25 @@ class Objects:
         with self._opened(digest) as fd, _fdopen(fd, "rb", buffering=0, closefd=False) as file:
             found = _ref(iter(lambda: file.read(_PIECE), b"")).digest
         self._compare(digest, found)
+
+    def pieces(self, ref: Ref, length: int = _PIECE) -> Iterator[bytes]:
+        """Yield the object's bytes, *length* at a time; which of them were good is known only when it has ended.
+
+        Raises `ObjectMissing`, and `ObjectCorrupt` if the size (compared before reading) or, at the end, the hash is another.
+        """
+        digest, left = _hasher(), ref.size
+        with self.opened(ref.digest, ref.size) as fd, _fdopen(fd, "rb", closefd=False) as file:
+            while left and (piece := file.read(min(length, left))):
+                digest.update(piece)
+                left -= len(piece)
+                yield piece
+        self._compare(ref.digest, digest.hexdigest())
+
+    def incoming(self, ref: Ref, sender: str = "") -> Incoming:
+        """Begin to take an object in, or go on with what came of it the last time from the same *sender*."""
+        check_name(ref.digest)
+        name = f"{ref.digest}.{sender}" if sender else ref.digest
+        return Incoming(self, ref, atomic.Partial(self._folder("tmp") / name))
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names of all objects in order, damaged ones included; other files are passed over."""
@@ -277,6 +295,61 @@ class Objects:
 
     def _corrupt(self, digest: str, reason: str) -> ObjectCorrupt:
         return ObjectCorrupt(f"{self.path(digest)} is damaged: {reason}", _WAY_ON)
+
+
+class Incoming:
+    """An object that comes piece by piece, perhaps in several goes; it gets its name when all of it is there.
+
+    What has come stays when the block ends, and is gone on with by the next.
+    """
+
+    def __init__(self, objects: Objects, ref: Ref, partial: atomic.Partial) -> None:
+        self._objects = objects
+        self._ref = ref
+        self._partial = partial
+        self._digest = _hasher()
+
+    @property
+    def size(self) -> int:
+        """How many bytes have come."""
+        return self._partial.size
+
+    def write(self, piece: Bytes) -> None:
+        """Take the next bytes."""
+        self._digest.update(piece)
+        self._partial.write(piece)
+
+    def begin_again(self) -> None:
+        """Drop what has come."""
+        self._partial.empty()
+        self._digest = _hasher()
+
+    def is_whole(self) -> bool:
+        """Whether what has come is what the name says."""
+        return bool(self.size == self._ref.size and self._digest.hexdigest() == self._ref.digest)
+
+    def keep(self) -> None:
+        """Give the object its name; on the disk when this returns. Only what `is_whole` may be kept."""
+        self._objects._folder(self._ref.digest[:2])
+        self._partial.keep(self._objects.path(self._ref.digest))
+
+    def remove(self) -> None:
+        """Drop what has come, and its file."""
+        self._partial.remove()
+
+    def __enter__(self) -> Incoming:
+        try:
+            if self.size > self._ref.size:
+                self._partial.empty()
+            for piece in self._partial.pieces():
+                self._digest.update(piece)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._partial.__exit__()
 
 
 class Saving:
@@ -383,6 +456,12 @@ def _names(folder: Path) -> list[str]:
 
 def _chunks(content: Content) -> Iterable[Bytes]:
     return [content] if isinstance(content, (bytes, bytearray, memoryview)) else content
+
+
+def check_name(digest: str) -> None:
+    """Raise `ObjectCorrupt` if *digest*, which may come from elsewhere, is not 64 hexadecimal digits."""
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise ObjectCorrupt(f"not the name of an object: {str(digest)[:80]!r}", _WAY_ON)
 
 
 def hash_of(content: Bytes) -> str:
