@@ -15,8 +15,8 @@ from numb import layout
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
+    from numb.capture.restored import Restored
     from numb.capture.session import Session
-    from numb.capture.tracking import Restored
     from numb.hp.params import Params
 
 _T = TypeVar("_T")
@@ -122,12 +122,13 @@ class Run:
         """Name what belongs to a checkpoint: anything with `state_dict` and `load_state_dict`, and `torch.Generator`s.
 
         The states of the random generators of Python, NumPy and torch belong to it in any case. Several calls add up.
-        Raises `TypeError` for what has no state.
+        Raises `TypeError`, under numb, for what has no state.
         """
-        from numb.capture import tracking
+        if os.environ.get(layout.RUN_DIR):
+            from numb.capture import tracking
 
-        for name, part in parts.items():
-            tracking.check(name, part)
+            for name, part in parts.items():
+                tracking.check(name, part)
         self._parts.update(parts)
         return self
 
@@ -143,14 +144,16 @@ class Run:
         checkpoint the names that they have here (a key that ends with a dot is a prefix), and *only* is a regular expression
         that picks some of them.
         """
-        where = os.environ.get(layout.RUN_DIR)
-        from numb.capture import tracking
+        from numb.capture.restored import Restored
 
+        where = os.environ.get(layout.RUN_DIR)
         if not where:
-            return tracking.Restored()
+            return Restored()
         session = _session()
         if session is not None:
-            return session.restore(self._parts, strict, rename, only) or tracking.Restored()
+            return session.restore(self._parts, strict, rename, only) or Restored()
+        from numb.capture import tracking
+
         return tracking.restored_by_other(where, self._parts, strict=strict, rename=rename, only=only)
 
     def checkpoint(self, *, step: int, **results: Any) -> None:

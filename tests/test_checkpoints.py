@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy
 import pytest
 import torch
@@ -521,6 +522,71 @@ def test_requests_come_once_and_are_not_lost(clock: list[float]) -> None:
         by_signal.should_stop(),
     )
     assert ["time limit of 1 s", "SIGTERM"] == told
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1.5m", 90),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1d", 86400),
+        ("10 m", None),
+        ("", None),
+        ("x", None),
+        ("0", None),
+        ("-5", None),
+    ],
+)
+def test_a_time_is_typed_as_people_write_it(text: str, seconds: float | None) -> None:
+    """Anything else is a mistake in the call."""
+    from numb.cli import Duration
+
+    if seconds is None:
+        with pytest.raises(click.BadParameter, match="is no time: say 90s, 10m, 2h or 1h30m"):
+            Duration().convert(text, None, None)
+    else:
+        assert seconds == Duration().convert(text, None, None)
+
+
+def test_a_training_ends_in_its_time(torch_scene: Scene) -> None:
+    """--time-limit is a request like a signal; --save-every is told in its interval, and once more at the end."""
+    script = TRAIN.replace(
+        "    run.checkpoint(step=step, loss=loss)", "    if run.should_save: run.checkpoint(step=step, loss=loss)"
+    )
+    torch_scene.write("train.py", script)
+    done = torch_scene.numb("train --time-limit 0.001s --save-every 1d")
+    wrong = torch_scene.numb("train --time-limit soon")
+
+    [run] = torch_scene.runs()
+    assert (0, "incomplete", "time limit of 0.001 s") == (done.code, run["status"], run["reason"])
+    assert [1] == [kept["step"] for kept in run["checkpoints"]] and 1 == len(done.stdout.splitlines())
+    assert f"numb train --resume {run['id']} goes on after step 1" in done.stderr
+    assert 2 == wrong.code and "'soon' is no time" in wrong.stderr
+
+
+WITHOUT = """
+import sys
+import numb
+run = numb.run()
+assert run is numb.run() and run.id is None
+run.track(model=3)
+assert (0, ()) == (run.restore(strict=False).step, run.restore().loaded)
+run.checkpoint(step="?", loss=print)
+assert not run.should_stop and not run.should_save
+print(*sorted(name for name in sys.modules if name.startswith("numb.")))
+"""
+
+
+def test_without_numb_nothing_happens(tmp_path: Path) -> None:
+    """The same script runs with plain python, and imports next to nothing for it."""
+    env = {name: value for name, value in os.environ.items() if name != "NUMB_RUN_DIR"}
+    done = subprocess.run([sys.executable, "-c", WITHOUT], env=env, capture_output=True, text=True, cwd=tmp_path)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "numb.capture numb.capture.restored numb.hooks numb.layout numb.version" == done.stdout.strip()
+    assert [] == os.listdir(tmp_path)
 
 
 # -- killed

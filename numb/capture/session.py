@@ -32,7 +32,7 @@ from numb.capture.beginning import at_first_gradient
 from numb.capture.checkpoints import Checkpoints
 from numb.capture.manifest import Manifest
 from numb.capture.requests import Requests
-from numb.capture.tracking import Restored
+from numb.capture.restored import Restored
 from numb.capture.values import BadValue, Values, plain
 from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes
 from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed

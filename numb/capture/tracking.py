@@ -8,36 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from numb import record
 from numb.capture import rng, weights
+from numb.capture.restored import Restored
 from numb.capture.weights import StateMismatch
 from numb.layout import RunFolder
 from numb.order import Order
 from numb.store.objects import Objects
 
 RANDOM = "random"  # the part that is always there
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What was brought back: the step after which the training goes on (0 in one that begins), and what fitted.
-
-    Entries are named `part.entry`. Where the restoring was strict, the last three are empty.
-    """
-
-    step: int = 0
-    results: Mapping[str, Any] = field(default_factory=dict)
-    loaded: tuple[str, ...] = ()
-    not_in_model: tuple[str, ...] = ()
-    not_in_checkpoint: tuple[str, ...] = ()
-    mismatched: tuple[str, ...] = ()
-
-    @property
-    def is_whole(self) -> bool:
-        return not (self.not_in_model or self.not_in_checkpoint or self.mismatched)
 
 
 def check(name: str, part: Any) -> None:
