@@ -34,7 +34,7 @@ class Terminal:
 
     def progress(self, done: int, total: int) -> None:
         """Draw a bar with bytes and time left, where somebody sees it."""
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or (self._bar is None and done >= total):
             return
         if self._bar is None:
             from numb.view import store
