@@ -32,7 +32,7 @@ from urllib.parse import unquote
 from numb import atomic
 from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, RemoteFailed, StorageFailed, Usage
 from numb.store.objects import Incoming, Objects, Ref, check_name
-from numb.store.places import NO_FILE, LinkCut, Remote
+from numb.store.places import NO_FILE, LinkCut, Remote, Upload
 
 Progress = Callable[[int, int], None]
 """Told of the bytes that are there and of all that will be, some times in a second, in the thread that called."""
@@ -173,23 +173,28 @@ def _send(remote: Remote, objects: Objects, ref: Ref, sender: str, at: Callable[
     with ExitStack() as held:
         with _door(remote):
             upload = held.enter_context(remote.upload(ref, sender))
-        kept = False
-        while not kept:
-            position = 0
+        for _ in range(2):
             try:
-                for piece in objects.pieces(ref, upload.piece):
-                    unsent = piece[max(0, upload.start - position) :]
-                    position += len(piece)
-                    if unsent:
-                        with _door(remote):
-                            upload.write(unsent)
-                    at(position)
+                _write(remote, upload, objects, ref, at)
             except (ObjectMissing, ObjectCorrupt):
                 with _door(remote):
                     upload.remove()
                 raise
             with _door(remote):
-                kept = upload.keep()
+                if upload.keep():
+                    return
+    raise RemoteFailed(f"{remote} does not keep what it is given", remote.removal(ref.digest))
+
+
+def _write(remote: Remote, upload: Upload, objects: Objects, ref: Ref, at: Callable[[int], None]) -> None:
+    position = 0
+    for piece in objects.pieces(ref, upload.piece):
+        unsent = piece[max(0, upload.start - position) :]
+        position += len(piece)
+        if unsent:
+            with _door(remote):
+                upload.write(unsent)
+        at(position)
 
 
 def _bring(remote: Remote, objects: Objects, ref: Ref, sizes: dict[str, int], at: Callable[[int], None]) -> None:

@@ -26,7 +26,7 @@ _LISTINGS = 16
 _AT_ONCE = 4
 _PART = 8 << 20  # at least 5 MiB, S3's own limit
 _PARTS = 10_000  # S3's own limit
-_NO_WRITING = (PermissionError, NotImplementedError)
+_TOO_BUSY = (errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO))  # what s3fs makes of a server's 503 and 500
 _STALLED = {"ReadTimeoutError", "ConnectTimeoutError"}
 _NOBODY = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 _PASSING = {
@@ -202,7 +202,7 @@ class Bucket(Remote):
             return RemoteFailed(f"{self}: not a byte in {self._patience:g} s", look)
         if name in _NOBODY:
             return RemoteFailed(reason, "aws configure")
-        passes = isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EREMOTEIO)
+        passes = isinstance(error, OSError) and error.errno in _TOO_BUSY
         if passes or isinstance(error, ConnectionError) or name in _PASSING:
             return LinkCut(reason, look)
         return RemoteFailed(reason, look)
