@@ -478,3 +478,48 @@ def test_a_lock_on_a_read_only_disk_says_so(tmp_path: Path) -> None:
         atomic.Lock(tmp_path / "lock").try_acquire()
 
     assert not atomic.held_elsewhere(tmp_path / "lock")
+
+
+def test_a_partial_file_is_gone_on_with_until_it_has_its_name(tmp_path: Path) -> None:
+    """What one go has written is there in the next, even where it was killed; kept, it is whole, read-only and alone."""
+    path, target = tmp_path / "partial", tmp_path / "target"
+    program = (
+        f"import os\nfrom numb import atomic\natomic.Partial({str(path)!r}).write(b'one ')\nos.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent.parent)
+    assert -signal.SIGKILL == done.returncode
+    with atomic.Partial(path) as partial:
+        assert (4, [b"one "]) == (partial.size, list(partial.pieces()))
+        partial.write(b"two")
+        partial.keep(target)
+
+    assert [target] == list(tmp_path.iterdir())
+    assert (b"one two", 0) == (target.read_bytes(), target.stat().st_mode & 0o222)
+
+
+def test_a_partial_file_has_one_writer(tmp_path: Path) -> None:
+    """A second one gets a file of its own, which leaves nothing behind unless it is kept."""
+    path = tmp_path / "partial"
+    with atomic.Partial(path) as first:
+        first.write(b"first")
+        with atomic.Partial(path) as second:
+            assert 0 == second.size
+            second.write(b"second")
+        with atomic.Partial(path) as third:
+            third.write(b"third")
+            third.keep(tmp_path / "target")
+
+    assert {"partial": b"first", "target": b"third"} == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS], ids=errno.errorcode.get)
+def test_a_partial_file_is_kept_or_not_under_every_fault(tmp_path: Path, code: int) -> None:
+    """Whichever call fails, the target is as it was or whole, and the error is `StorageFailed`."""
+
+    def act(place: Path) -> None:
+        with atomic.Partial(place / "partial") as partial:
+            partial.write(b"new")
+            partial.keep(place / "target")
+
+    for returned, place in outcomes(tmp_path, lambda place: (place / "target").write_bytes(b"old") and None, act, code):
+        assert (place / "target").read_bytes() in ((b"new",) if returned else (b"new", b"old"))

@@ -381,3 +381,48 @@ def test_other_files_in_the_store_are_passed_over(objects: Objects) -> None:
         (objects.root / name).write_text("?")
 
     assert [HELLO] == list(objects)
+
+
+def test_an_object_that_comes_in_several_goes_is_there_when_it_is_whole(objects: Objects) -> None:
+    """It has no name before all of its bytes have come; what has come is counted and hashed again by the next go."""
+    content = os.urandom(3 << 20)
+    ref = Ref(blake3(content).hexdigest(), len(content))
+    for end in (1, 2 << 20, len(content)):
+        with objects.incoming(ref) as incoming:
+            assert not incoming.is_whole() and [] == list(objects)
+            incoming.write(content[incoming.size : end])
+    with objects.incoming(ref) as incoming:
+        assert incoming.is_whole()
+        incoming.keep()
+
+    assert {f"{ref.digest[:2]}/{ref.digest}": content} == files(objects)
+
+
+def test_an_incoming_object_that_is_another_is_not_whole(objects: Objects) -> None:
+    """The right size is not enough, nor are more bytes than there should be; it can be begun again, or removed."""
+    ref = Ref(HELLO, 5)
+    for wrong in (b"hellp", b"hello!"):
+        with objects.incoming(ref) as incoming:
+            incoming.write(wrong)
+            assert not incoming.is_whole()
+    with objects.incoming(ref) as incoming:
+        assert 0 == incoming.size  # it was too long to be gone on with
+        incoming.write(b"h")
+        incoming.begin_again()
+        incoming.write(b"hello")
+        assert incoming.is_whole()
+        incoming.remove()
+
+    assert {} == files(objects)
+
+
+def test_pieces_of_a_damaged_object_end_in_an_error(objects: Objects) -> None:
+    """Its bytes come as they are, for who hashes while reading; at the end it is said that they were not right."""
+    ref = objects.put(b"hello")
+    assert [b"he", b"ll", b"o"] == list(objects.pieces(ref, 2))
+    damage(objects.path(HELLO), b"hellp")
+    pieces = objects.pieces(ref, 3)
+
+    assert [b"hel", b"lp"] == [next(pieces), next(pieces)]
+    with pytest.raises(ObjectCorrupt, match="its bytes are those of"):
+        next(pieces)
