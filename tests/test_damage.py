@@ -93,17 +93,17 @@ def said(*statements: str) -> Callable[[Path], None]:
         first_page_only,
         half,
         noise_behind_the_first_page,
-        said("drop table runs"),
+        said("drop table entries"),
         said("drop table damaged"),
         said("drop table meta"),
-        said("alter table runs rename column record to notes"),
-        said("update runs set record = '{\"id\": 1}'"),
-        said("update runs set record = 'null'"),
-        said("update runs set record = x'fffe00'"),
-        said(f"update runs set record = '{'[' * 100_000}'"),
-        said("update runs set record = cast(x'ff' as text)"),
-        said("update runs set commit_id = '--help'"),
-        said("update runs set commit_id = x'00'"),
+        said("alter table damaged rename column reason to notes"),
+        said("update entries set record = '{\"id\": 1}'"),
+        said("update entries set record = 'null'"),
+        said("update entries set record = x'fffe00'"),
+        said(f"update entries set record = '{'[' * 100_000}'"),
+        said("update entries set record = cast(x'ff' as text)"),
+        said("update entries set commit_id = '--help'"),
+        said("update entries set commit_id = x'00'"),
         said("update meta set value = x'00'"),
         said("update meta set value = '--all'"),
         said("insert or replace into meta values ('previous', 'x' || char(0))"),
@@ -123,7 +123,7 @@ def test_an_index_that_is_damaged_deep_inside_is_made_again(scene: Scene, damage
         assert before[number] == scene.numb(words)
 
 
-@pytest.mark.parametrize("damage", [half, said("drop table runs"), said("update runs set record = 'null'")])
+@pytest.mark.parametrize("damage", [half, said("drop table entries"), said("update entries set record = 'null'")])
 def test_a_training_with_an_index_that_is_damaged_deep_inside(scene: Scene, damage: Callable[[Path], None]) -> None:
     """The run is kept as ever. It looks only where a network makes it, so that the damage may still be there for doctor."""
     scene.trained(lr=0.2)
@@ -412,7 +412,7 @@ def test_a_branch_whose_tip_is_missing(scene: Scene) -> None:
 def test_a_listing_that_says_something_else_is_found(scene: Scene) -> None:
     """doctor reads the branch itself; a row of the listing that is wrong and well formed is told, and made again by --fix."""
     run = scene.trained(lr=0.2)
-    said("update runs set record = replace(record, '0.2', '0.9')")(scene.root / ".nmb" / "index.sqlite")
+    said("update entries set record = replace(record, '0.2', '0.9')")(scene.root / ".nmb" / "index.sqlite")
 
     found, fixed = scene.numb("doctor"), scene.numb("doctor --fix")
 
