@@ -56,7 +56,12 @@ def check_name(name: object) -> str:
         part not in ("", ".", "..") and part.isprintable() and part.lower() != ".git" and "\\" not in part
         for part in parts
     )
-    if not parts or not is_safe or len(str(name).encode(errors="replace")) > _LONGEST:
+    if (
+        not parts
+        or not is_safe
+        or parts[-1].endswith(".manifest.json")
+        or len(str(name).encode(errors="replace")) > _LONGEST
+    ):
         raise ValueError(f"{str(name)[:80]!r} is no name for an artifact: say plots/loss.png")
     return str(name)
 

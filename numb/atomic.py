@@ -407,6 +407,7 @@ class Lock:
         """Free the lock; its file stays. Nothing happens if it is not held."""
         fd, self._fd = self._fd, None
         if fd is not None:
+            _flock(fd, fcntl.LOCK_UN)  # for a child that was forked meanwhile, too (M12)
             _close(fd)
 
     def __enter__(self) -> Lock:

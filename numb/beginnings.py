@@ -65,6 +65,8 @@ def resumed(project: Project, run: Run, step: int | None, *, again: bool = False
     chosen = checkpoint_of(run, step)
     earlier = [kept for kept in run.checkpoints if kept.step <= chosen.step]
     texts = {kept.manifest: _text(project, run, kept.manifest) for kept in earlier}
+    files = [kept.file for kept in run.artifacts.values() if kept.file]
+    texts |= {file: _text(project, run, file) for file in files}
     state = _manifest(project, run, texts[chosen.manifest])
     segment = Segment(project.commit(run), run.status, run.seconds, chosen.step, run.reason)
     facts = record.checkpoint_to_json(chosen)

@@ -117,8 +117,8 @@ class Branch:
         texts = self.git.read_all([(commit, manifest) for _, commit, manifest in wanted])
         for (run, _, manifest), text in zip(wanted, texts, strict=True):
             try:
-                yield run, manifest, dict(record.loads(text or b"")["objects"])
-            except (KeyError, TypeError, ValueError):
+                yield run, manifest, record.sizes_of(record.loads(text or b""))
+            except ValueError:
                 yield run, manifest, None
 
     # -- writing

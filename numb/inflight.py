@@ -330,7 +330,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         checkpoints=_checkpoints(run, told, folder),
         artifacts={
             name: kept
-            for name, kept in told.artifacts.items()
+            for name, kept in {**(run.artifacts if run.segments else {}), **told.artifacts}.items()
             if kept.file is None or (folder.content / kept.file).exists()
         },
         graph=graph,

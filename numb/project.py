@@ -824,7 +824,7 @@ class Project:
         if not common:
             raise ArtifactMissing(f"{first[0].id} and {second[0].id} have no model in common", "numb list")
         for name, other in common.items():
-            self.bring({*here[name].refs()} ^ {*there[other].refs()})
+            self.bring(comparing.unequal(here[name], there[other]))
         return {name: comparing.differences(here[name], there[other], self.objects) for name, other in common.items()}
 
     def _states(self, run: Run, step: int | None) -> dict[str, Manifest]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from numb import gitrewrite, inflight, record
 from numb.errors import BranchInUse, Refused, RunNotFound
-from numb.layout import FOLDER
+from numb.layout import FOLDER, Layout
 from numb.record import Run, RunId
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def carried_out(project: Project, purge: Purge) -> str:
 
     Raises `BranchInUse` while a run is in flight, or when something is put on the branch meanwhile.
     """
-    if any(left.running for left in inflight.all_left(project.layout)):
+    layouts = [Layout(top) for top in project.git.work_trees()]
+    if any(left.running for layout in layouts for left in inflight.all_left(layout)):
         raise BranchInUse("a run is in flight, and would be put on the branch as it was", "numb list")
     git = project.git
     tip = gitrewrite.rewrite(git, frozenset(purge.entries), purge.path, record.with_commits)

@@ -305,6 +305,8 @@ class Artifact:
     def __post_init__(self) -> None:
         if self.file is None and not (isinstance(self.hash, str) and _HASH.fullmatch(self.hash)):
             raise ValueError("an artifact that is nowhere")
+        if type(self.size) is not int or self.size < 0:
+            raise ValueError(f"an artifact of {self.size!r} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,7 +489,9 @@ def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
 def checkpoint_from_json(plain: Mapping[str, Any]) -> Checkpoint:
     """The inverse. Raises `ValueError` or `TypeError` for what is none: its manifest becomes part of a path."""
     found = _known(Checkpoint, {**plain, "results": _values(plain.get("results", {}))})
-    if type(found.step) is not int or found.step < 0 or found.manifest != checkpoint_manifest(found.step):
+    if not all(type(number) is int and number >= 0 for number in (found.step, found.tensors, found.bytes)):
+        raise ValueError("a checkpoint without numbers")
+    if found.manifest != checkpoint_manifest(found.step):
         raise ValueError(f"no checkpoint: step {found.step!r}, {found.manifest!r}")
     return cast(Checkpoint, found)
 
@@ -557,6 +561,17 @@ _READERS: dict[str, Any] = {
     "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
     "nested": lambda plain: tuple(_known(Nested, item) for item in plain),
 }
+
+
+def sizes_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """The objects that a manifest names, and their sizes. Raises `ValueError` for what is none: it may come from anywhere."""
+    sizes = manifest.get("objects")
+    if not isinstance(sizes, dict):
+        raise ValueError("a manifest without objects")
+    for digest, size in sizes.items():
+        if not _HASH.fullmatch(digest) or type(size) is not int or size < 0:
+            raise ValueError(f"no object: {digest[:80]!r} of {size!r} bytes")
+    return dict(sizes)
 
 
 def with_commits(text: bytes, renamed: Callable[[str], str | None]) -> bytes | None:

@@ -175,7 +175,23 @@ def test_loading_runs_nothing(tmp_path: Path, name: str, content: Callable[[Path
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/x", "../x", "a/../b", "a//b", "a/", ".", "a/.git/config", ".GIT", "a\\b", "a\nb", "x" * 300, None, 3],
+    [
+        "",
+        "/x",
+        "../x",
+        "a/../b",
+        "a//b",
+        "a/",
+        ".",
+        "a/.git/config",
+        ".GIT",
+        "a\\b",
+        "a\nb",
+        "x" * 300,
+        "w.pt.manifest.json",
+        None,
+        3,
+    ],
 )
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
     """Names become paths, here and in other people's work trees."""

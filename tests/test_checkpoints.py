@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_cannot_be_kept_is_told(torch_scene: Scene) -> None:
 
     assert (0, 12) == (done.code, len(done.stdout.splitlines()))
     assert "incomplete" == run["status"] and "the checkpoint of step 1, 2, 3, 4, 5" in run["reason"]
-    assert 1 == done.stderr.count("a checkpoint was not kept")
+    assert 1 == done.stderr.count("; the script goes on") and 2 == done.stderr.count("a checkpoint was not kept")
     assert (1, 2) == (strict.code, len(strict.stdout.splitlines())) and "StorageFailed" in strict.stderr
 
 
@@ -233,7 +233,7 @@ def test_what_others_need_is_not_dropped(objects: Objects, tmp_path: Path) -> No
     told.take(1, {"shared": large(1), "own": large(2), "busy": large(3), "final": large(4)})
     told.checkpoints.wait()
     Saver(Objects(objects.root)).save({"theirs": large(1)})
-    told.checkpoints.need(Saver(objects).save({"final": large(4)}))
+    told.checkpoints.need(Saver(objects).save({"final": large(4)}).refs())
     with Objects(objects.root).in_use():
         told.take(2, {"w": large(5)})
         told.checkpoints.wait()
@@ -302,6 +302,7 @@ def test_a_state_that_changes_meanwhile_is_kept_as_it_was() -> None:
     opt.step()
     generator = torch.Generator().manual_seed(3)
     sampler = Sampler(net.weight)
+    sampler.seen.append(deque([3]))
     taken = tracking.states({"net": net, "opt": opt, "generator": generator, "sampler": sampler})
     expected = {name: value.clone() for name, value in net.state_dict().items()}
     moment = opt.state_dict()["state"][0]["exp_avg"].clone()
@@ -309,11 +310,12 @@ def test_a_state_that_changes_meanwhile_is_kept_as_it_was() -> None:
 
     opt.step()
     sampler.array[:] = 9
+    sampler.seen[-1].append(4)
     sampler.seen.append(4)
 
     assert all(torch.equal(taken["net"][name], value) for name, value in expected.items())
     assert torch.equal(taken["opt"]["state"][0]["exp_avg"], moment)
-    assert [1, 2, 3] == taken["sampler"]["seen"] and [0.0, 0.0] == taken["sampler"]["array"].tolist()
+    assert [1, 2, 3, deque([3])] == taken["sampler"]["seen"] and [0.0, 0.0] == taken["sampler"]["array"].tolist()
     assert taken["sampler"]["tied"] is taken["net"]["weight"]
     generator.set_state(taken["generator"])
     assert torch.equal(draws, torch.rand(3, generator=generator))
@@ -344,6 +346,40 @@ def test_one_that_fails_is_told_and_the_next_is_kept(told: Told, monkeypatch: py
     [(step, error)] = told.failed
     assert (1, StorageFailed, [2]) == (step, type(error), told.steps)
     assert ["2.json"] == os.listdir(told.folder)
+
+
+def test_one_that_cannot_be_told_drops_nothing(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full for its event: the one before stays, and the step is lost with a word."""
+    told = Told(told.folder.parent, told.objects, Keep(last=1))
+    told.take(1, {"w": large(1)})
+    told.checkpoints.wait()
+    monkeypatch.setattr(told.checkpoints, "_tell", lambda what: (_ for _ in ()).throw(StorageFailed("full")))
+    told.take(2, {"w": large(2)})
+    told.checkpoints.wait()
+
+    assert [2] == [step for step, _ in told.failed]
+    assert 1 == told.read(1)["w"][0]
+
+
+def test_a_wait_that_is_cut_short_is_taken_up_again(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the next one waits: whoever ends the script still finds the thread."""
+    may_go_on = threading.Event()
+    save = Saver.save
+
+    def slow(self: Saver, *args: Any, **kwargs: Any) -> Manifest:
+        assert may_go_on.wait(30)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Saver, "save", slow)
+    told.take(1, {"w": large(1)})
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            told.checkpoints.wait()
+    may_go_on.set()
+    told.checkpoints.wait()
+
+    assert [1] == told.steps
 
 
 def test_a_process_that_is_ending_keeps_its_last_one(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,13 +64,13 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Wait until the last one is written, or has failed."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
+        if (thread := self._thread) is not None:
+            thread.join()  # which a signal may cut short: then whoever ends the script waits again
+            self._thread = None
 
-    def need(self, manifest: Manifest) -> None:
-        """Remember that what *manifest* names is not to be dropped with a checkpoint."""
-        self._needed.update(manifest.refs())
+    def need(self, refs: Iterable[Ref]) -> None:
+        """Remember that these objects are not to be dropped with a checkpoint."""
+        self._needed.update(refs)
 
     def _write(
         self,
@@ -94,7 +94,7 @@ class Checkpoints:
             size["bytes"],
             results,
             networks,
-            manifest.partial,
+            manifest.partial or _left_out(manifest),
         )
         self._tell(checkpoint)
         self._known[step] = checkpoint
@@ -110,6 +110,13 @@ class Checkpoints:
             self._tell(step)
             (self._folder / f"{step}.json").unlink(missing_ok=True)
         self._waste.update(*(self._refs.pop(step, set()) for step in gone))
-        self._waste -= self._needed.union(*self._refs.values())
-        if self._objects.discard(self._waste):
+        if self._objects.discard(self._waste, lambda: self._needed.union(*self._refs.values())):
             self._waste.clear()
+
+
+def _left_out(manifest: Manifest) -> str | None:
+    """What of a state could not be kept, in words."""
+    if not manifest.left_out:
+        return None
+    names = [f"{each['name']} ({each['reason']})" for each in manifest.left_out]
+    return f"not kept: {record.some(names, 5)}"

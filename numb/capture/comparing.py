@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from numb.capture.manifest import Manifest, Stored
 from numb.capture.weights import Reading
-from numb.store.objects import Objects
+from numb.store.objects import Objects, Ref
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,13 @@ def differences(first: Manifest, second: Manifest, objects: Objects) -> list[Dif
         (one,), (other,) = (Reading(each.only([name]), objects).all().values() for each in (first, second))
         found[name] = _by_number(found[name], one, other)
     return list(found.values())
+
+
+def unequal(first: Manifest, second: Manifest) -> set[Ref]:
+    """The objects of the tensors that are to be read."""
+    here, there = first.named(), second.named()
+    differing = [name for name in here if name in there and here[name].hash != there[name].hash]
+    return {side[name].object for name in differing for side in (here, there)}
 
 
 def _by_hash(name: str, here: Stored | None, there: Stored | None) -> Difference:

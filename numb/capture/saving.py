@@ -65,6 +65,7 @@ def _keep(session: Session, name: str, content: bytes) -> None:
         return
     with session.objects.in_use():
         ref = session.objects.put(content)
+        session.need([ref])
         _tell(session, name, Artifact(None, ref.size, ref.digest))
 
 
@@ -74,6 +75,7 @@ def _keep_file(session: Session, name: str, path: Path) -> None:
         return
     with path.open("rb") as file, session.objects.in_use():
         ref = session.objects.put(iter(lambda: file.read(_PIECE), b""))
+        session.need([ref])
         _tell(session, name, Artifact(None, ref.size, ref.digest))
 
 
@@ -86,13 +88,13 @@ def _keep_state(session: Session, name: str, value: Any) -> None:
         if manifest.left_out:
             left = manifest.left_out[0]
             raise TypeError(f"{name}: {left['name'].removeprefix('value/')} cannot be kept: {left['reason']}")
-        session.need(manifest)
+        session.need(manifest.refs())
         atomic.make_directory(path.parent)
         atomic.write(path, record.dumps(manifest.to_json()))
         _tell(session, name, Artifact(file, manifest.summary()["bytes"], None, True))
 
 
 def _tell(session: Session, name: str, artifact: Artifact) -> None:
-    session.event(
+    session.tell(
         "artifact", name=name, file=artifact.file, size=artifact.size, hash=artifact.hash, is_state=artifact.is_state
     )

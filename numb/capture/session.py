@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from types import FrameType
@@ -40,7 +40,7 @@ from numb.keep import Keep
 from numb.layout import RunFolder
 from numb.order import Order
 from numb.record import Checkpoint
-from numb.store.objects import Objects
+from numb.store.objects import Objects, Ref
 
 if TYPE_CHECKING:
     from torch import nn
@@ -211,9 +211,13 @@ class Session:
 
     # -- events
 
+    def tell(self, what: str, **facts: Any) -> None:
+        """Write an event down. Raises `OSError` and `StorageFailed` where that cannot be."""
+        self._append(self._line(what, **facts))
+
     def event(self, what: str, **facts: Any) -> None:
         try:
-            self._append(self._line(what, **facts))
+            self.tell(what, **facts)
         except (OSError, NumbError):
             pass  # a full disk: the launcher finds what is missing, the training goes on (C1)
 
@@ -402,7 +406,7 @@ class Session:
         if not self.training:
             self._fill(watched)
             return
-        if self.order.init_from and not self._begun:
+        if self.order.init_from:
             self._begin_with(watched)
         if self._begun:
             self._consider()
@@ -508,9 +512,9 @@ class Session:
     _lost: StorageFailed | None = None
     _restored = False
 
-    def need(self, manifest: Manifest) -> None:
-        """Remember that what *manifest* names does not go with a checkpoint."""
-        self.checkpoints.need(manifest)
+    def need(self, refs: Iterable[Ref]) -> None:
+        """Remember that these objects do not go with a checkpoint."""
+        self.checkpoints.need(refs)
 
     @_guarded
     def save(self, name: str, value: Any) -> None:
@@ -518,16 +522,29 @@ class Session:
         saving.save(self, name, value)
 
     def _tell_checkpoint(self, what: Checkpoint | int) -> None:
+        """Raises where that cannot be written down: then nothing may be dropped for it."""
         if isinstance(what, int):
-            self.event("dropped", step=what)
-        else:
-            self.event("checkpoint", **record.checkpoint_to_json(what))
+            self.tell("dropped", step=what)
+            return
+        self.tell("checkpoint", **record.checkpoint_to_json(what))
+        if what.partial and not self._was_partial:
+            self._was_partial = True
+            text = f"the checkpoint of step {what.step} is not whole: {what.partial}"
+            self.note(text)
+            _tell(f"numb: {text}")
+
+    _was_partial = False
 
     def _checkpoint_failed(self, step: int, error: Exception) -> None:
+        is_first = not self._has_lost
+        self._has_lost = True
         if isinstance(error, StorageFailed):
             self._lost = error
         self.event("lost", step=step, why=str(error) if isinstance(error, NumbError) else _one_line(error))
-        self.trouble("checkpoint", error)
+        if is_first:  # of the others the status tells
+            self.trouble("checkpoint", error)
+
+    _has_lost = False
 
     def _name_of(self, part: Any) -> str:
         module = graph.unwrap(part)
@@ -562,7 +579,7 @@ class Session:
         """Fill a network that has just been built with the weights that the training is to begin with, as far as they fit."""
         try:
             state = tracking.beginning(self.folder)
-            name = tracking.meant_for(watched.name, state, self.order)
+            name = tracking.meant_for(watched.name, state, self.order, len(self.watched))
             if name is None:
                 self.note(f"{self.order.init_from} has no weights for {watched.name}")
                 return
@@ -809,7 +826,7 @@ class Session:
             )
         with self.objects.in_use():
             manifest = weights.save(module.state_dict(), self.objects)
-            self.need(Manifest.of(manifest))
+            self.need(Manifest.of(manifest).refs())
             if partial:
                 manifest["partial"] = manifest.get("partial") or partial
             os.makedirs(self.folder.weights, exist_ok=True)

@@ -9,6 +9,7 @@ manifest or an object brings is ever run.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -219,25 +220,27 @@ def _copied(value: Any, known: dict[tuple[Any, ...], Tensor], depth: int) -> Any
             return value  # whose numbers are not here: `Saver` says so
         if place in known:
             return known[place]
-        copy = _in_main_memory(value)
-        if copy.data_ptr() == value.data_ptr():
-            copy = copy.clone()
+        taken = _in_main_memory(value)
+        if taken.data_ptr() == value.data_ptr():
+            taken = taken.clone()
         if place is not None:
-            known[place] = copy
-        return copy
-    if not depth:
-        return value
-    if kind is list or kind is tuple:
+            known[place] = taken
+        return taken
+    if depth and kind in (list, tuple):
         return kind(_copied(item, known, depth - 1) for item in value)
-    if kind is dict:
+    if depth and kind is dict:
         return {key: _copied(item, known, depth - 1) for key, item in value.items()}
-    if kind is OrderedDict:
-        copy_ = OrderedDict((key, _copied(item, known, depth - 1)) for key, item in value.items())
+    if depth and kind is OrderedDict:
+        state = OrderedDict((key, _copied(item, known, depth - 1)) for key, item in value.items())
         if metadata := _metadata(value):
-            copy_._metadata = metadata  # type: ignore[attr-defined]
-        return copy_
-    numpy = sys.modules.get("numpy")
-    return value.copy() if numpy and kind is numpy.ndarray else value
+            state._metadata = metadata  # type: ignore[attr-defined]
+        return state
+    if value is None or kind in (bool, int, float, complex, str, bytes):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # the user's own methods: `Saver` says what cannot be kept
+        return value
 
 
 def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors: Path) -> list[str]:

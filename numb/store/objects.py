@@ -15,7 +15,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,8 +124,11 @@ class Objects:
             return None
         return self._stamp(ref)
 
-    def discard(self, refs: Iterable[Ref]) -> bool:
-        """Remove those among *refs* that this process has written and nobody else has come to need. False while others save."""
+    def discard(self, refs: Iterable[Ref], needed: Callable[[], Set[Ref]] = frozenset) -> bool:
+        """Remove those among *refs* that this process has written and nobody else has come to need. False while others save.
+
+        *needed* is asked when nobody saves any more.
+        """
         candidates = [ref for ref in refs if ref.digest in self._own]
         if not candidates:
             return True
@@ -133,7 +136,10 @@ class Objects:
         if not lock.try_acquire():
             return False
         try:
+            still = needed()
             for ref in candidates:
+                if ref in still:
+                    continue
                 if self._stamp(ref) == self._own.pop(ref.digest):
                     self._sound.pop(ref.digest, None)
                     self.path(ref.digest).unlink(missing_ok=True)
