@@ -178,11 +178,15 @@ class Draft:
 
     def keep_new(self, path: Name) -> None:
         """As `keep`, but raise `FileExistsError` if there is anything called *path*."""
+        self.keep_new_unsynced(path)
+        sync_directory(Path(path).parent)
+
+    def keep_new_unsynced(self, path: Name) -> None:
+        """As `keep_new`, with the name on the disk only after `sync_directory`."""
         path = Path(path)
         with _failing("write", path):
             _fsync(self._fd)
             _link_new(self._pending, path)
-            _sync_directory(path.parent)
 
     @property
     def _pending(self) -> Path:

@@ -652,7 +652,7 @@ def take(root, at, done):
                     os.kill(os.getpid(), signal.SIGKILL)
             return real(*args, **kwargs)
         return call
-    for name in ("_open", "_write", "_fsync", "_replace", "_mkdir"):
+    for name in ("_open", "_write", "_fsync", "_replace", "_link", "_mkdir"):
         setattr(atomic, name, counted(getattr(atomic, name)))
     Path.unlink = counted(Path.unlink)
     told = lambda what: os.write(done, f"{what if isinstance(what, int) else what.step}\\n".encode())

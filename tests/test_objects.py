@@ -252,7 +252,7 @@ def failing_at(n: int, patch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    for name in ("_open", "_write", "_fsync", "_replace", "_mkdir"):
+    for name in ("_open", "_write", "_fsync", "_replace", "_link", "_mkdir"):
         patch.setattr(atomic, name, counted(name, getattr(atomic, name)))
     return calls
 
@@ -335,7 +335,7 @@ def test_what_is_saved_together_is_whole_or_absent_under_every_fault(
         if returned:
             break
 
-    assert ["_open", "_fsync"] == calls[-2:] and calls.count("_replace") == 3
+    assert ["_open", "_fsync"] == calls[-2:] and calls.count("_link") == 3
 
 
 def test_a_block_that_raises_writes_no_more(objects: Objects) -> None:
@@ -361,6 +361,24 @@ def test_an_object_that_was_damaged_meanwhile_is_written_again(objects: Objects)
         saving.put([b"hello"])
 
     objects.verify(HELLO)
+
+
+def test_what_two_write_at_once_is_dropped_by_neither(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find it missing, and both write it: the slower one finds the other's, and says that it needs it too."""
+    faster, slower = Objects(objects.root), Objects(objects.root)
+    looked = slower.is_intact
+    answers = iter([False])
+    monkeypatch.setattr(slower, "is_intact", lambda ref: next(answers, True) and looked(ref))
+    ref = _saved(faster)
+    assert ref == _saved(slower)
+
+    assert faster.discard([ref]) and slower.discard([ref])
+    objects.verify(ref.digest)
+
+
+def _saved(objects: Objects) -> Ref:
+    with objects.saving() as saving:
+        return saving.put([b"hello"])
 
 
 def test_who_collects_waits_for_who_writes(objects: Objects) -> None:

@@ -248,7 +248,12 @@ class Objects:
             for chunk in chunks:
                 draft.write(chunk)
             folder = self._folder(ref.digest[:2])
-            draft.keep_unsynced(self.path(ref.digest))
+            try:
+                draft.keep_new_unsynced(self.path(ref.digest))
+            except FileExistsError:  # damaged; or another process was faster, which may drop what only it has written
+                if self.is_intact(ref):
+                    return folder
+                draft.keep_unsynced(self.path(ref.digest))
         if (stamp := self._stamp(ref)) is not None:
             self._sound[ref.digest] = self._own[ref.digest] = stamp
         return folder
