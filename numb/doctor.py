@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numb import atomic, config, inflight, record
+from numb import atomic, config, inflight, purging, record
 from numb.errors import NumbError
 from numb.gitstore import OLDEST_GIT
 from numb.layout import FOLDER, PINS, RECORD_FOLDER, Layout
@@ -156,7 +156,8 @@ def _branch(project: Project) -> Iterator[_Problem]:
             f"branch {git.branch} does not begin with numb's first commit", "git log --first-parent " + git.branch
         )
     lost = project.index.previous_tip
-    if lost and git.has(lost) and git.is_ancestor(lost, tip.commit) is False:
+    is_lost = lost and git.has(lost) and git.is_ancestor(lost, tip.commit) is False
+    if lost and is_lost and not purging.explains(project, lost):
         yield _Problem(
             f"branch {git.branch} was moved away from {lost}: runs up to there are not on it any more",
             f"git branch {git.branch}-before {lost}",

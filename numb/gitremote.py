@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from numb.errors import NumbError, RemoteFailed
 from numb.gitstore import GitStore, NetworkRefused
@@ -14,10 +14,11 @@ _TRIES = 20  # of a push that others are faster than
 _TRANSIENT = ("cannot lock ref", "failed to update ref", "incorrect old value")
 
 
-def fetch(git: GitStore, remote: str, patience: float = _PATIENCE) -> str | None:
+def fetch(git: GitStore, remote: str, patience: float = _PATIENCE, purged: Sequence[str] = ()) -> str | None:
     """Fetch the branch from *remote*, a name that git knows, and return its tip there; None where it is not there.
 
-    What is fetched is checked by git; the branch here stays as it is. Raises `RemoteFailed`.
+    A history that has one of the *purged* commits is refused. What is fetched is checked by git; the branch here stays as it
+    is. Raises `RemoteFailed`.
     """
     _refuse_unknown(git, remote)
     known = known_ref(remote)
@@ -32,6 +33,12 @@ def fetch(git: GitStore, remote: str, patience: float = _PATIENCE) -> str | None
     tip = git.commit_of(known)
     if tip is not None and not git.is_ours(tip):
         raise RemoteFailed(f"branch {git.branch} of {remote} is none that numb has made", f"git log {known}")
+    if tip is not None and any(git.has(commit) and git.is_ancestor(commit, tip) for commit in purged):
+        git.forget(known)
+        raise RemoteFailed(
+            f"branch {git.branch} of {remote} is as it was before numb purge, and would bring back what is gone",
+            f"git push --force-with-lease {remote} {git.branch}",
+        )
     if tip is not None and (strange := git.strange_paths(tip)):
         raise RemoteFailed(
             f"a commit of {remote} has a path that no work tree may have: {strange[0]!r:.80}", f"git log {known}"
@@ -40,7 +47,11 @@ def fetch(git: GitStore, remote: str, patience: float = _PATIENCE) -> str | None
 
 
 def push(
-    git: GitStore, remote: str, settle: Callable[[str], object] = lambda tip: None, patience: float = _PATIENCE
+    git: GitStore,
+    remote: str,
+    settle: Callable[[str], object] = lambda tip: None,
+    patience: float = _PATIENCE,
+    purged: Sequence[str] = (),
 ) -> str:
     """Push the branch to *remote*, joined with what others have pushed meanwhile; returns the tip that is there now.
 
@@ -62,7 +73,7 @@ def push(
             said = refused.out.decode(errors="replace") + refused.said
             if not ("[rejected]" in said or any(words in said for words in _TRANSIENT)):
                 raise _translated(refused, remote) from refused
-        theirs = fetch(git, remote, patience)
+        theirs = fetch(git, remote, patience, purged)
         if theirs is not None:
             git.join(theirs, time.time())
     raise RemoteFailed(f"others push to {remote} all the time", f"numb push {remote}")

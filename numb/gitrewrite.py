@@ -37,10 +37,13 @@ class _Commit:
         return cls(name, next(value.decode() for key, value in said if key == b"tree"), parents, people, message)
 
 
-def rewrite(git: GitStore, entries: frozenset[str], path: str | None, remap: Remap) -> str:
-    """Let the branch be without the *entries* of these ids, and its snapshots without *path*; returns the new tip.
+def rewrite(
+    git: GitStore, entries: frozenset[str], path: str | None, remap: Remap, beforehand: Callable[[str], object]
+) -> None:
+    """Let the branch be without the *entries* of these ids, and its snapshots without *path*.
 
-    Commits before the first that changes stay what they are. Raises `BranchInUse` when the branch has moved meanwhile, and
+    Commits before the first that changes stay what they are. *beforehand* is told the first that does not, just before it
+    leaves the branch: a history that has it is the old one. Raises `BranchInUse` when the branch has moved meanwhile, and
     `GitFailed`.
     """
     tip = git.tip()
@@ -74,8 +77,11 @@ def rewrite(git: GitStore, entries: frozenset[str], path: str | None, remap: Rem
         writer.end()
     if new is None:
         raise GitFailed("nothing would be left of the branch", "numb deinit")
+    gone = next((name for name in history if became[name] != name), None)
+    if gone is None:
+        return  # somebody else has done it meanwhile
+    beforehand(gone)
     git.replace_branch(new, tip.commit, _NEW)
-    return new
 
 
 class _Writer:

@@ -971,6 +971,10 @@ class GitStore:
         """Let a ref of numb's own point to *commit*."""
         self._run("update-ref", ref, commit)
 
+    def forget(self, ref: str) -> None:
+        """Remove a ref of numb's own."""
+        self._run("update-ref", "-d", ref)
+
     def over_network(self, *arguments: str, patience: float) -> bytes:
         """Run a command of git that talks with another machine; what it says is watched, so that it cannot hang.
 

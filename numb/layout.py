@@ -194,6 +194,11 @@ class Layout:
         return self.folder / "reverted.json"
 
     @property
+    def purged(self) -> Path:
+        """The first commit of each history that a purge has replaced, a line each."""
+        return self.folder / "purged"
+
+    @property
     def queues(self) -> Path:
         return self.folder / "queues"
 

@@ -963,11 +963,11 @@ class Project:
 
         return purging.planned(self, words, where or Path.cwd())
 
-    def purge(self, plan: Purge) -> str:
-        """Rewrite the branch of the runs without what the *plan* says; returns its new tip. Raises `BranchInUse`."""
+    def purge(self, plan: Purge) -> None:
+        """Rewrite the branch of the runs without what the *plan* says. Raises `BranchInUse`."""
         from numb import purging
 
-        return purging.carried_out(self, plan)
+        purging.carried_out(self, plan)
 
     # -- other places
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numb import gitrewrite, inflight, record
+from numb import atomic, gitrewrite, inflight, record
 from numb.errors import BranchInUse, Refused, RunNotFound
 from numb.layout import FOLDER, Layout
 from numb.record import Run, RunId
@@ -65,8 +65,8 @@ def _run(project: Project, word: str) -> Run | None:
         return project.index.any_entry(removed[0]) if len(removed) == 1 else None
 
 
-def carried_out(project: Project, purge: Purge) -> str:
-    """Rewrite the branch, and return its new tip.
+def carried_out(project: Project, purge: Purge) -> None:
+    """Rewrite the branch, and remember which history is not to come back from elsewhere.
 
     Raises `BranchInUse` while a run is in flight, or when something is put on the branch meanwhile.
     """
@@ -74,9 +74,30 @@ def carried_out(project: Project, purge: Purge) -> str:
     if any(left.running for layout in layouts for left in inflight.all_left(layout)):
         raise BranchInUse("a run is in flight, and would be put on the branch as it was", "numb list")
     git = project.git
-    tip = gitrewrite.rewrite(git, frozenset(purge.entries), purge.path, record.with_commits)
+    known = purged(project)
+
+    def remember(gone: str) -> None:
+        atomic.write(project.layout.purged, "".join(f"{commit}\n" for commit in [*known, gone]))
+
+    gitrewrite.rewrite(git, frozenset(purge.entries), purge.path, record.with_commits, remember)
     for run_id in purge.entries:
         git.unpin(run_id)
     project.branch.close()
     project.layout.listing.unlink(missing_ok=True)
-    return tip
+
+
+def purged(project: Project) -> list[str]:
+    """Commits that are not on the branch any more: a history that has one of them would bring back what is gone."""
+    try:
+        lines = project.layout.purged.read_text().split()
+    except OSError:
+        return []
+    git, tip = project.git, project.git.tip().commit
+    return [
+        line for line in lines if record.is_commit(line) and not (tip and git.has(line) and git.is_ancestor(line, tip))
+    ]
+
+
+def explains(project: Project, tip: str) -> bool:
+    """Whether the branch is not at *tip* any more, where it was, because of a purge."""
+    return any(project.git.has(commit) and project.git.is_ancestor(commit, tip) for commit in purged(project))

@@ -563,6 +563,11 @@ _READERS: dict[str, Any] = {
 }
 
 
+def is_commit(text: str) -> bool:
+    """Whether *text* is a commit's name."""
+    return _OBJECT.fullmatch(text) is not None
+
+
 def sizes_of(manifest: Mapping[str, Any]) -> dict[str, int]:
     """The objects that a manifest names, and their sizes. Raises `ValueError` for what is none: it may come from anywhere."""
     sizes = manifest.get("objects")

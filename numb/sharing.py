@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from numb import atomic, config, gitremote, housekeeping
+from numb import atomic, config, gitremote, housekeeping, purging
 from numb.config import RemotePlace
 from numb.errors import NumbError, Usage
 from numb.layout import CONFIG
@@ -89,7 +89,7 @@ def push(project: Project, name: str | None, progress: Progress) -> Pushed:
     if place.git not in project.git.remotes():
         settle("")
         return sent[0]
-    gitremote.push(project.git, place.git, settle)
+    gitremote.push(project.git, place.git, settle, purged=purging.purged(project))
     project.branch.refresh()
     return Pushed(sum(each.objects for each in sent), sum(each.bytes for each in sent), sent[-1].absent, place.git)
 
@@ -114,7 +114,7 @@ def pull(project: Project, name: str | None, progress: Progress, *, objects: boo
     before = {run.id for run in project.index.everything()}
     branch = None
     if place.git in project.git.remotes():
-        tip = gitremote.fetch(project.git, place.git)
+        tip = gitremote.fetch(project.git, place.git, purged=purging.purged(project))
         if tip is not None:
             project.git.join(tip, time.time())
             branch = place.git

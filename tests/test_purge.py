@@ -131,6 +131,17 @@ def test_what_is_neither_run_nor_path_is_refused(lab: Scene, words: str) -> None
     assert 125 == done.code and "Traceback" not in done.stderr and tip == lab.sh("git rev-parse numb")
 
 
+def test_the_old_listing_is_no_problem(lab: Scene) -> None:
+    """A purge that is killed right behind the change of the branch leaves it: nothing has been lost."""
+    listing = lab.root / ".nmb/index.sqlite"
+    assert 4 == len(lab.runs())
+    before = listing.read_bytes()
+    assert 0 == lab.numb("purge", "--yes", 'my "keys"/ä b.txt').code
+    listing.write_bytes(before)
+
+    assert 0 == lab.numb("doctor").code and 4 == len(lab.runs())
+
+
 def test_a_purge_that_is_killed_has_changed_nothing(lab: Scene) -> None:
     """The branch is the old one or the new one, and the same command again ends it."""
     for patience in (0.15, 0.2, 0.25, 0.3, 0.35):

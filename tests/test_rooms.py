@@ -61,10 +61,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
-    "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "record"}, set()),
-    "purging": ({"errors", "gitrewrite", "inflight", "layout", "project", "record"}, set()),
+    "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "purging", "record"}, set()),
+    "purging": ({"atomic", "errors", "gitrewrite", "inflight", "layout", "project", "record"}, set()),
     "sharing": (
-        {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "store.objects", "store.places", "store.remotes"},
+        {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "purging", "store.objects", "store.places", "store.remotes"},
         set(),
     ),
     "housekeeping": (

@@ -209,6 +209,28 @@ def test_an_evil_tree_is_not_fetched(lab: Scene) -> None:
     assert "" == other.sh("git branch --list numb") and "Traceback" not in done[0].stderr + done[1].stderr
 
 
+def test_what_was_purged_does_not_come_back(lab: Scene) -> None:
+    """Neither by a push nor by a pull, nor from a clone that still has it: what is to be typed is said."""
+    lab.write("secret.txt", "hunter2")
+    lab.numb("train", env={"MINE": "2"})
+    lab.numb("push")
+    other = clone(lab, "other")
+    other.numb("pull")
+    assert 0 == lab.numb("purge --yes secret.txt").code
+    lab.sh("git gc -q --prune=now && rm secret.txt")
+    refused = [lab.numb("push"), lab.numb("pull")]
+    tip = lab.sh("git rev-parse numb")
+    lab.sh("git push -q --force-with-lease origin numb")
+    other.numb("train", env={"MINE": "3"})
+    theirs = other.numb("push")
+    after = lab.numb("pull")
+
+    assert [125, 125] == [done.code for done in refused]
+    assert all("git push --force-with-lease origin numb" in done.stderr for done in refused)
+    assert (0, 125) == (theirs.code, after.code), "the other one has not purged, and brings it to the remote again"
+    assert "" == lab.sh("git log --format=%h numb -- secret.txt") and tip == lab.sh("git rev-parse numb")
+
+
 def test_what_is_sent_grows_with_what_is_new(lab: Scene) -> None:
     """AC-L6: pushing after every run sends each object once, and not all of them each time."""
     sent = []
