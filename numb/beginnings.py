@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -63,12 +64,14 @@ def resumed(project: Project, run: Run, step: int | None, *, again: bool = False
     if run.status == COMPLETE and not again:
         raise Refused(f"{run.id} is complete", f"numb train --again --resume {run.id} goes on all the same")
     chosen = checkpoint_of(run, step)
+    if chosen.partial:
+        project.talk.say(f"the checkpoint of step {chosen.step} is not whole: {chosen.partial}")
     earlier = [kept for kept in run.checkpoints if kept.step <= chosen.step]
     texts = {kept.manifest: _text(project, run, kept.manifest) for kept in earlier}
     files = [kept.file for kept in run.artifacts.values() if kept.file]
     texts |= {file: _text(project, run, file) for file in files}
     state = _manifest(project, run, texts[chosen.manifest])
-    segment = Segment(project.commit(run), run.status, run.seconds, chosen.step, run.reason)
+    segment = Segment(project.commit(run), run.status, run.seconds, chosen.step, round(time.time(), 3), run.reason)
     facts = record.checkpoint_to_json(chosen)
     order = {
         "step": chosen.step,

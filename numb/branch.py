@@ -242,12 +242,22 @@ class Branch:
         """Put a run that its launcher left behind on the branch. Raises what keeps it from there."""
         return self._publish_adopted(left) if left.flight.adopt() else []
 
+    def has_gone_on_elsewhere(self, run: Run) -> bool:
+        """Whether the branch has another continuation of a run than this one, which was resumed here."""
+        published = self.index.get(run.id)
+        if published is None:
+            return False
+        return any(there.resumed != here.resumed for there, here in zip(published.segments, run.segments, strict=False))
+
     def _publish_adopted(self, left: inflight.Left) -> list[Run]:
         flight, run = left.flight, left.run
         if run is None or not flight.folder.path.exists():
             flight.close()  # damaged, which doctor tells; or published meanwhile by somebody else
             return []
         self.refresh()
+        if self.has_gone_on_elsewhere(run):
+            flight.close()  # it stays where it is, which doctor tells: what came of it is nowhere else
+            return []
         published = self.index.get(run.id)
         if published is not None and len(published.segments) >= len(run.segments):
             self.git.unpin(run.id)

@@ -211,6 +211,11 @@ def _unpublished(project: Project) -> Iterator[_Problem]:
             yield _Problem(
                 f"{path} is a run whose state cannot be read", "its snapshot is kept by a pin; look into the folder"
             )
+        elif project.branch.has_gone_on_elsewhere(left.run):
+            yield _Problem(
+                f"{left.run.id} was resumed elsewhere too: what came of it here is in {path}",
+                "look into its record/checkpoints, and remove the folder when nothing in it is needed",
+            )
         else:
             yield _Problem(
                 f"{left.run.id} is not on the branch yet",

@@ -324,7 +324,9 @@ class Project:
                 return run, InFlight.begin(self.layout, run, order)
             except FileExistsError:  # the same second and the same four letters
                 if run.segments:
-                    raise Refused(f"{run.id} is being resumed already", "numb list") from None
+                    raise Refused(
+                        f"{run.id} is being resumed already, or has gone on elsewhere", "numb doctor"
+                    ) from None
                 run = replace(run, id=RunId.new(time.time()))
 
     def _captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:

@@ -316,7 +316,8 @@ class Segment:
     commit: str
     status: str
     seconds: float | None
-    resumed_at: int
+    step: int
+    resumed: float  # when the next one began, Unix time in seconds; tells two that went on after the same step apart
     reason: str | None = None
 
 
@@ -638,7 +639,7 @@ def subject(run: Run) -> str:
     if run.of:
         words.append(f"of {run.of}")
     if run.segments:
-        words.append(f"resumed after step {run.segments[-1].resumed_at}")
+        words.append(f"resumed after step {run.segments[-1].step}")
     if run.init_from:
         words.append(f"from {run.init_from}")
     if run.models:

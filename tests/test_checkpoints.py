@@ -64,6 +64,16 @@ for step in range(run.restore().step + 1, steps + 1):
 torch.save(net.state_dict(), "own.pt")
 """
 
+# A part whose state cannot be kept, as nothing but pickle could tell what it is.
+ODD = """
+class Odd:
+    def state_dict(self):
+        return {"function": lambda: 1, "count": 1}
+    def load_state_dict(self, state):
+        pass
+run.track(odd=Odd())
+"""
+
 
 @pytest.fixture
 def objects(tmp_path: Path) -> Objects:
@@ -125,7 +135,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(torch_scene: Scene) ->
     assert list(range(1, 13)) == [kept["step"] for kept in run["checkpoints"]]
     [segment] = run["segments"]
     earlier = torch_scene.sh("git rev-parse numb~1").strip()
-    assert (earlier, "killed", steps[-1]) == (segment["commit"], segment["status"], segment["resumed_at"])
+    assert (earlier, "killed", steps[-1]) == (segment["commit"], segment["status"], segment["step"])
     assert f"goes on after step {steps[-1]}" in killed.stderr
     assert f"resumed after step {steps[-1]}" in torch_scene.sh("git log -1 --format=%s numb")
     assert f"resumed after step {steps[-1]}" in torch_scene.numb("show @").stdout
@@ -161,8 +171,11 @@ def test_a_training_that_is_asked_to_stop_ends_by_itself(torch_scene: Scene, nam
 
 
 def test_a_script_that_does_not_restore_is_not_resumed(torch_scene: Scene) -> None:
-    """It would begin anew and look like the run: it is ended before it trains, and the run stays as it was."""
-    torch_scene.write("train.py", TRAIN)
+    """It would begin anew and look like the run: it is ended before it trains, and the run stays as it was.
+
+    That its checkpoint is not whole is said before anything is started.
+    """
+    torch_scene.write("train.py", TRAIN.replace("for step", f"{ODD}\nfor step"))
     torch_scene.numb("train", env={"AT": "3", "SIGNAL": "SIGTERM"})
     torch_scene.write("train.py", TRAIN.replace("run.restore().step + 1", "1"))
     tip = torch_scene.sh("git rev-parse numb")
@@ -171,6 +184,7 @@ def test_a_script_that_does_not_restore_is_not_resumed(torch_scene: Scene) -> No
 
     assert (125, "") == (done.code, done.stdout)
     assert "does not call run.restore()" in done.stderr and "above the loop" in done.stderr
+    assert "the checkpoint of step 3 is not whole: " in done.stderr and "odd" in done.stderr
     assert tip == torch_scene.sh("git rev-parse numb")
     assert [] == os.listdir(torch_scene.root / ".nmb" / "runs")
 
@@ -196,6 +210,41 @@ def test_a_run_begins_with_the_weights_of_another(torch_scene: Scene) -> None:
     assert f"it has {', '.join(map(str, range(1, 11)))} and 2 more" in wrong.stderr
     assert f"from {first['id']}@6" in torch_scene.sh("git log -2 --format=%s numb")
     assert f"{first['id']}@6" in torch_scene.numb(f"show {runs[2]['id']}").stdout
+
+
+def test_weights_that_reach_no_network_stop_the_training(torch_scene: Scene) -> None:
+    """A script whose network numb does not see would train from scratch, and be told as one that began with them."""
+    torch_scene.write("train.py", TRAIN)
+    torch_scene.numb("train steps=1")
+    torch_scene.write("train.py", TRAIN.replace("run.restore().step", "0"))
+    torch_scene.write("net.py", torch_scene.read("net.py").replace("@numb_model", "#"))
+    tip = torch_scene.sh("git rev-parse numb")
+
+    done = torch_scene.numb("train --init-from @")
+
+    assert (125, "") == (done.code, done.stdout) and tip == torch_scene.sh("git rev-parse numb")
+    assert "no network of the script has got weights of" in done.stderr and "@numb_model(dummy) above" in done.stderr
+
+
+def test_a_run_that_two_machines_resumed_stays_on_both(torch_scene: Scene) -> None:
+    """The branch has one of them; what came of the other is left where it is, and doctor tells of it."""
+    torch_scene.write("train.py", TRAIN)
+    torch_scene.numb("train", env={"AT": "3", "SIGNAL": "SIGTERM"})
+    torch_scene.sh("cp -r . ../other")
+    there = Scene(torch_scene.root.parent / "other", Path(torch_scene.env["HOME"]))
+    assert 0 == there.numb("train --resume @").code
+    torch_scene.write(
+        "train.py", TRAIN.replace("if run.should_stop:", "if os.kill(os.getppid(), 9) or os.kill(os.getpid(), 9):")
+    )
+    assert -9 == torch_scene.numb("train --resume @").code
+    [folder] = (torch_scene.root / ".nmb" / "runs").iterdir()
+    torch_scene.sh("git fetch -q ../other numb:refs/numb/theirs && git update-ref refs/heads/numb refs/numb/theirs")
+    listed, doctor, [run] = torch_scene.numb("list"), torch_scene.numb("doctor"), torch_scene.runs()
+    again = torch_scene.numb(f"train --again --resume {run['id']}@3")
+
+    assert (0, "complete", 12) == (listed.code, run["status"], run["checkpoints"][-1]["step"]) and folder.exists()
+    assert 3 == doctor.code and "was resumed elsewhere too" in doctor.stdout and str(folder) in doctor.stdout
+    assert 125 == again.code and "numb doctor" in again.stderr
 
 
 def test_a_checkpoint_that_cannot_be_kept_is_told(torch_scene: Scene) -> None:

@@ -590,6 +590,7 @@ class Session:
             self.stop(
                 f"nothing of {self.order.init_from} fits {watched.name}: {fit}", f"numb show {self.order.init_from}"
             )
+        self._restored = True
         if not fit.is_whole:
             text = f"{watched.name} begins with {len(fit.loaded)} entries of {self.order.init_from}; {fit}"
             self.note(text)
@@ -639,6 +640,12 @@ class Session:
                 f"the training would begin anew instead of going on after step {self.order.resume.get('step')}: the script "
                 "does not call run.restore()",
                 "put run.track(…) and run.restore() above the loop of the training",
+            )
+        waiting = [watched for watched in self.watched if watched.architecture is None]
+        if self.order.init_from and not self._restored and not waiting:
+            self.stop(
+                f"no network of the script has got weights of {self.order.init_from}",
+                "write @numb_model(dummy) above the network's __init__, or run.restore() above the loop",
             )
         self.values.tell_overwritten("when the training began")
         try:
@@ -774,6 +781,8 @@ class Session:
                 self.values.tell_overwritten("at the end")
             if not self.watched and self._decorated:
                 self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
+            if self.training and self.order.init_from and not self._restored:
+                self.note(f"no network of the script has got weights of {self.order.init_from}")
             self._surroundings()
             self.event("end")
 

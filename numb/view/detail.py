@@ -106,7 +106,7 @@ def _checkpoint(kept: Checkpoint) -> str:
 
 def _segment(segment: Segment) -> str:
     why = f" ({segment.reason})" if segment.reason else ""
-    return f"{segment.status}{why}, resumed after step {segment.resumed_at}: {segment.commit}"
+    return f"{segment.status}{why}, resumed after step {segment.step}: {segment.commit}"
 
 
 def _surroundings(environment: Mapping[str, Any]) -> list[tuple[str, str | None]]:
