@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from numb import atomic, inflight, record
 from numb.errors import GitFailed, NumbError, ObjectCorrupt
 from numb.inflight import InFlight, Told
+from numb.layout import RunFolder
 from numb.record import TRAIN, Run
 from numb.snapshots import Snapshots, write_patches
 from numb.store.index import Index
@@ -138,12 +140,26 @@ class Branch:
         run = replace(run, graph=run.graph or next(iter(sorted(reused)), None))
         if told.exception:
             atomic.write(folder.content / "traceback.txt", told.exception.encode(errors="backslashreplace"))
-        _write_record(run, folder.content)
         self._snapshots.keep_index(folder.index)
-        commit = self._append(run, folder.index, folder.content, reused)
+        with self._own_files(run, folder) as run:
+            _write_record(run, folder.content)
+            commit = self._append(run, folder.index, folder.content, reused)
         self.git.unpin(run.id)
         flight.discard()
         return replace(run, commit=commit)
+
+    @contextmanager
+    def _own_files(self, run: Run, folder: RunFolder) -> Iterator[Run]:
+        """The run with what its script has left in `run.dir`, of which nothing is collected before the commit names it."""
+        if not folder.own.is_dir():
+            yield run
+            return
+        from numb import rundir  # few scripts have such a folder
+
+        objects = self._snapshots.folder.objects
+        with objects.in_use():
+            found, notes = rundir.gathered(folder, objects, run.artifacts)
+            yield replace(run, artifacts={**run.artifacts, **found}, notes=(*run.notes, *notes))
 
     def publish_lost(self, run: Run) -> None:
         """Put a run of which only its pinned snapshot is left on the branch."""

@@ -6,14 +6,17 @@ error of numb's own in there is recorded in the run, shown once, and never reach
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from numb import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
+    from pathlib import Path
 
     from numb.capture.restored import Restored
     from numb.capture.session import Session
@@ -129,6 +132,8 @@ class Run:
 
             for name, part in parts.items():
                 tracking.check(name, part)
+            if (session := _session()) is not None:
+                session.await_requests()
         self._parts.update(parts)
         return self
 
@@ -182,6 +187,32 @@ class Run:
         session = _session()
         return session is not None and session.should_save()
 
+    @property
+    def dir(self) -> Path:
+        """A folder that belongs to the run: what is in it when the run ends is kept, as `numb.save` keeps files.
+
+        It begins empty, also where a run is resumed. Names that end with `.no_sync`, and links, are not kept. Without numb it
+        is a temporary folder, gone when the process ends.
+        """
+        where = os.environ.get(layout.RUN_DIR)
+        if where:
+            own = layout.RunFolder(where).own
+            with contextlib.suppress(OSError):
+                own.mkdir(exist_ok=True)
+                return own
+        return _temporary()
+
+    def finish(self, status: str, reason: str | None = None) -> None:
+        """Say how the run has ended, where its exit code would not: `run.finish("failed", "diverged")`.
+
+        The *status* is `complete` (also where the script was asked to stop, and was through), `incomplete` (to be resumed) or
+        `failed`. It counts when the script then ends by itself with exit code 0; the last call counts. Raises `TypeError`,
+        under numb, for another status.
+        """
+        session = _session()
+        if session is not None:
+            session.finish(status, reason)
+
 
 def save(name: str, value: Any) -> None:
     """Keep a value as a file of this run: `numb.save("confusion", matrix)`. Nothing without numb.
@@ -194,6 +225,18 @@ def save(name: str, value: Any) -> None:
     session = _session()
     if session is not None:
         session.save(name, value)
+
+
+@cache
+def _temporary() -> Path:
+    import atexit
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    path = Path(tempfile.mkdtemp(prefix="numb-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 _run: Run | None = None

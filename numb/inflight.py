@@ -74,6 +74,7 @@ class Told:
     dropped: frozenset[int] = frozenset()  # by the rules
     lost: tuple[tuple[int, str], ...] = ()  # steps whose checkpoint could not be kept, and why
     asked: str | None = None  # by what it was asked to stop
+    finished: tuple[str, str | None] | None = None  # how it said that it has ended
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     exception: str | None = None
@@ -277,6 +278,8 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             return replace(told, lost=(*told.lost, (int(event["step"]), str(event["why"]))))
         case "asked":
             return replace(told, asked=told.asked or str(event["reason"]))
+        case "finished":
+            return replace(told, finished=_finished(event))
         case "error":
             return replace(told, errors=(*told.errors, f"{event['hook']}: {event['text'].strip().splitlines()[-1]}"))
         case "note":
@@ -289,6 +292,13 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             return replace(told, ended=True)
         case _:  # written by a later numb
             return told
+
+
+def _finished(event: Mapping[str, Any]) -> tuple[str, str | None]:
+    status, reason = event["status"], event["reason"]
+    if status not in (COMPLETE, INCOMPLETE, FAILED):
+        raise ValueError(f"{status!r} is no status")
+    return status, None if reason is None else " ".join(str(reason).split())
 
 
 def _values(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,7 +374,7 @@ def _unseen(told: Told, folder: RunFolder) -> list[str]:
 
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
     last = told.exception.strip().splitlines()[-1] if told.exception else None
-    end = _incomplete(told) or (COMPLETE, None)
+    end = _incomplete(told) or told.finished or (COMPLETE, None)
     if outcome is None:
         if _nobody_reads(told):  # whatever it printed went through the launcher
             return KILLED, "the launcher died, and the script of having nobody to print to"
@@ -381,7 +391,8 @@ def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
         return end
     if told.exception_type == "KeyboardInterrupt":
         return INTERRUPTED, last
-    return FAILED, last or f"exit code {outcome.code}"
+    said = told.finished[1] if told.finished else None
+    return FAILED, last or said or f"exit code {outcome.code}"
 
 
 def _incomplete(told: Told) -> tuple[str, str] | None:
@@ -389,7 +400,7 @@ def _incomplete(told: Told) -> tuple[str, str] | None:
     if told.lost:
         steps = record.some([str(step) for step, _ in told.lost], 5)
         return INCOMPLETE, f"the checkpoint of step {steps} was not kept: {told.lost[-1][1]}"
-    return (INCOMPLETE, told.asked) if told.asked else None
+    return (INCOMPLETE, told.asked) if told.asked and not told.finished else None
 
 
 def _nobody_reads(told: Told) -> bool:

@@ -118,6 +118,11 @@ class RunFolder:
         return self.content / "artifacts"
 
     @property
+    def own(self) -> Path:
+        """What is the script's own, `run.dir`."""
+        return self.path / "own"
+
+    @property
     def beginning(self) -> Path:
         """The manifest of the state that the training begins with: of the checkpoint that it resumes, or of another run."""
         return self.path / "beginning.json"

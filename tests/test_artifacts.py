@@ -7,6 +7,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -231,11 +233,54 @@ def test_what_a_file_cannot_hold_is_a_type_error(name: str, value: Any) -> None:
         artifacts.encoded(name, value)
 
 
+# A script that fills the folder of its run, and ends as it is told.
+FILLS = """
+import os, sys
+import numb
+run = numb.run()
+assert [] == os.listdir(run.dir) and run.dir == numb.run().dir
+(run.dir / "logs").mkdir(), (run.dir / "cache.no_sync").mkdir()
+for name in ("logs/a.txt", "cache.no_sync/b", "c.no_sync", "saved.txt", "a\\\\b.txt"):
+    (run.dir / name).write_text(name)
+(run.dir / "large.bin").write_bytes(bytes(3 << 20))
+(run.dir / "link").symlink_to("/etc/passwd")
+numb.save("saved", "by name")
+run.should_stop, run.should_save, run.finish("complete")
+assert "torch" not in sys.modules, "it takes seconds, and is not needed for any of this"
+if os.environ.get("KILL"):
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kill", ["", "yes"], ids=["ended", "killed"])
+def test_the_folder_of_a_run_is_kept(empty: Scene, kill: str) -> None:
+    """What the script has left there, however it ended; large files are objects, and nothing is said of scratch."""
+    empty.write("train.py", FILLS)
+    empty.numb("init")
+    assert (137 if kill else 0) == empty.numb("train", env={"KILL": kill}).code
+    [run] = empty.runs()
+    named = [name for name in run["artifacts"] if name.endswith("b.txt") or len(name) == 16]
+
+    assert {"logs/a.txt", "large.bin", "saved.txt", *named} == set(run["artifacts"]) and 1 == len(named)
+    assert "logs/a.txt" == empty.numb("show @ --artifact logs/a.txt").stdout
+    assert "by name" == empty.numb("show @ --artifact saved.txt").stdout
+    assert "a\\b.txt" == empty.numb("show", "@", "--artifact", named[0]).stdout
+    assert 3 << 20 == len(empty.numb("show @ --artifact large.bin").stdout)
+    assert any("saved.txt in run.dir: not kept" in note for note in run["notes"])
+    assert any(f"kept as {named[0]}" in note for note in run["notes"])
+    assert 0 == empty.numb("gc").code and 0 == empty.numb("verify").code
+
+
 def test_without_numb_nothing_is_saved(tmp_path: Path) -> None:
-    """The same script runs with plain python."""
+    """The same script runs with plain python; the folder of the run is one that goes with the process."""
     import numb
 
     numb.save("x", print)
+    numb.run().finish("nonsense")
+    script = "import numb; run = numb.run(); (run.dir / 'a').write_text('a'); print(numb.run().dir)"
+    there = Path(
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+    )
 
-    assert [] == list(tmp_path.iterdir())
+    assert [] == list(tmp_path.iterdir()) and there.is_absolute() and not there.exists()
     assert issubclass(ArtifactMissing, KeyError)

@@ -238,6 +238,30 @@ def test_a_signal_leaves_the_weights(
     assert (["SIGTERM was passed on"] if code == 0 else []) == run["notes"]
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "status", "reason"),
+    [
+        ("run.finish('failed', 'the loss is\\n nan')", 0, "failed", "the loss is nan"),
+        ("run.finish('incomplete')", 0, "incomplete", None),
+        ("run.finish('failed', 'early'); run.finish('complete')", 0, "complete", None),
+        ("run.finish('complete'); raise SystemExit(3)", 3, "failed", "exit code 3"),
+        ("run.finish('failed', 'diverged'); raise SystemExit(3)", 3, "failed", "diverged"),
+        ("run.finish('done')", 1, "failed", "BadValue: run.finish: 'done' is neither"),
+        ("os.kill(os.getpid(), 15); print(run.should_stop)", 0, "incomplete", "SIGTERM"),
+        ("os.kill(os.getpid(), 15); print(run.should_stop); run.finish('complete')", 0, "complete", None),
+    ],
+)
+def test_a_script_says_how_it_has_ended(empty: Scene, script: str, code: int, status: str, reason: str | None) -> None:
+    """Where it ends by itself; an exit code that tells of a failure counts more, and a checkpoint that was lost as well."""
+    empty.numb("init")
+    empty.write("train.py", f"import os\nimport numb\nrun = numb.run()\nrun.should_stop\n{script}\n")
+    assert code == empty.numb("train").code
+    [run] = empty.runs()
+
+    assert status == run["status"] and bool(reason) == bool(run["reason"])
+    assert (reason or "") in (run["reason"] or "")
+
+
 def test_children_do_not_record(torch_scene: Scene) -> None:
     """Workers of a DataLoader, forked and spawned children, with hooks and networks of their own: one record, no deadlock."""
     _, run = train(

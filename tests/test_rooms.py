@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "atomic": ({"errors"}, set()),
     "keep": ({"record"}, set()),
     "artifacts": ({"capture", "record"}, {"numpy", "onnx", "pandas", "safetensors", "yaml"}),
+    "rundir": ({"artifacts", "atomic", "layout", "record", "store.objects"}, set()),
     "config": ({"errors", "hp", "keep"}, set()),
     "processes": (set(), set()),
     "output": (set(), set()),
@@ -41,7 +42,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.index": ({"atomic", "errors", "record"}, set()),
     "hooks": ({"layout", "capture", "hp"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
-    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "hp", "keep", "layout", "order", "record", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "hp", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
     # Reading sources and values knows nothing of files that are kept, of records, or of a run.
     "hp.*": ({"errors", "hp"}, set()),
     "hp.clicking": ({"errors", "hp"}, {"click"}),
@@ -55,7 +56,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
-    "branch": ({"atomic", "errors", "inflight", "record", "snapshots", "store.index"}, set()),
+    "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index"}, set()),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),

@@ -521,6 +521,13 @@ class Session:
         """Keep a value as a file of the run."""
         saving.save(self, name, value)
 
+    @_guarded
+    def finish(self, status: str, reason: str | None) -> None:
+        """Note how the script says that it has ended."""
+        if status not in (record.COMPLETE, record.INCOMPLETE, record.FAILED):
+            raise BadValue(f"run.finish: {status!r:.40} is neither 'complete', 'incomplete' nor 'failed'")
+        self.event("finished", status=status, reason=None if reason is None else str(reason)[:1000])
+
     def _tell_checkpoint(self, what: Checkpoint | int) -> None:
         """Raises where that cannot be written down: then nothing may be dropped for it."""
         if isinstance(what, int):
@@ -607,7 +614,8 @@ class Session:
     def await_requests(self) -> None:
         """From now on SIGUSR1, by which schedulers announce an end, is a request as SIGTERM is."""
         self._take_over(signal.SIGUSR1)
-        self._await_training()
+        if "torch" in sys.modules or self.order.resume or self.order.init_from:  # scripts may do without it
+            self._await_training()
 
     def _asked_to_stop(self, reason: str) -> None:
         self.event("asked", reason=reason)
