@@ -14,6 +14,7 @@ from conftest import Scene
 from numb.capture import comparing
 from numb.capture.weights import Saver
 from numb.store.objects import Objects
+from numb.view import weights as view
 
 
 @pytest.fixture
@@ -66,6 +67,32 @@ def test_any_dtype_is_compared(objects: Objects, dtype: torch.dtype) -> None:
 
     assert ("changed", 1.0, 0.25) == (found.how, found.largest, found.elements)
     assert math.isclose(found.relative or 0, 1 / math.sqrt(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint64])
+def test_large_numbers_that_are_one_double_differ(objects: Objects, dtype: torch.dtype) -> None:
+    """2^53 and the next one, by at least one."""
+    saver = Saver(objects)
+    first, second = (saver.save({"n": torch.tensor([7, number]).to(dtype)}) for number in (1 << 53, (1 << 53) + 1))
+    [found] = comparing.differences(first, second, objects)
+
+    assert ("changed", 1.0, 0.5) == (found.how, found.largest, found.elements)
+
+
+def test_what_is_kept_as_a_file_is_told(objects: Objects) -> None:
+    """A sparse tensor has changed or not; by how much is not told."""
+    saver = Saver(objects)
+    states = [{"same": torch.eye(3).to_sparse(), "moved": (torch.eye(3) * factor).to_sparse()} for factor in (1, 2)]
+    first, second = saver.save(states[0]), saver.save({**states[1], "new": states[0]["same"]})
+    found = comparing.differences(first, second, objects)
+
+    told = {each.name: (each.how, each.shape, each.largest) for each in found}
+    assert {
+        "same": ("same", None, None),
+        "moved": ("changed", None, None),
+        "new": ("only in the second", None, None),
+    } == told
+    assert "a file" in view.table({"Net": found}) and '"shape": null' in view.as_json({"Net": found})
 
 
 def test_what_is_equal_is_not_read(objects: Objects) -> None:

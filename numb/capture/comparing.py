@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ SAME, CHANGED, ONLY_FIRST, ONLY_SECOND, OTHER_SHAPE = (
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One tensor in both states.
+    """One tensor in both states, or something that is kept as a file of torch's: this has no shape, and no numbers are told.
 
     Of a changed one: the largest absolute difference, the norm of the difference as a part of the norm of the first (2-norms,
     in double precision; infinite where the first is zero), and the part of its elements that are other ones.
@@ -31,7 +32,7 @@ class Difference:
 
     name: str
     how: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     largest: float | None = None
     relative: float | None = None
     elements: float | None = None
@@ -51,7 +52,16 @@ def differences(first: Manifest, second: Manifest, objects: Objects) -> list[Dif
     for name in unequal:  # one after another: two of the largest are in memory at a time
         (one,), (other,) = (Reading(each.only([name]), objects).all().values() for each in (first, second))
         found[name] = _by_number(found[name], one, other)
-    return list(found.values())
+    return [*found.values(), *_files(first, second)]
+
+
+def _files(first: Manifest, second: Manifest) -> Iterator[Difference]:
+    here, there = first.named_pickles(), second.named_pickles()
+    for name in [*here, *(name for name in there if name not in here)]:
+        if name in here and name in there:
+            yield Difference(name, SAME if here[name].object == there[name].object else CHANGED, None)
+        else:
+            yield Difference(name, ONLY_FIRST if name in here else ONLY_SECOND, None)
 
 
 def unequal(first: Manifest, second: Manifest) -> set[Ref]:
@@ -77,7 +87,11 @@ def _by_number(difference: Difference, one: Tensor, other: Tensor) -> Difference
     kind = torch.complex128 if one.is_complex() else torch.float64
     first, second = one.to(kind), other.to(kind)
     change = (second - first).abs()
-    differs = ~((first == second) | (first.isnan() & second.isnan()))
+    if one.is_complex() or one.is_floating_point():
+        differs = ~((first == second) | (first.isnan() & second.isnan()))
+    else:  # some whole numbers are one double, and different all the same
+        differs = (_bytes(one) != _bytes(other)).any(-1).reshape(one.shape)
+        change = torch.where(differs, change.clamp(min=1), change)
     if not bool(differs.any()):  # the same numbers, in another order of memory or with another sign of zero
         return Difference(difference.name, SAME, difference.shape)
     norm = float(first.abs().norm())
@@ -89,3 +103,10 @@ def _by_number(difference: Difference, one: Tensor, other: Tensor) -> Difference
         float(change.norm()) / norm if norm else float("inf"),
         float(differs.double().mean()),
     )
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """The bytes of each element, in a row."""
+    import torch
+
+    return tensor.contiguous().reshape(-1, 1).view(torch.uint8)

@@ -120,20 +120,29 @@ class Manifest:
 
     def named(self) -> dict[str, Stored]:
         """The tensors by their names in the state, from the outermost key inwards; a tied one has several."""
-        found: dict[str, Stored] = {}
+        kinds = ("tensor", "array", "scalar")
+        return {name: self.tensors[number] for name, kind, number in self._leaves() if kind in kinds}
+
+    def named_pickles(self) -> dict[str, Pickled]:
+        """What is kept as a file of torch's, sparse tensors for one, by name."""
+        return {name: self.pickles[number] for name, kind, number in self._leaves() if kind == "pickle"}
+
+    def _leaves(self) -> Iterator[tuple[str, str, int]]:
+        """What is kept beside the tree: name, kind and number."""
         waiting: list[tuple[str, Any]] = [("", self.tree)]
         while waiting:
             name, node = waiting.pop()
             match node:
-                case {"tensor": number} | {"array": number} | {"scalar": number}:
-                    found[name] = self.tensors[number]
+                case (
+                    {"tensor": int(number)} | {"array": int(number)} | {"scalar": int(number)} | {"pickle": int(number)}
+                ):
+                    yield name, next(iter(node)), number
                 case list() as items:
                     waiting += [(f"{name}/{place}", item) for place, item in reversed(list(enumerate(items)))]
                 case {"tuple": list(items)}:
                     waiting += [(f"{name}/{place}", item) for place, item in reversed(list(enumerate(items)))]
                 case {"dict": list(pairs)} | {"ordered": list(pairs)}:
                     waiting += [(f"{name}/{key}" if name else str(key), item) for key, item in reversed(pairs)]
-        return found
 
     def only(self, names: Sequence[str]) -> Manifest:
         """One of these tensors alone, by name; what else the state has is left out."""

@@ -19,7 +19,7 @@ class Difference(Protocol):
     @property
     def how(self) -> str: ...
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...] | None: ...
     @property
     def largest(self) -> float | None: ...
     @property
@@ -42,7 +42,7 @@ def _model(name: str, found: Sequence[Difference]) -> str:
         [
             plain(each.name),
             f"{each.how}{f' {plain(each.other)}' if each.other else ''}",
-            "x".join(map(str, each.shape)) or "number",
+            "a file" if each.shape is None else "x".join(map(str, each.shape)) or "number",
             _number(each.relative),
             _number(each.largest),
             "" if each.elements is None else f"{each.elements:.3g}",
