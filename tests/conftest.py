@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from unittest import mock
 
 import pytest
 from beginnings import Beginnings
-from warm import Warm
+from warm import Warm, at_start, put_python
+from warm import run as run_warm
 
 from numb.project import Project
 from numb.view import table
@@ -108,6 +109,7 @@ class Scene:
 
     kept: Beginnings | None = None  # what other tests have begun with
     warm: str = ""  # what PATH begins with where scripts find torch imported
+    hot: Callable[[str], Warm] | None = None  # a numb that is imported already
 
     def __init__(self, root: Path, home: Path) -> None:
         self.root = root
@@ -130,10 +132,15 @@ class Scene:
     def numb(self, *words: str, cwd: Path | None = None, input: bytes = b"", env: dict[str, str] | None = None) -> Done:
         """Type a numb command, without a terminal."""
         arguments = shlex.split(words[0]) if len(words) == 1 else list(words)
+        where, given = cwd or self.root, {**self.env, **(env or {})}
+        hot = self.hot and self.hot("numb with torch" if arguments[0] == "report" else "numb")
+        if hot is not None and at_start(given) == hot.environment:
+            ran = run_warm(hot, arguments, where, given, input, 120)
+            return Done(ran.code, ran.out.decode(errors="replace"), ran.err.decode(errors="replace"))
         done = subprocess.run(
             [sys.executable, "-m", "numb", *arguments],
-            cwd=cwd or self.root,
-            env={**self.env, **(env or {})},
+            cwd=where,
+            env=given,
             input=input,
             capture_output=True,
             timeout=120,
@@ -261,6 +268,23 @@ def _beginnings(tmp_path_factory: pytest.TempPathFactory) -> None:
     Scene.kept = Beginnings((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "beginnings")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _hot() -> Iterator[None]:
+    """A command of numb is a process of its own, forked from one that has imported what every command imports."""
+    with tempfile.TemporaryDirectory(prefix="numb-hot-") as folder:  # the path of a socket must be short
+        started: dict[str, Warm] = {}
+
+        def hot(what: str) -> Warm:
+            if what not in started:
+                started[what] = Warm.start(Path(folder) / str(len(started)), sealed(Path(folder)), what)
+            return started[what]
+
+        Scene.hot = staticmethod(hot)
+        yield
+        for each in started.values():
+            each.stop()
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home folder in which git knows a name."""
@@ -297,18 +321,37 @@ def torch_scene(empty: Scene) -> Scene:
 
 
 @pytest.fixture(scope="session")
-def _warm() -> Iterator[Warm]:
-    with tempfile.TemporaryDirectory(prefix="numb-warm-") as folder:  # the path of a socket must be short
-        warm = Warm.start(Path(folder) / "bin", sealed(Path(folder)))
-        yield warm
-        warm.stop()
+def _warm() -> Iterator[Callable[[str], Path]]:
+    with tempfile.TemporaryDirectory(prefix="numb-warm-") as folder, ExitStack() as started:
+        places: dict[str, Path] = {}
+
+        def place(what: str) -> Path:
+            if what not in places:
+                places[what] = Path(folder) / str(len(places))
+                env = {**sealed(Path(folder)), "PYTHONUNBUFFERED": "1"}  # as numb starts a script
+                python = Warm.start(places[what], env, what)
+                started.callback(python.stop)
+                put_python(python, places[what])
+            return places[what]
+
+        yield place
 
 
 @pytest.fixture
-def warm(_warm: Warm, empty: Scene) -> None:
+def warm(_warm: Callable[[str], Path], empty: Scene) -> None:
     """Scripts of the scene find torch imported, where they end by themselves and nothing is about how they start."""
-    empty.warm = f"{_warm.folder}{os.pathsep}"
-    empty.env["PATH"] = f"{empty.warm}{empty.env['PATH']}"
+    _begin_warm(empty, _warm("scripts"))
+
+
+@pytest.fixture
+def warm_training(_warm: Callable[[str], Path], empty: Scene) -> None:
+    """And what torch imports when an optimizer is made: scripts that make one take another two seconds."""
+    _begin_warm(empty, _warm("trainings"))
+
+
+def _begin_warm(scene: Scene, place: Path) -> None:
+    scene.warm = f"{place}{os.pathsep}"
+    scene.env["PATH"] = f"{scene.warm}{scene.env['PATH']}"
 
 
 def furnish(scene: Scene, files: dict[str, str]) -> None:

@@ -116,10 +116,11 @@ def large(value: float) -> torch.Tensor:
 # -- in a training
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_a_killed_training_goes_on_as_if_nothing_had_been(torch_scene: Scene) -> None:
     """AC-P1: step by step the same losses as of one that was not cut off, and bit-equal weights; and one run, told whole."""
     torch_scene.write("train.py", TRAIN)
-    plain = torch_scene.sh("python train.py; mv own.pt plain.pt")
+    plain = torch_scene.sh("PYTHONUNBUFFERED=1 python train.py; mv own.pt plain.pt")
     killed = torch_scene.numb("train", env={"AT": "7", "SIGNAL": "SIGKILL"})
     before = torch_scene.runs()[0]
     resumed = torch_scene.numb("train --resume @")
@@ -142,10 +143,11 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(torch_scene: Scene) ->
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.usefixtures("warm_training")
 def test_a_training_that_is_asked_to_stop_ends_by_itself(torch_scene: Scene, name: str) -> None:
     """AC-J10: it keeps its checkpoint and is incomplete; it goes on, and once it is complete only by force."""
     torch_scene.write("train.py", TRAIN)
-    plain = torch_scene.sh("python train.py")
+    plain = torch_scene.sh("PYTHONUNBUFFERED=1 python train.py")
     asked = torch_scene.numb("train", env={"AT": "3", "SIGNAL": name})
     [run] = torch_scene.runs()
     resumed = torch_scene.numb(f"train --resume {run['id']}")
@@ -170,6 +172,7 @@ def test_a_training_that_is_asked_to_stop_ends_by_itself(torch_scene: Scene, nam
     assert "complete" == torch_scene.runs()[0]["status"] and 2 == len(torch_scene.runs()[0]["segments"])
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_a_script_that_does_not_restore_is_not_resumed(torch_scene: Scene) -> None:
     """It would begin anew and look like the run: it is ended before it trains, and the run stays as it was.
 
@@ -189,6 +192,7 @@ def test_a_script_that_does_not_restore_is_not_resumed(torch_scene: Scene) -> No
     assert [] == os.listdir(torch_scene.root / ".nmb" / "runs")
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_a_run_begins_with_the_weights_of_another(torch_scene: Scene) -> None:
     """Of its end or of a checkpoint; the record of the new run tells of it, and it is not taken for the run itself."""
     torch_scene.write("train.py", TRAIN)
@@ -212,6 +216,7 @@ def test_a_run_begins_with_the_weights_of_another(torch_scene: Scene) -> None:
     assert f"{first['id']}@6" in torch_scene.numb(f"show {runs[2]['id']}").stdout
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_weights_that_reach_no_network_stop_the_training(torch_scene: Scene) -> None:
     """A script whose network numb does not see would train from scratch, and be told as one that began with them."""
     torch_scene.write("train.py", TRAIN)
@@ -226,16 +231,18 @@ def test_weights_that_reach_no_network_stop_the_training(torch_scene: Scene) -> 
     assert "no network of the script has got weights of" in done.stderr and "@numb_model(dummy) above" in done.stderr
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_a_run_that_two_machines_resumed_stays_on_both(torch_scene: Scene) -> None:
     """The branch has one of them; what came of the other is left where it is, and doctor tells of it."""
+    launcher = 'int(json.load(open(os.environ["NUMB_RUN_DIR"] + "/run.json"))["launcher"]["pid"])'
+    kill = f"import json; os.kill({launcher}, 9), os.kill(os.getpid(), 9)"
     torch_scene.write("train.py", TRAIN)
     torch_scene.numb("train", env={"AT": "3", "SIGNAL": "SIGTERM"})
     torch_scene.sh("cp -r . ../other")
     there = Scene(torch_scene.root.parent / "other", Path(torch_scene.env["HOME"]))
+    there.env = torch_scene.env
     assert 0 == there.numb("train --resume @").code
-    torch_scene.write(
-        "train.py", TRAIN.replace("if run.should_stop:", "if os.kill(os.getppid(), 9) or os.kill(os.getpid(), 9):")
-    )
+    torch_scene.write("train.py", TRAIN.replace("if run.should_stop:", f"{kill}\n    if run.should_stop:"))
     assert -9 == torch_scene.numb("train --resume @").code
     [folder] = (torch_scene.root / ".nmb" / "runs").iterdir()
     torch_scene.sh("git fetch -q ../other numb:refs/numb/theirs && git update-ref refs/heads/numb refs/numb/theirs")
@@ -247,6 +254,7 @@ def test_a_run_that_two_machines_resumed_stays_on_both(torch_scene: Scene) -> No
     assert 125 == again.code and "numb doctor" in again.stderr
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_a_checkpoint_that_cannot_be_kept_is_told(torch_scene: Scene) -> None:
     """AC-P5: the training goes on to its end; the run is not complete, and says which step was lost and why."""
     in_the_way = 'open(os.environ["NUMB_RUN_DIR"] + "/record/checkpoints", "w")\nfor step'

@@ -304,6 +304,7 @@ def test_the_question_before_redoing(torch_scene: Scene, answer: str, code: int,
     assert (trained == 1) == ("nothing was trained" in shown)
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_choice_of_a_trial(torch_scene: Scene) -> None:
     """The prompt is a numbered table; the chosen run, and no other, gets the result."""
     runs = [torch_scene.trained(lr=lr) for lr in (0.1, 0.2)]
@@ -339,6 +340,7 @@ def test_the_table_to_choose_from_tells_what_the_list_tells(torch_scene: Scene) 
 
 
 @pytest.mark.parametrize(("answer", "code"), [("\x03", 130), ("\x04", 125)])
+@pytest.mark.usefixtures("warm")
 def test_no_choice_is_no_trial(torch_scene: Scene, answer: str, code: int) -> None:
     """Ctrl-C and Ctrl-D at the choice of a trial: nothing is trialed or recorded, and 130 is Ctrl-C's."""
     run = torch_scene.trained()

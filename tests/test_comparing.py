@@ -116,6 +116,7 @@ def test_nan_is_no_difference_where_it_stays(objects: Objects) -> None:
     assert ("changed", 0.5) == (nan.how, nan.elements) and "same" == transposed.how
 
 
+@pytest.mark.usefixtures("warm")
 def test_two_runs_are_compared(torch_scene: Scene) -> None:
     """numb diff --weights, as a table and as JSON; without it the code, as a patch."""
     first, second = torch_scene.trained(lr=0.1), torch_scene.trained(lr=0.2)

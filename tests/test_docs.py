@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from blake3 import blake3
 from conftest import Scene
 
@@ -71,6 +72,7 @@ def test_every_field_of_a_record_is_in_the_format(torch_scene: Scene) -> None:
     assert run["weights"]["Net"]["manifest"] == "weights/Net.json"
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_run_is_restored_with_git_and_the_format_alone(torch_scene: Scene) -> None:
     """Without numb: the code by git archive, a tensor by its manifest and a reader of floats."""
     torch_scene.sh("echo new > new.txt")

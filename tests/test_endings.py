@@ -513,6 +513,7 @@ def test_a_full_disk_does_not_change_a_training(torch_scene: Scene) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.usefixtures("warm")
 def test_weights_that_do_not_fit_on_the_disk(torch_scene: Scene, request: pytest.FixtureRequest) -> None:
     """C1, C3: it is said before the training and recorded after it; the script is not disturbed, and later runs are kept."""
     store = torch_scene.root / ".nmb"

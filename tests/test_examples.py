@@ -20,6 +20,7 @@ torch.save({type(v).__name__: v.state_dict() for v in left.values() if isinstanc
 
 
 @pytest.mark.parametrize("example", ["digits", "gan", "chars", "hp", "resume"])
+@pytest.mark.usefixtures("warm_training")
 def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
     """One epoch with numb and one without: equal weights, equal output; what is kept is what was trained; a trial works."""
     pytest.importorskip("sklearn")
@@ -30,7 +31,7 @@ def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
         "sed -i 's/^epochs = .*/epochs = 1/; s/^steps = .*/steps = 30/' train.py && sed -i 's/train.py/saving.py/' nmb.json && numb init"
     )
 
-    bare = empty.sh("python saving.py")
+    bare = empty.sh("PYTHONUNBUFFERED=1 python saving.py")
     weights = plain(own(empty))
     (empty.root / "own.pt").unlink()
     done = empty.numb("train")
@@ -47,6 +48,7 @@ def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
     assert [] == run["notes"] == trialed["trials"][0]["notes"]
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_a_killed_example_ends_as_one_that_was_not(empty: Scene) -> None:
     """Killed twice, resumed twice: the same lines, bit-equal weights, and one run."""
     pytest.importorskip("sklearn")
@@ -60,7 +62,7 @@ def test_a_killed_example_ends_as_one_that_was_not(empty: Scene) -> None:
     empty.write("train.py", text.replace("steps = 300", "steps = 120").replace(':.4f}")', ':.4f}", flush=True)'))
     empty.sh("sed -i 's/train.py/saving.py/' nmb.json && git add -A && git commit -qm example && numb init")
 
-    bare = empty.sh("python saving.py").splitlines()
+    bare = empty.sh("PYTHONUNBUFFERED=1 python saving.py").splitlines()
     weights = plain(own(empty))
     (empty.root / "own.pt").unlink()
     killed = [empty.numb("train", env={"AT": "50"}), empty.numb("train --resume @", env={"AT": "100"})]
@@ -75,6 +77,7 @@ def test_a_killed_example_ends_as_one_that_was_not(empty: Scene) -> None:
     assert {kept["step"] for kept in run["checkpoints"]} >= {75, 100}
 
 
+@pytest.mark.usefixtures("warm_training")
 def test_the_hyperparameters_of_an_example_are_set_as_its_page_says(empty: Scene) -> None:
     """The commands of the page, typed in order, train and trial what they say, without a change of a file."""
     pytest.importorskip("sklearn")

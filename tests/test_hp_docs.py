@@ -47,7 +47,7 @@ def typed(scene: Scene, line: str) -> Done:
     return scene.numb(words, env=dict(pair.split("=", 1) for pair in before.split()))
 
 
-@pytest.mark.usefixtures("warm")
+@pytest.mark.usefixtures("warm_training")
 def test_the_settings_of_the_page(page: Scene) -> None:
     """Each command line of the page trains with the values that it sets."""
     lines = block("console", "$ numb train width=4").splitlines()

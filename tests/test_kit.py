@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -117,3 +118,35 @@ def test_what_a_warm_python_cannot_do_a_cold_one_does(empty: Scene, warm: None, 
     """Options, and an environment that Python reads when it starts."""
     empty.write("script.py", "import sys; print('torch' in sys.modules)")
     assert "False" == empty.sh(f"PYTHONHASHSEED=1 PYTHONUNBUFFERED=1 python {words}")
+
+
+@pytest.mark.parametrize(
+    "words", ["list --json", "lsit", "show nothing", "train -- 3", "train lr=2 -- 0", "show @ --patch", "hp", "doctor"]
+)
+def test_a_forked_numb_is_like_a_new_one(scene: Scene, words: str) -> None:
+    """It says the same, to the same places, and ends the same."""
+    scene.trained()
+    scene.write("train.py", PLAIN + "print(sys.stdin.read(), file=sys.stderr)\n")
+    assert scene.hot is not None
+
+    forked = scene.numb(words, input=b"typed")
+    scene.hot = None
+    new = scene.numb(words, input=b"typed")
+
+    assert forked.code == new.code
+    assert [_without_ids(forked.stdout), _without_ids(forked.stderr)] == [
+        _without_ids(new.stdout),
+        _without_ids(new.stderr),
+    ]
+
+
+def test_the_end_of_a_forked_numb_is_passed_on(scene: Scene) -> None:
+    """By a signal, too; and what it reads when it starts, another one has to."""
+    scene.write("train.py", "import os\nos.kill(os.getppid(), 9)\n")
+
+    assert -9 == scene.numb("train").code
+    assert "import time:" in scene.numb("list", env={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+
+
+def _without_ids(text: str) -> str:
+    return re.sub(r"\d{8}-\d{6}-\w{4}", "ID", text)

@@ -176,6 +176,7 @@ def test_the_seed_does_not_change_the_architecture_and_the_width_does(torch_scen
     assert one["architecture"] != three["architecture"]
 
 
+@pytest.mark.usefixtures("warm")
 def test_redoing_is_noticed(torch_scene: Scene) -> None:
     """AC-N7: the same architecture and values in another order are refused without a terminal; --again trains."""
     first = torch_scene.trained()

@@ -90,6 +90,7 @@ def objects(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and len(path.name) == 64)
 
 
+@pytest.mark.usefixtures("warm")
 def test_weights_outlive_a_linked_worktree(torch_scene: Scene) -> None:
     """What was trained in a linked worktree is reported and trialed from the main one after `git worktree remove`."""
     torch_scene.sh("rm -rf .nmb")  # nobody has used numb in the main one
@@ -109,6 +110,7 @@ def test_weights_outlive_a_linked_worktree(torch_scene: Scene) -> None:
     assert kept == objects(torch_scene.root / ".nmb/objects")
 
 
+@pytest.mark.usefixtures("warm")
 def test_worktrees_share_their_objects(torch_scene: Scene) -> None:
     """The same weights take their room once, each worktree loads what another has trained, and deinit takes nobody's."""
     torch_scene.trained()
@@ -137,6 +139,7 @@ HUBS = {
 
 
 @pytest.mark.parametrize("name", HUBS)
+@pytest.mark.usefixtures("warm")
 def test_worktrees_without_a_main_one(torch_scene: Scene, name: str) -> None:
     """Where git knows no main worktree, the objects of the linked ones are in the git directory that they share."""
     make, place = HUBS[name]
@@ -173,6 +176,7 @@ def test_a_linked_worktree_of_a_submodule(empty: Scene) -> None:
     assert ["two"] == [run["branch"] for run in inner.runs()]
 
 
+@pytest.mark.usefixtures("warm")
 def test_objects_that_are_still_in_a_linked_worktree(torch_scene: Scene) -> None:
     """What an earlier numb left there is used as before; doctor tells, and --fix moves it, damaged objects as well."""
     two = linked(torch_scene)
@@ -722,6 +726,7 @@ def test_a_deleted_branch_and_a_deleted_object(scene: Scene) -> None:
     scene.sh("git fsck --strict --no-dangling")
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_run_that_git_has_lost_is_not_done(torch_scene: Scene) -> None:
     """With its commit gone a run is no reason not to train again, nor one to trial."""
     torch_scene.trained()
