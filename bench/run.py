@@ -49,13 +49,19 @@ class Figure:
 
 def seconds(work: Callable[[], object], times: int, before: Callable[[], object] = lambda: None) -> float:
     """The median duration of *work*."""
-    measured = []
+    return in_turn(work, times=times, before=before)[0]
+
+
+def in_turn(*works: Callable[[], object], times: int, before: Callable[[], object] = lambda: None) -> list[float]:
+    """The median duration of each, done one after the other again and again: what the machine does meanwhile, both feel."""
+    measured: list[list[float]] = [[] for _ in works]
     for _ in range(times):
         before()
-        start = time.perf_counter()
-        work()
-        measured.append(time.perf_counter() - start)
-    return statistics.median(measured)
+        for work, durations in zip(works, measured, strict=True):
+            start = time.perf_counter()
+            work()
+            durations.append(time.perf_counter() - start)
+    return [statistics.median(durations) for durations in measured]
 
 
 def run(*command: str, cwd: Path | None = None) -> None:
@@ -298,44 +304,55 @@ def _saving(name: str, count: int, numbers: int) -> Iterator[Figure]:
     with folder() as root:
         state = {f"layer{n}": torch.randn(numbers) for n in range(count)}
         turn = iter(range(1_000_000))
-        plain = seconds(lambda: torch.save(state, root / f"{next(turn)}.pt"), 9)
-        synced = seconds(lambda: _save_synced(state, root / f"{next(turn)}.pt"), 9)
-        for path in root.glob("*.pt"):
-            path.unlink()
         objects = Objects(root / "objects")
         saver = kept.Saver(objects)
         saver.save(state, private=True)
 
-        def change_some() -> None:
-            for _ in range(count // 100):
+        def change(some: int) -> None:
+            for path in root.glob("*.pt"):
+                path.unlink()
+            for _ in range(some):
                 state[f"layer{next(turn) % count}"].add_(1)
 
-        again = seconds(lambda: saver.save(state, private=True), 9, change_some)
+        def plainly() -> None:
+            torch.save(state, root / f"{next(turn)}.pt")
+
+        def kept_again() -> None:
+            saver.save(state, private=True)
+
+        plain, again = in_turn(plainly, kept_again, times=9, before=lambda: change(count // 100))
         used = sum(objects.path(digest).stat().st_size for digest in objects)
         yield Figure(f"{name}, ten saves, 1 % changed", used, 115e6, "on the disk", "MB")
         yield Figure(f"{name}, a save, 1 % changed", again, 0.5 * plain, "0.5 x torch.save of all")
 
-        def change_all() -> None:
-            for tensor in state.values():
-                tensor.add_(1)
-
-        everything = seconds(lambda: saver.save(state, private=True), 7, change_all)
+        synced, plain, everything = in_turn(
+            lambda: _save_synced(state, root / f"{next(turn)}.pt"),
+            plainly,
+            kept_again,
+            times=7,
+            before=lambda: change(count),
+        )
         yield Figure(f"{name}, a save, all changed", everything, 1.3 * plain, "1.3 x torch.save, which does not sync")
         yield Figure(f"{name}, the same, beside a sync", everything, 1.3 * synced, "1.3 x torch.save and a sync")
 
         net = torch.nn.ParameterDict(state)
-        clone = seconds(lambda: {key: value.clone() for key, value in net.state_dict().items()}, 15)
-        waits = seconds(lambda: tracking.states({"net": net}), 15)
+        cloned = lambda: {key: value.clone() for key, value in net.state_dict().items()}  # noqa: E731
+        clone, waits = in_turn(cloned, lambda: tracking.states({"net": net}), times=15)
         yield Figure(f"{name}, checkpoint waits", waits, 1.3 * clone, "1.3 x a clone of the tensors")
 
         save_file(state, root / "all.safetensors")
         manifest = saver.save(state).to_json()
-        load = seconds(lambda: load_file(root / "all.safetensors"), 9)
-        read = seconds(lambda: kept.read(manifest, objects), 9)
+        load, read = in_turn(
+            lambda: load_file(root / "all.safetensors"), lambda: kept.read(manifest, objects), times=15
+        )
         yield Figure(f"{name}, read", read, 1.5 * load, "1.5 x safetensors' load_file, which reads no byte yet")
-        use = seconds(lambda: [tensor.sum() for tensor in load_file(root / "all.safetensors").values()], 9)
-        used_too = seconds(lambda: [tensor.sum() for tensor in kept.read(manifest, objects).values()], 9)
-        yield Figure(f"{name}, read and sum", used_too, 1.5 * use, "1.5 x load_file and a sum of each")
+        net = torch.nn.ParameterDict({key: torch.zeros_like(value) for key, value in state.items()})
+        load, read = in_turn(
+            lambda: net.load_state_dict(load_file(root / "all.safetensors")),
+            lambda: net.load_state_dict(kept.read(manifest, objects)),
+            times=15,
+        )
+        yield Figure(f"{name}, read into a network", read, 1.5 * load, "1.5 x load_state_dict of load_file")
 
 
 def _save_synced(state: object, path: Path) -> None:
@@ -356,8 +373,11 @@ def _small() -> Iterator[Figure]:
     with folder() as root:
         state = {f"layer{n}": torch.randn(50) for n in range(5000)}
         turn = iter(range(1_000_000))
-        plain = seconds(lambda: torch.save(state, root / f"{next(turn)}.pt"), 9)
-        first = seconds(lambda: kept.Saver(Objects(root / f"{next(turn)}")).save(state, private=True), 9)
+        plain, first = in_turn(
+            lambda: torch.save(state, root / f"{next(turn)}.pt"),
+            lambda: kept.Saver(Objects(root / f"{next(turn)}")).save(state, private=True),
+            times=9,
+        )
         yield Figure("5,000 tensors of 200 bytes", first, 3 * plain, "3 x torch.save")
 
 

@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import math
 import os
 import re
 import stat
 import sys
+import threading
 import warnings
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from numb import atomic
 from numb.capture.manifest import (
@@ -49,9 +51,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_T = TypeVar("_T")
 
 _PACKED_BELOW = 1 << 20
+_HASHED_TOGETHER = 32 << 20  # bytes: copies of them may have been made
+_THREADS = 4  # which hash, at most: the cores are for the training
+_ALONE_BELOW = 1 << 20  # bytes that are hashed before another thread has begun
 _PACK_LIMIT = 8 << 20  # so that one tensor still in use does not keep much else alive
 _ALIGNMENT = 64
 _VALUE_LIMIT = 4096  # characters; the record of a run stays one that a person can read
@@ -325,11 +329,9 @@ class _Shape:
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
-    hash: str
-    nbytes: int
 
-    def at(self, part: Part) -> Stored:
-        return Stored(self.name, self.dtype, self.shape, part.object, part.offset, part.nbytes, self.hash, self.strides)
+    def at(self, part: Part, hashed: str) -> Stored:
+        return Stored(self.name, self.dtype, self.shape, part.object, part.offset, part.nbytes, hashed, self.strides)
 
 
 class _Saving:
@@ -338,6 +340,9 @@ class _Saving:
     def __init__(self, objects: Objects, saving: Saving, parts: Parts, private: bool) -> None:
         self._objects, self._saving, self._parts, self._private = objects, saving, parts, private
         self._tensors: list[_Shape] = []
+        self._hashes: list[str] = []  # of the same
+        self._waiting: dict[int, memoryview] = {}  # by the numbers of tensors whose hashes are to be found together
+        self._waits_for = 0  # bytes of them
         self._places: dict[str, Part | None] = {}  # by hash; None while it waits in the pack
         self._pack = _Pack()
         self._pickles: list[Pickled] = []
@@ -355,8 +360,10 @@ class _Saving:
                 self._leave_out(str(key), error)
         metadata = _metadata(state)
         tree = {"ordered": pairs, **({"metadata": metadata} if metadata else {})}
+        self._settle()
         self._flush()
-        tensors = tuple(shape.at(part) for shape in self._tensors if (part := self._places[shape.hash]))
+        placed = zip(self._tensors, self._hashes, strict=True)
+        tensors = tuple(shape.at(part, hashed) for shape, hashed in placed if (part := self._places[hashed]))
         return Manifest(tree, tensors, tuple(self._pickles), tuple(self._left_out), self._partial())
 
     def _partial(self) -> str | None:
@@ -451,17 +458,27 @@ class _Saving:
         flat, strides = _as_it_lies(taken)
         if not steady and (copy := _copy(flat)) is not None:
             flat, steady = copy, True
-        content = _bytes_of(flat)
+        content, number = _bytes_of(flat), len(self._tensors)
+        dtype = str(taken.dtype).removeprefix("torch.")
+        self._tensors.append(_Shape(name, dtype, tuple(taken.shape), strides))
+        self._hashes.append("")
         if not steady:  # too large for a copy: written as it is read
             ref = self._objects.put(content)
-            hashed = ref.digest
-            self._places[hashed] = Part(ref, 0, ref.size)
-        else:
-            hashed = hash_of(content)
+            self._hashes[number] = ref.digest
+            self._places[ref.digest] = Part(ref, 0, ref.size)
+            return number
+        self._waiting[number] = content
+        self._waits_for += content.nbytes
+        if self._waits_for >= _HASHED_TOGETHER:
+            self._settle()
+        return number
+
+    def _settle(self) -> None:
+        """Keep the tensors that wait."""
+        waiting, self._waiting, self._waits_for = self._waiting, {}, 0
+        for (number, content), hashed in zip(waiting.items(), _hashes_of(list(waiting.values())), strict=True):
+            self._hashes[number] = hashed
             self._keep(hashed, content)
-        dtype = str(taken.dtype).removeprefix("torch.")
-        self._tensors.append(_Shape(name, dtype, tuple(taken.shape), strides, hashed, content.nbytes))
-        return len(self._tensors) - 1
 
     def _keep(self, hashed: str, content: memoryview) -> None:
         if hashed in self._places:
@@ -515,12 +532,14 @@ class Reading:
         import torch
 
         dtypes = [_dtype(stored) for stored in tensors]
-        contents: dict[tuple[Ref, int, int], memoryview] = {}
+        contents: dict[tuple[str, int, int], memoryview] = {}
         for stored in tensors:
             if stored.nbytes and (key := _where(stored)) not in contents:
                 contents[key] = self._map(stored.object)[stored.offset : stored.offset + stored.nbytes]
         hashes = {(_where(each), each.hash) for each in tensors if each.nbytes}
-        _all_of(lambda one: self._objects.refuse_other_bytes(contents[one[0]], one[1], one[0][0].digest), hashes)
+        found_out = _hashes_of([contents[where] for where, _ in hashes])
+        for (where, hashed), real in zip(hashes, found_out, strict=True):
+            self._objects.refuse_other_hash(real, hashed, where[0], where[2])
         found, taken = [], set()
         for stored, dtype in zip(tensors, dtypes, strict=True):
             if not stored.nbytes:
@@ -589,25 +608,45 @@ class Reading:
         return self._pickles[number]
 
 
-def _where(stored: Stored) -> tuple[Ref, int, int]:
-    return stored.object, stored.offset, stored.nbytes
+def _where(stored: Stored) -> tuple[str, int, int]:
+    return stored.object.digest, stored.offset, stored.nbytes
 
 
 def _is_absent(node: Any) -> bool:
     return isinstance(node, dict) and "absent" in node
 
 
-def _all_of(work: Callable[[_T], object], items: Collection[_T]) -> None:
-    """Do *work* for each item, by several threads, all of which have ended when this returns: a fork finds none."""
-    from concurrent.futures import ThreadPoolExecutor
+def _hashes_of(contents: Sequence[memoryview]) -> list[str]:
+    """The hash of each, by several threads, all of which have ended when this returns: a fork finds none.
 
-    if len(items) < 2:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as threads:
-        for _ in threads.map(work, items):
-            pass
+    Plain threads: an executor takes nothing any more when the interpreter is ending, which is when last weights are saved.
+    """
+    found = [""] * len(contents)
+    numbers = itertools.count()
+    errors: list[BaseException] = []
+
+    def go() -> None:
+        try:
+            while (number := next(numbers)) < len(contents) and not errors:
+                found[number] = hash_of(contents[number])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = []
+    if len(contents) > 1 and sum(content.nbytes for content in contents) >= _ALONE_BELOW:
+        for _ in range(min(len(contents), _THREADS, os.cpu_count() or 1) - 1):
+            thread = threading.Thread(target=go, name="numb-hash", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # none can be started any more: alone, then
+                break
+            threads.append(thread)
+    go()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return found
 
 
 # Keys

@@ -194,7 +194,7 @@ class Objects:
 
     @contextmanager
     def opened(self, digest: str, size: int) -> Iterator[int]:
-        """A descriptor of the object, to be mapped; its bytes are still to be compared, with `refuse_other_bytes`.
+        """A descriptor of the object, to be mapped; its bytes are still to be compared, with `refuse_other_hash`.
 
         Raises `ObjectMissing`, and `ObjectCorrupt` if the size is another.
         """
@@ -204,10 +204,10 @@ class Objects:
                 raise self._corrupt(digest, f"it has {found} bytes instead of {size}")
             yield fd
 
-    def refuse_other_bytes(self, content: Bytes, hashed: str, digest: str) -> None:
-        """Raise `ObjectCorrupt` unless *content*, from the object *digest*, has the hash *hashed*."""
-        if hash_of(content) != hashed:
-            what = "its bytes" if hashed == digest else f"some of its {_size_of(content)} bytes"
+    def refuse_other_hash(self, found: str, hashed: str, digest: str, size: int) -> None:
+        """Raise `ObjectCorrupt` unless what was *found* to be the hash of *size* bytes of the object *digest* is *hashed*."""
+        if found != hashed:
+            what = "its bytes" if hashed == digest else f"some of its {size} bytes"
             raise self._corrupt(digest, f"{what} are not those that were written")
 
     def verify(self, digest: str) -> None:
