@@ -25,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,8 +225,9 @@ def _copied(value: Any, known: dict[tuple[Any, ...], Tensor], depth: int) -> Any
             return value  # whose numbers are not here: `Saver` says so
         if place in known:
             return known[place]
-        taken = _in_main_memory(value)
-        if taken.data_ptr() == value.data_ptr():
+        if kind in (torch.Tensor, torch.nn.Parameter) and value.is_cpu and not (value.is_complex() or value.is_neg()):
+            taken = value.clone()  # the usual one: here is where a training waits
+        elif (taken := _in_main_memory(value)).data_ptr() == value.data_ptr():
             taken = taken.clone()
         if place is not None:
             known[place] = taken
@@ -702,16 +704,26 @@ def _place(tensor: Tensor) -> tuple[Any, ...] | None:
 def _is_plain(tensor: Tensor) -> bool:
     """Whether a tensor is what its shape, dtype and bytes say; raises `_LeftOut` if its numbers are not here."""
     import torch
-    from torch.nn.parameter import is_lazy
 
-    if _SHARDS & {kind.__name__ for kind in type(tensor).__mro__} or hasattr(tensor, "ds_shape"):
+    is_shard, is_lazy, is_dispatched = _facts_of(type(tensor))
+    if is_shard or hasattr(tensor, "ds_shape"):
         raise _LeftOut(f"a shard, {type(tensor).__name__}, of {_rank()}")
-    if is_lazy(tensor):
+    if is_lazy:
         raise _LeftOut("a lazy parameter, not initialised yet")
     if tensor.is_meta:
         raise _LeftOut("on the meta device, without numbers")
-    dispatched = type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    return tensor.layout is torch.strided and not tensor.is_quantized and not dispatched
+    return tensor.layout is torch.strided and not tensor.is_quantized and not is_dispatched
+
+
+@cache
+def _facts_of(kind: type[Tensor]) -> tuple[bool, bool, bool]:
+    """Whether tensors of a class are shards, lazy, and computed by what the class says."""
+    import torch
+    from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+    is_shard = bool(_SHARDS & {base.__name__ for base in kind.__mro__})
+    is_dispatched = kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    return is_shard, issubclass(kind, (UninitializedBuffer, UninitializedParameter)), is_dispatched
 
 
 def _in_main_memory(tensor: Tensor) -> Tensor:
