@@ -207,7 +207,7 @@ class Project:
             earlier, beginning = beginnings.resumed(self, *resume, again=redo is Redo.AGAIN)
             run = replace(earlier, command=run.command, host=run.host, message=message or earlier.message)
             redo = Redo.AGAIN
-            self._tell_changes(resume[0])
+            self._tell_changes(resume[0], queue)
         else:
             settings.check()  # the values of a run that goes on are those that it had
         if init_from:
@@ -220,9 +220,7 @@ class Project:
         strict = strict or bool(settings.given or beginning)
         ended = self.launch(run, arguments, answers, order=order, strict=strict, table=table, beginning=beginning)
         if ended.same and not ended.error:
-            changed = self.snapshots.changed_since(ended.same)
-            if changed and queue:  # what lists the runs is no code of theirs
-                changed = [path for path in changed if path != queue]
+            changed = self._code_changed(ended.same, queue)
             command = ended.same.command if ended.same.command != run.command else ()
             ended = replace(ended, changed=changed, command=command)
         if ended.run is not None and self.config.push is not None:
@@ -231,9 +229,13 @@ class Project:
             sharing.push_quietly(self)
         return ended
 
-    def _tell_changes(self, run: Run) -> None:
+    def _code_changed(self, run: Run, queue: str | None) -> list[str] | None:
+        """The files in which the code differs from that of *run*; what lists the runs is no code of theirs."""
         changed = self.snapshots.changed_since(run)
-        if changed:
+        return changed and [path for path in changed if path != queue]
+
+    def _tell_changes(self, run: Run, queue: str | None) -> None:
+        if changed := self._code_changed(run, queue):
             self.talk.say(f"the code has changed since {run.id} was cut off: {record.some(changed, 5)}")
 
     def _order(self, settings: Settings) -> Order:
@@ -610,10 +612,11 @@ class Project:
     ) -> Iterator[tuple[Entry, Ended]]:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
-        An entry that was cut off is run again; one that failed only with *failed*; one whose like was trained before, and not
-        by this queue, only with `Redo.AGAIN`. Which one comes is said before it begins. *words* and *files* are those of
-        `settings`, for all entries. Raises `ConfigError` before the first run for a key that the script does not have, and for
-        values that do not fit or that the script would overwrite.
+        An entry that was cut off comes first, and goes on from its last checkpoint where it has one. One that failed comes
+        only with *failed*; one whose like was trained before, and not by this queue, only with `Redo.AGAIN`. Which one comes
+        is said before it begins. *words* and *files* are those of `settings`, for all entries. Raises `ConfigError` before
+        the first run for a key that the script does not have, and for values that do not fit or that the script would
+        overwrite.
         """
         from numb import sweep
 

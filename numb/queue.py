@@ -132,16 +132,17 @@ class Queue:
     def claim(self, wanted: Collection[str], tried: Collection[str] = (), *, skipped: bool = False) -> Claim | None:
         """Take the first entry whose status is one of *wanted* and whose key is not in *tried*, or None.
 
-        With *skipped* those are wanted too that are done only because the same was trained before. The file is read anew,
-        so that what was added since is seen.
+        One that was cut off comes before those that have not begun. With *skipped* those are wanted too that are done only
+        because the same was trained before. The file is read anew, so that what was added since is seen.
         """
 
         def is_wanted(state: State) -> bool:
             return state.status in wanted or (skipped and state.skipped)
 
-        for entry in self.entries():
-            if entry.key in tried or not is_wanted(self._state(entry)):
-                continue
+        states = [self._state(entry) for entry in self.entries() if entry.key not in tried]
+        for entry in [
+            state.entry for state in sorted(filter(is_wanted, states), key=lambda each: each.status != CUT_OFF)
+        ]:
             atomic.make_directory(self._folder)
             lock = atomic.Lock(self._lock_path(entry))
             if not lock.try_acquire():

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numb import record
-from numb.errors import Refused
+from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused
 from numb.hp.settings import gather, refuse_late
 from numb.hp.values import is_plain
 from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
 from numb.talk import Ended, Redo
 
 if TYPE_CHECKING:
+    from numb.hp.settings import Settings
     from numb.hp.table import Table
     from numb.project import Project
+    from numb.record import Run
+
+_CUT_OFF = (record.INTERRUPTED, record.KILLED, record.LOST)  # which says nothing about hyperparameters
 
 
 def write(project: Project, file: Path, *, force: bool) -> dict[str, Any]:
@@ -66,20 +70,46 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
             claim.begin()
             name = _named_here(project, queue.file)
-            ended = project.train(how.arguments, message=how.message, settings=settings, redo=how.redo, queue=name)
+            ended = _train(project, claim.entry, how, settings, name)
             _settle(claim, ended)
         finally:
             claim.close()
         if ended.error and ended.run is None:
             raise ended.error
         yield claim.entry, ended
-        if _cut_off(ended) or (how.fail_fast and ended.exit_code):
+        if _was_asked_to_end(ended) or (how.fail_fast and ended.exit_code):
             return
+
+
+def _train(project: Project, entry: Entry, how: How, settings: Settings, queue: str) -> Ended:
+    """Train with an entry; where a training with it was cut off and has kept a checkpoint, go on from there."""
+    earlier = None if how.redo is Redo.AGAIN else _unfinished(project, entry, queue)
+    if earlier is not None:
+        project.talk.say(f"{earlier.id} goes on after step {earlier.checkpoints[-1].step}")
+        try:
+            resumed = project.train(how.arguments, settings=settings, queue=queue, resume=(earlier, None))
+            if resumed.run is not None or not isinstance(resumed.error, Refused):
+                return resumed
+            why: NumbError = resumed.error
+        except (Refused, ObjectMissing, ObjectCorrupt) as error:
+            why = error
+        project.talk.say(f"{earlier.id} cannot go on ({why}); trained anew")
+    return project.train(how.arguments, message=how.message, settings=settings, redo=how.redo, queue=queue)
+
+
+def _unfinished(project: Project, entry: Entry, queue: str) -> Run | None:
+    """The newest run of this queue with what the entry says that was cut off, and has a checkpoint."""
+    wanted = record.key(entry.params)
+    for run in reversed(project.index.runs(statuses=(*_CUT_OFF, record.INCOMPLETE), project=project.place)):
+        known = {name: run.params[name] for name in entry.params if name in run.params}
+        if run.queue == queue and run.checkpoints and record.key(known) == wanted:
+            return run
+    return None
 
 
 def _settle(claim: Claim, ended: Ended) -> None:
     kept = ended.run or ended.same
-    if _cut_off(ended):
+    if ended.run is not None and ended.run.status in (*_CUT_OFF, record.INCOMPLETE):
         claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
     elif ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
@@ -88,9 +118,11 @@ def _settle(claim: Claim, ended: Ended) -> None:
         claim.settle(status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None)
 
 
-def _cut_off(ended: Ended) -> bool:
-    """Whether a run was ended from outside, so that it says nothing about its hyperparameters."""
-    return ended.run is not None and ended.run.status in (record.INTERRUPTED, record.KILLED, record.LOST)
+def _was_asked_to_end(ended: Ended) -> bool:
+    """Whether a run was ended from outside, and with it the queue."""
+    if ended.run is not None and ended.run.status == record.INCOMPLETE:
+        return (ended.run.reason or "").startswith("SIG")
+    return ended.run is not None and ended.run.status in _CUT_OFF
 
 
 def _check_whole(project: Project, queue: Queue, how: How) -> None:

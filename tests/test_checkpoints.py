@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import subprocess
@@ -170,6 +171,36 @@ def test_a_training_that_is_asked_to_stop_ends_by_itself(torch_scene: Scene, nam
     )
     assert f"numb train --again --resume {run['id']}" in refused.stderr
     assert "complete" == torch_scene.runs()[0]["status"] and 2 == len(torch_scene.runs()[0]["segments"])
+
+
+@pytest.mark.usefixtures("warm_training")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_a_queue_goes_on_with_what_was_cut_off(torch_scene: Scene, name: str) -> None:
+    """AC-J10: before what has not begun, and from its last checkpoint; where the script cannot go on, it is trained anew."""
+    entries = [{"lr": lr, "steps": 5} for lr in (0.1, 0.2, 0.3)]
+    torch_scene.write("train.py", TRAIN)
+    torch_scene.write("q.json", json.dumps(entries[:2]))
+    torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
+    [cut] = torch_scene.runs()
+    states = json.loads(torch_scene.numb("queue status q.json --json").stdout)
+    torch_scene.write("q.json", json.dumps([entries[2], *entries[:2]]))
+    done = torch_scene.numb("queue run q.json")
+    runs = torch_scene.runs()
+
+    assert ["cut off", "queued"] == [state["status"] for state in states]
+    last = cut["checkpoints"][-1]["step"]
+    steps = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    assert 0 == done.code and [*range(last + 1, 6), *range(1, 6), *range(1, 6)] == steps, done.stderr
+    assert f"{cut['id']} goes on after step {last}" in done.stderr
+    assert [0.1, 0.3, 0.2] == [run["params"]["lr"] for run in runs] and cut["id"] == runs[0]["id"]
+    assert {"complete"} == {run["status"] for run in runs}
+
+    torch_scene.write("q.json", '[{"lr": 0.4, "steps": 5}]')
+    torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
+    torch_scene.write("train.py", TRAIN.replace("run.restore().step + 1", "1"))
+    anew = torch_scene.numb("queue run q.json")
+
+    assert 0 == anew.code and 5 == len(anew.stdout.splitlines()) and "trained anew" in anew.stderr
 
 
 @pytest.mark.usefixtures("warm_training")
