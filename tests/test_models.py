@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 def test_every_form_of_the_decorator(torch_scene: Scene) -> None:
     """Above `__init__`, on the class, around an instance, with and without parentheses, and every kind of dummy."""
-    _, run = train(
+    done, run = train(
         torch_scene,
         """
         x = torch.ones(1, 4)
@@ -55,6 +55,7 @@ def test_every_form_of_the_decorator(torch_scene: Scene) -> None:
 
     assert plain(own(torch_scene)) == plain(kept(torch_scene, run))
     assert set(own(torch_scene)) == set(run["models"])
+    assert "True\n" == done.stdout, "the function that makes a dummy was called"
     assert 1 == len(set(architectures(run).values())), architectures(run)
     assert {"graph"} == {model["rung"] for model in run["models"].values()}
 
