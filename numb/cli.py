@@ -4,170 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from numb.errors import NumbError, ProblemsFound, Usage
+from numb.terminal import Terminal, agreed, attended, bold, changes, complain, put, say, width
 from numb.version import __version__
 
 if TYPE_CHECKING:
     from numb.project import Project
-    from numb.record import Run
-    from numb.talk import Ended, Row
+    from numb.talk import Ended
 
-_T = TypeVar("_T")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
-
-
-class Terminal:
-    """How a command speaks: on stderr, and it asks only when somebody can answer."""
-
-    def say(self, line: str) -> None:
-        _say(f"numb: {line}")
-
-    def progress(self, done: int, total: int) -> None:
-        """Draw a bar with bytes and time left, where somebody sees it."""
-        if not sys.stderr.isatty() or (self._bar is None and done >= total):
-            return
-        if self._bar is None:
-            from numb.view import store
-
-            label = f"{store.size(total)}"
-            self._bar = click.progressbar(length=total, label=label, file=sys.stderr, show_eta=True).__enter__()
-            self._done = 0
-        self._bar.update(done - self._done)
-        self._done = done
-        if done >= total:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
-
-    _bar: Any = None
-    _done = 0
-
-    def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
-        from numb.view import table
-
-        if not _attended():
-            return None
-        results = " ".join(f"{k}={v}" for k, v in earlier.results.items())
-        _say(f"{table.plain(earlier.network)} was trained with these hyperparameters before:")
-        _say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {table.plain(results)}".rstrip())
-        _say(f"  code: {_changes(changed)}")
-        if earlier.without_weights:
-            _say("  not all of its weights were kept")
-        return _agreed("Train it again?")
-
-    def choose(self, rows: Sequence[Row]) -> Run | None:
-        from numb.view import table
-
-        if not _attended():
-            return None
-
-        _say(table.choices(rows, width=_width(sys.stderr)))
-        return _asked(
-            f"Trial which run? (a number, or an id) [{len(rows)}]: ",
-            lambda answer: table.chosen(answer or str(len(rows)), [row.run for row in rows]),
-        )
-
-
-def _agreed(question: str) -> bool:
-    """Whether the answer is yes; no is the default."""
-    return bool(_asked(f"{question} [y/N]: ", _yes_or_no))
-
-
-def _yes_or_no(answer: str) -> bool:
-    words = {"y": True, "yes": True, "n": False, "no": False, "": False}
-    if answer.lower() not in words:
-        raise ValueError(f"{answer} is neither yes nor no")
-    return words[answer.lower()]
-
-
-def _asked(question: str, understood: Callable[[str], _T]) -> _T | None:
-    """The first answer that can be *understood*, or None at Ctrl-D; Ctrl-C is a `KeyboardInterrupt`.
-
-    Python's `input`, and so click's prompts, lose a Ctrl-C that comes while they write the question, and sleep through one
-    that comes just before they read. Here its handler runs twice a second at the latest.
-    """
-    while True:
-        click.echo(question, nl=False, err=True)
-        try:
-            while not select.select([sys.stdin], [], [], 0.5)[0]:
-                pass
-            line = os.read(sys.stdin.fileno(), 4096)  # of a terminal that is one line, or nothing at Ctrl-D
-        except KeyboardInterrupt:
-            _say("")
-            raise
-        if not line:
-            _say("")
-            return None
-        try:
-            return understood(line.decode(errors="replace").strip())
-        except ValueError as error:
-            _say(f"numb: {error}")
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
-
-
-def _attended() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _changes(changed: Sequence[str] | None) -> str:
-    if changed is None:
-        return "not known whether it has changed since"
-    if not changed:
-        return "the same as then"
-    more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-    return f"changed since in {', '.join(changed[:5])}{more}"
-
-
-_ASCII = str.maketrans({"·": ".", "→": ">", "…": "~", "×": "x", "–": "-"})
-
-
-def _printable(text: str, stream: Any) -> str:
-    """*text* in what the stream can encode: a terminal in the C locale gets ASCII, never a traceback."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-        return text
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _say(text: str) -> None:
-    try:
-        click.echo(_printable(text, sys.stderr), err=True)
-    except OSError:
-        pass  # nobody reads it; the work goes on
-
-
-def _show(text: str) -> None:
-    if text:
-        click.echo(_printable(text, sys.stdout))
-
-
-def _width(stream: Any) -> int | None:
-    """How many characters a line of *stream* has, if it is a terminal that knows."""
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
-    except (OSError, ValueError):
-        return None
-
-
-def _bold(text: str) -> str:
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return click.style(text, bold=True) if coloured else text
 
 
 class Numb(click.Group):
@@ -194,12 +48,6 @@ class Numb(click.Group):
             raise click.UsageError(
                 f"{error.message.rstrip('.')}." + (f" Did you mean {near[0]}?" if near else ""), ctx
             ) from None
-
-
-def complain(error: NumbError) -> None:
-    _say(f"numb: {error}")
-    if error.hint:
-        _say(f"      try: {error.hint}")
 
 
 class ScriptCommand(click.Command):
@@ -246,7 +94,7 @@ def _project(*, reading: bool = False) -> Project:
 
     project = Project.open(".", Terminal(), reading=reading)
     for warning in project.config.warnings:
-        _say(f"numb: {warning}")
+        say(f"numb: {warning}")
     return project
 
 
@@ -267,8 +115,8 @@ def init(branch: str | None) -> None:
     from numb.project import Project
 
     project = Project.init(".", branch, Terminal())
-    _say(f"numb: ready: {project.home / CONFIG}, {project.layout.folder} (ignored by git), branch {project.git.branch}")
-    _say("      next: put your commands into nmb.json, the hooks into your script, and type: numb train")
+    say(f"numb: ready: {project.home / CONFIG}, {project.layout.folder} (ignored by git), branch {project.git.branch}")
+    say("      next: put your commands into nmb.json, the hooks into your script, and type: numb train")
 
 
 @main.command()
@@ -283,7 +131,7 @@ def deinit(yes: bool) -> None:
     except NotInitialised:
         found = Project.remains(".", Terminal())
         if found is None:
-            _say("numb: there is nothing to remove here")
+            say("numb: there is nothing to remove here")
             return
         project = found
     lost = project.deletion()
@@ -291,20 +139,20 @@ def deinit(yes: bool) -> None:
 
     waiting = f", {lost.unpublished} not on the branch yet" if lost.unpublished else ""
     branch = f", and branch {project.git.branch} at {lost.tip}" if lost.tip else ""
-    _say(f"This destroys {record.counted(lost.runs, 'run')}{waiting} and {lost.bytes / 1e6:.1f} MB:")
-    _say(f"{', '.join(map(str, lost.files))}{branch}.")
+    say(f"This destroys {record.counted(lost.runs, 'run')}{waiting} and {lost.bytes / 1e6:.1f} MB:")
+    say(f"{', '.join(map(str, lost.files))}{branch}.")
     if lost.others:
         others = ", ".join(f"{name} ({record.counted(n, 'run')})" for name, n in lost.others.items())
-        _say(f"Other projects lose theirs too: {others}")
+        say(f"Other projects lose theirs too: {others}")
     if lost.work_trees:
-        _say(f"Other work trees lose theirs too: {', '.join(map(str, lost.work_trees))}")
+        say(f"Other work trees lose theirs too: {', '.join(map(str, lost.work_trees))}")
     if not yes:
-        if not _attended():
+        if not attended():
             raise NumbError("nothing was removed", "numb deinit --yes")
-        if not _agreed("Destroy all of it?"):
+        if not agreed("Destroy all of it?"):
             raise NumbError("nothing was removed")
     tip = project.deinit()
-    _say(
+    say(
         f"numb: removed; as long as git keeps it, this brings the branch back: git branch {project.git.branch} {tip}"
         if tip
         else "numb: removed"
@@ -332,19 +180,19 @@ def _report_end(ended: Ended) -> None:
             status = f" ({run.status}: {run.reason})"
         if absent := run.without_weights:
             status += ", but not " + (f"the weights of {', '.join(absent)}" if run.weights else "its weights")
-        _say(f"numb: saved {run.id}{status}" + (f" → {results}" if results else ""))
+        say(f"numb: saved {run.id}{status}" + (f" → {results}" if results else ""))
         if run.status != COMPLETE and run.checkpoints:
-            _say(f"      numb train --resume {run.id} goes on after step {run.checkpoints[-1].step}")
+            say(f"      numb train --resume {run.id} goes on after step {run.checkpoints[-1].step}")
         for note in run.notes or (("why is not recorded: is the disk full?",) if absent else ()):
-            _say(f"      {note}")
+            say(f"      {note}")
     elif ended.same is not None:
-        _say(f"numb: {ended.same.id} is the same run, done before; nothing was trained")
+        say(f"numb: {ended.same.id} is the same run, done before; nothing was trained")
         if ended.changed != []:
-            _say(f"      code: {_changes(ended.changed)}; --again trains it again")
+            say(f"      code: {changes(ended.changed)}; --again trains it again")
         if ended.command:
-            _say(f"      its command was {shlex.join(ended.command)}; --again trains with this one")
+            say(f"      its command was {shlex.join(ended.command)}; --again trains with this one")
         if ended.same.without_weights:
-            _say("      not all of its weights were kept; --again trains it again")
+            say("      not all of its weights were kept; --again trains it again")
 
 
 _again = click.option("--again", is_flag=True, help="Train even if the same was trained before.")
@@ -448,7 +296,7 @@ def train(
 
         settings = project.settings(given, files)
         settings.check()
-        _show(hyper.as_yaml(settings.rows()))
+        put(hyper.as_yaml(settings.rows()))
         return
     exclusive = [("--resume", resume), ("--init-from", init_from), ("--queue", queue_file)]
     if len(given_ones := [name for name, value in exclusive if value is not None]) > 1:
@@ -500,7 +348,7 @@ def trial(arguments: tuple[str, ...], run: str | None, everything: bool, message
         succeeded += trialed is not None and not ended.exit_code
         count += trialed is not None
     if count:
-        _say(f"numb: {succeeded} of {count} trials succeeded")
+        say(f"numb: {succeeded} of {count} trials succeeded")
     sys.exit(code)
 
 
@@ -537,26 +385,26 @@ def hyperparameters(
     settings = gather(found, files=files, environment=os.environ, words=given)
     rows = settings.rows()
     for problem in found.problems:
-        _say(f"numb: {problem}")
+        say(f"numb: {problem}")
     if not sources:
         try:
             settings.check()
         except NumbError as error:  # which ends numb train, and here is one thing to see of many
-            _say(f"numb: {error}" + (f"\n      try: {error.hint}" if error.hint else ""))
+            say(f"numb: {error}" + (f"\n      try: {error.hint}" if error.hint else ""))
     wanted = {found.find(name)[0].name for name in (*names, *([why] if why else ()))}
     rows = [row for row in rows if row.name in wanted] if wanted else rows
     if as_json:
-        _show(hyper.as_json(rows))
+        put(hyper.as_json(rows))
     elif as_yaml:
-        _show(hyper.as_yaml(rows))
+        put(hyper.as_yaml(rows))
     elif why:
-        _show("\n\n".join(map(hyper.why, rows)))
+        put("\n\n".join(map(hyper.why, rows)))
     elif detail or names:
-        _show(hyper.detailed(rows, lambda place: table.around(root, place, 5 if detail else 1)))
+        put(hyper.detailed(rows, lambda place: table.around(root, place, 5 if detail else 1)))
     elif rows:
-        _show(hyper.listing(rows))
+        put(hyper.listing(rows))
     else:
-        _say('numb: no hyperparameters were found: from numb.hp import _, then lr = _("lr", 0.1)')
+        say('numb: no hyperparameters were found: from numb.hp import _, then lr = _("lr", 0.1)')
 
 
 def _is_source(word: str) -> bool:
@@ -578,7 +426,7 @@ _queue_file = click.argument("file", type=click.Path(path_type=Path))
 def queue_init(file: Path, force: bool) -> None:
     """Write a queue FILE with the script's own hyperparameters as its first combination."""
     params = _project().make_queue(file, force=force)
-    _say(f"numb: {file} has one combination of {', '.join(params)}; add more, then: numb queue run {file}")
+    say(f"numb: {file} has one combination of {', '.join(params)}; add more, then: numb queue run {file}")
 
 
 @queue.command("run")
@@ -626,11 +474,11 @@ def _run_queue(
         code, idle = code or ended.exit_code, False
     counts = project.queue(file, words, files).counts()
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
-    _say(f"numb: {file}: {states or 'no combinations'}")
+    say(f"numb: {file}: {states or 'no combinations'}")
     if idle and counts.get("done"):
-        _say("      what is done stays done, whatever has changed since; for other code, copy the file")
+        say("      what is done stays done, whatever has changed since; for other code, copy the file")
     if counts.get("failed"):
-        _say(f"      try: numb queue run --failed {file}")
+        say(f"      try: numb queue run --failed {file}")
     sys.exit(code or (1 if counts.get("failed") else 0))
 
 
@@ -645,7 +493,7 @@ def queue_status(
     from numb.view import table
 
     states = _project().queue(file, _together(words, pairs), files).states()
-    _show(table.queue_json(states) if as_json else table.queue(states))
+    put(table.queue_json(states) if as_json else table.queue(states))
 
 
 @main.command("list")
@@ -678,22 +526,22 @@ def list_(
     limit = number or None if number is not None or as_json or as_csv else 40
     rows = project.runs(limit=limit, statuses=statuses, untrialed=untrialed, all_projects=all_projects)
     if as_json:
-        _show(table.as_json(rows))
+        put(table.as_json(rows))
     elif as_csv:
-        _show(table.as_csv(rows))
+        put(table.as_csv(rows))
     else:
         there = project.index.counts(None if all_projects else project.place)
         hidden = sum(there.values()) - len(rows)
-        _show(table.runs(rows, known=there, all_columns=all_columns, bold=_bold, width=_width(sys.stdout)))
+        put(table.runs(rows, known=there, all_columns=all_columns, bold=bold, width=width(sys.stdout)))
         if not rows:
-            _say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
+            say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
         elif number is None and hidden > 0 and not (statuses or untrialed):
-            _say(f"numb: {hidden} older runs are not shown: numb list -n 0")
+            say(f"numb: {hidden} older runs are not shown: numb list -n 0")
         if not all_projects and (others := project.elsewhere()):
             what = f"{record.counted(sum(others.values()), 'run')} of other projects ({record.some(list(others))})"
-            _say(f"numb: {what} not shown: numb list --all-projects")
+            say(f"numb: {what} not shown: numb list --all-projects")
     for line in project.branch.troubles():
-        _say(f"numb: {table.plain(line)}")
+        say(f"numb: {table.plain(line)}")
 
 
 @main.command()
@@ -719,16 +567,16 @@ def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) 
     if log:
         content = project.log(found)
         if sys.stdout.isatty():
-            _show(detail.log(content))
+            put(detail.log(content))
         else:
             click.echo(content, nl=False)
         return
     row = project.row(found)
     environment = project.environment(found)
     if as_json:
-        _show(json.dumps(table.detail(row) | {"environment": environment}, indent=2, ensure_ascii=False))
+        put(json.dumps(table.detail(row) | {"environment": environment}, indent=2, ensure_ascii=False))
         return
-    _show(detail.shown(row, environment, project.missing_weights(found), project.traceback(found)))
+    put(detail.shown(row, environment, project.missing_weights(found), project.traceback(found)))
 
 
 @main.group(invoke_without_command=True)
@@ -748,8 +596,8 @@ def remote_add(name: str, url: str, branch_to: str | None) -> None:
     """Write the place URL into nmb.json under NAME. Credentials are those of ssh and of AWS; numb stores none."""
     project = _project()
     project.add_remote(name, url, branch_to)
-    _say(f"numb: {name} is {url}; the branch goes to the remote {branch_to or name} of git's")
-    _say(f"      next: numb push {name}")
+    say(f"numb: {name} is {url}; the branch goes to the remote {branch_to or name} of git's")
+    say(f"      next: numb push {name}")
 
 
 @remote.command("remove")
@@ -757,7 +605,7 @@ def remote_add(name: str, url: str, branch_to: str | None) -> None:
 def remote_remove(name: str) -> None:
     """Take a place out of nmb.json; what is there stays there."""
     _project().remove_remote(name)
-    _say(f"numb: {name} is forgotten; what is there stays there")
+    say(f"numb: {name} is forgotten; what is there stays there")
 
 
 @main.command()
@@ -770,9 +618,9 @@ def push(name: str | None) -> None:
     terminal = Terminal()
     sent = _project(reading=True).push(name, terminal.progress)
     branch = f"; the branch is at {sent.branch}" if sent.branch else "; git has no remote for the branch"
-    _say(f"numb: sent {record.counted(sent.objects, 'object')}, {store.size(sent.bytes)}{branch}")
+    say(f"numb: sent {record.counted(sent.objects, 'object')}, {store.size(sent.bytes)}{branch}")
     if sent.absent:
-        _say(f"      {record.counted(sent.absent, 'object')} that runs need are neither here nor there: numb verify")
+        say(f"      {record.counted(sent.absent, 'object')} that runs need are neither here nor there: numb verify")
 
 
 @main.command()
@@ -787,17 +635,15 @@ def pull(name: str | None, objects: bool) -> None:
 
     terminal = Terminal()
     got = _project(reading=True).pull(name, terminal.progress, objects=objects)
-    _say(
+    say(
         f"numb: {record.counted(got.runs, 'new entry', 'new entries')}" + ("" if got.branch else "; no branch to fetch")
     )
     if objects:
-        _say(f"      {record.counted(got.objects, 'object')}, {store.size(got.bytes)}")
+        say(f"      {record.counted(got.objects, 'object')}, {store.size(got.bytes)}")
     if got.missing and objects:
-        _say(f"      {record.counted(got.missing, 'object')} are not there either: numb verify says whose")
+        say(f"      {record.counted(got.missing, 'object')} are not there either: numb verify says whose")
     elif got.missing:
-        _say(
-            f"      {record.counted(got.missing, 'object')} of weights are elsewhere; numb pull --objects fetches them"
-        )
+        say(f"      {record.counted(got.missing, 'object')} of weights are elsewhere; numb pull --objects fetches them")
 
 
 @main.command()
@@ -817,7 +663,7 @@ def diff(first: str, second: str, weights: bool, as_json: bool) -> None:
         click.echo(project.code_difference(project.find(first), project.find(second), color=color), nl=False)
         return
     found = project.weight_differences(project.find_checkpoint(first), project.find_checkpoint(second))
-    _show(view.as_json(found) if as_json else view.table(found))
+    put(view.as_json(found) if as_json else view.table(found))
 
 
 @main.command()
@@ -831,8 +677,8 @@ def rm(runs: tuple[str, ...]) -> None:
     entry = project.remove(found)
     trials = len(entry.removes) - len(found)
     also = f" and {record.counted(trials, 'trial')}" if trials > 0 else ""
-    _say(f"numb: removed {record.some([run.id for run in found], 5)}{also}")
-    _say("      numb undo brings them back; numb gc frees the room of their weights, for good")
+    say(f"numb: removed {record.some([run.id for run in found], 5)}{also}")
+    say("      numb undo brings them back; numb gc frees the room of their weights, for good")
 
 
 @main.command()
@@ -840,7 +686,7 @@ def undo() -> None:
     """Take back the last numb rm."""
     from numb import record
 
-    _say(f"numb: back again: {record.some(list(_project(reading=True).undo()), 5)}")
+    say(f"numb: back again: {record.some(list(_project(reading=True).undo()), 5)}")
 
 
 @main.command()
@@ -853,23 +699,23 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
     project = _project(reading=True)
     plan = project.purge_plan(what)
     if plan.path is not None:
-        _say(f"This takes {plan.path} out of {record.counted(plan.snapshots, 'snapshot')}, for good.")
+        say(f"This takes {plan.path} out of {record.counted(plan.snapshots, 'snapshot')}, for good.")
     else:
-        _say(f"This takes {record.some(list(plan.entries), 5)} out of the branch, for good.")
+        say(f"This takes {record.some(list(plan.entries), 5)} out of the branch, for good.")
     if not yes:
-        if not _attended():
+        if not attended():
             raise NumbError("nothing was changed", f"numb purge --yes {shlex.join(what)}")
-        if not _agreed("Rewrite the branch?"):
+        if not agreed("Rewrite the branch?"):
             raise NumbError("nothing was changed")
     project.purge(plan)
-    _say(f"numb: branch {project.git.branch} is rewritten; git drops the old one from this disk by: git gc --prune=now")
+    say(f"numb: branch {project.git.branch} is rewritten; git drops the old one from this disk by: git gc --prune=now")
     if plan.entries:
-        _say("      weights that no other run needs go with: numb gc")
+        say("      weights that no other run needs go with: numb gc")
     if plan.own:
-        _say(f"      {plan.path} is also in a commit of your own, {plan.own[:12]}, which numb does not rewrite")
+        say(f"      {plan.path} is also in a commit of your own, {plan.own[:12]}, which numb does not rewrite")
     for remote in plan.remotes:
         lease = f"git push --force-with-lease {remote} {project.git.branch}"
-        _say(f"      {remote} still has the old branch: {lease}; other clones must fetch it anew before they push")
+        say(f"      {remote} still has the old branch: {lease}; other clones must fetch it anew before they push")
 
 
 @main.command()
@@ -880,7 +726,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     from numb.view import store
 
     found = _project(reading=True).collect(dry_run=dry_run)
-    _show(store.collected_json(found) if as_json else store.collected(found, dry_run=dry_run))
+    put(store.collected_json(found) if as_json else store.collected(found, dry_run=dry_run))
 
 
 @main.command()
@@ -890,7 +736,7 @@ def du(as_json: bool) -> None:
     from numb.view import store
 
     used = _project(reading=True).usage()
-    _show(store.usage_json(used) if as_json else store.usage(used))
+    put(store.usage_json(used) if as_json else store.usage(used))
 
 
 @main.command()
@@ -902,7 +748,7 @@ def verify(runs: tuple[str, ...], as_json: bool) -> None:
 
     project = _project(reading=True)
     findings = project.verify([project.find(run) for run in runs] if runs else None)
-    _show(table.findings_json(findings) if as_json else table.findings(findings))
+    put(table.findings_json(findings) if as_json else table.findings(findings))
     if findings:
         raise ProblemsFound(f"{len(findings)} problem{'s' if len(findings) > 1 else ''}", "numb doctor")
 
@@ -926,10 +772,10 @@ def revert(run: str | None, undo: bool, worktree: Path | None) -> None:
         click.echo(worktree)
         return
     done = project.undo_revert() if undo else project.revert(project.find(run or ""))
-    _say(
+    say(
         f"numb: {len(done.changed)} files changed; what was there is kept as {done.saved} on branch {project.git.branch}"
     )
-    _say("      to come back: numb revert --undo")
+    say("      to come back: numb revert --undo")
 
 
 @main.command()
@@ -951,7 +797,7 @@ def doctor(fix: bool, as_json: bool) -> None:
     from numb.view import table
 
     findings = _project(reading=True).doctor(fix=fix)
-    _show(table.findings_json(findings) if as_json else table.findings(findings))
+    put(table.findings_json(findings) if as_json else table.findings(findings))
     if not all(finding.fixed for finding in findings):
         left = sum(not finding.fixed for finding in findings)
         fixable = not fix and any(finding.fixable for finding in findings)

@@ -200,7 +200,9 @@ def test_redoing_is_noticed(torch_scene: Scene) -> None:
 
 def test_a_failing_script_is_kept_with_its_traceback_and_weights(optimized: Scene) -> None:
     """AC-N8: the script's own exit code, a failed run with the traceback, its last weights, a commit."""
-    optimized.sh("""sed -i 's/^    optimizer.step()/    optimizer.step(); torch.save(net.state_dict(), "own.pt"); 1 \\/ (step - 2)/' train.py""")
+    optimized.sh(
+        """sed -i 's/^    optimizer.step()/    optimizer.step(); torch.save(net.state_dict(), "own.pt"); 1 \\/ (step - 2)/' train.py"""
+    )
 
     done = optimized.numb("train")
 

@@ -83,7 +83,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
-    "cli": ({"errors", "hp", "layout", "order", "project", "record", "talk", "version", "view"}, {"click"}),
+    "terminal": ({"errors", "record", "talk", "view"}, {"click"}),
+    "cli": ({"errors", "hp", "layout", "order", "project", "record", "talk", "terminal", "version", "view"}, {"click"}),
 }  # fmt: skip
 
 
