@@ -154,3 +154,12 @@ class CommandNotFound(NumbError):
 
 class ProblemsFound(NumbError):
     exit_code = 3
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line, whatever its class makes of that."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # the user's own `__str__`
+        text = ""
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

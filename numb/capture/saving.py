@@ -45,7 +45,7 @@ def _keep(session: Session, name: str, keep: Callable[[], Artifact]) -> None:
     with session.objects.in_use():
         artifact = keep()
         if artifact.file is None:
-            session.need([Ref(artifact.hash or "", artifact.size)])
+            session.progress.need([Ref(artifact.hash or "", artifact.size)])
         _tell(session, name, artifact)
 
 
@@ -58,7 +58,7 @@ def _keep_state(session: Session, name: str, value: Any) -> None:
         if manifest.left_out:
             left = manifest.left_out[0]
             raise TypeError(f"{name}: {left['name'].removeprefix('value/')} cannot be kept: {left['reason']}")
-        session.need(manifest.refs())
+        session.progress.need(manifest.refs())
         atomic.make_directory(path.parent)
         atomic.write(path, record.dumps(manifest.to_json()))
         _tell(session, name, Artifact(file, manifest.summary()["bytes"], None, True))

@@ -20,27 +20,24 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numb import alive, atomic, layout, record
-from numb.capture import graph, saving, tracking, weights
+from numb.capture import graph, saving, surroundings, weights
 from numb.capture.beginning import at_first_gradient
-from numb.capture.checkpoints import Checkpoints
 from numb.capture.manifest import Manifest
+from numb.capture.progress import Progress
 from numb.capture.requests import Requests
 from numb.capture.restored import Restored
 from numb.capture.values import BadValue, Values, plain
 from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes
-from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed
-from numb.keep import Keep
+from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed, one_line
 from numb.layout import RunFolder
 from numb.order import Order
-from numb.record import Checkpoint
-from numb.store.objects import Objects, Ref
+from numb.store.objects import Objects
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +78,7 @@ def current(where: str) -> Session | None:
             _current = Session(RunFolder(where))
         except Exception as error:  # the guard around a hook, before there is a session that could record it
             _off = True
-            _tell(f"numb: nothing of this script can be recorded ({_one_line(error)})")
+            _tell(f"numb: nothing of this script can be recorded ({one_line(error)})")
             if _is_trial(where):
                 raise Stop from None
     if _current is None or _current.pid != _getpid():  # a fork: what the parent records is not the child's (M10, M11)
@@ -158,7 +155,7 @@ def _guarded(hook: _F) -> _F:
             if isinstance(error, StorageFailed) and self.order.strict and hook.__name__ == "checkpoint":
                 raise
             if hook.__name__ in self.vital:
-                self.stop(f"{hook.__name__} failed ({_one_line(error)}); nothing was {self.work}")
+                self.stop(f"{hook.__name__} failed ({one_line(error)}); nothing was {self.work}")
             self.trouble(hook.__name__, error)
             return args[0] if hook.__name__ == "watch" else None
 
@@ -177,6 +174,7 @@ class Session:
         self.objects = Objects(folder.objects)
         self.watched: list[Watched] = []
         self.values = Values(self)
+        self.progress = Progress(self)
         self.requests = Requests(self._asked_to_stop, self.order.time_limit, self.order.save_every)
         self._decorated: list[str] = []
         self._said = False
@@ -189,7 +187,7 @@ class Session:
         self._lock = threading.RLock()
         if os.environ.get(layout.BREAK_HOOK) == "start":
             raise RuntimeError("start was broken on purpose")
-        self._append(self._line("start", process=alive.identity(), **_interpreter()))
+        self._append(self._line("start", process=alive.identity(), **surroundings.interpreter()))
         atexit.register(self._at_exit)
         self._save_on_signal()
 
@@ -240,11 +238,16 @@ class Session:
             "checkpoint": "a checkpoint was not kept",
             "save": "what numb.save was given was not kept",
         }.get(hook)
-        why = str(error) if isinstance(error, NumbError) else _one_line(error)
+        why = str(error) if isinstance(error, NumbError) else one_line(error)
         self.event("error", hook=what or hook, text=f"{_traceback(error)[-20_000:]}\n{why}")
         if not self._said:
             self._said = True
             _tell(f"numb: {what or f'{hook} failed'} ({why}); the script goes on. See: numb show {self.order.id}")
+
+    def warn(self, text: str) -> None:
+        """Note it, and say it."""
+        self.note(text)
+        _tell(f"numb: {text}")
 
     def note(self, text: str) -> None:
         self.event("note", text=text)
@@ -382,7 +385,7 @@ class Session:
 
     def _capture(self, watched: Watched) -> None:
         module = watched.live()
-        self._numpy_seed = self._numpy_seed if self._numpy_seed is not None else _numpy_seed()
+        self._numpy_seed = self._numpy_seed if self._numpy_seed is not None else surroundings.numpy_seed()
         with self._aside():
             found = graph.capture(module, watched.dummy)
         watched.architecture, watched.operators = found.id, found.operators
@@ -477,44 +480,10 @@ class Session:
 
     # -- checkpoints
 
-    @cached_property
-    def checkpoints(self) -> Checkpoints:
-        known = map(record.checkpoint_from_json, self.order.resume.get("checkpoints", ()))
-        keep = Keep.of(self.order.keep)
-        return Checkpoints(
-            self.folder.checkpoints, self.objects, keep, known, self._tell_checkpoint, self._checkpoint_failed
-        )
-
     @_guarded
     def checkpoint(self, parts: Mapping[str, Any], step: int, results: Mapping[str, Any]) -> None:
         """Copy the states of what is tracked, and have them written while the script goes on."""
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise BadValue(f"run.checkpoint: step is {step!r:.40}, and should be a whole number from 0")
-        try:
-            values = plain(results)
-        except TypeError as error:
-            raise BadValue(f"run.checkpoint: {error}") from None
-        if not parts:
-            raise BadValue("run.checkpoint: nothing is tracked; run.track(model=net, opt=optimizer) says what to keep")
-        if self.training:
-            self.checkpoints.wait()  # before the copy: two of them may be more than there is memory for
-            if self._lost and self.order.strict:
-                raise self._lost
-            networks = {name: self._name_of(part) for name, part in parts.items() if tracking.is_network(part)}
-            try:
-                state = tracking.states(parts)
-            except Exception as error:  # no memory, a state of the user's that raises: told as what fails in the thread
-                self._checkpoint_failed(step, error)
-                return
-            decoded = {name: record.decode(value) for name, value in values.items()}
-            self.checkpoints.take(step, state, decoded, networks)
-
-    _lost: StorageFailed | None = None
-    _restored = False
-
-    def need(self, refs: Iterable[Ref]) -> None:
-        """Remember that these objects do not go with a checkpoint."""
-        self.checkpoints.need(refs)
+        self.progress.checkpoint(parts, step, results)
 
     @_guarded
     def save(self, name: str, value: Any) -> None:
@@ -528,80 +497,16 @@ class Session:
             raise BadValue(f"run.finish: {status!r:.40} is neither 'complete', 'incomplete' nor 'failed'")
         self.event("finished", status=status, reason=None if reason is None else str(reason)[:1000])
 
-    def _tell_checkpoint(self, what: Checkpoint | int) -> None:
-        """Raises where that cannot be written down: then nothing may be dropped for it."""
-        if isinstance(what, int):
-            self.tell("dropped", step=what)
-            return
-        self.tell("checkpoint", **record.checkpoint_to_json(what))
-        if what.partial and not self._was_partial:
-            self._was_partial = True
-            text = f"the checkpoint of step {what.step} is not whole: {what.partial}"
-            self.note(text)
-            _tell(f"numb: {text}")
-
-    _was_partial = False
-
-    def _checkpoint_failed(self, step: int, error: Exception) -> None:
-        is_first = not self._has_lost
-        self._has_lost = True
-        if isinstance(error, StorageFailed):
-            self._lost = error
-        self.event("lost", step=step, why=str(error) if isinstance(error, NumbError) else _one_line(error))
-        if is_first:  # of the others the status tells
-            self.trouble("checkpoint", error)
-
-    _has_lost = False
-
-    def _name_of(self, part: Any) -> str:
-        module = graph.unwrap(part)
-        return next((watched.name for watched in self.watched if watched.module is module), "")
-
     @_guarded
     def restore(
         self, parts: Mapping[str, Any], strict: bool, rename: Mapping[str, str] | None, only: str | None
     ) -> Restored | None:
         """Bring what is tracked to the state that the order names; the script ends where that does not fit."""
-        if not self.training or not (self.order.resume or self.order.init_from):
-            return None
-        try:
-            state = tracking.beginning(self.folder)
-            how = {"strict": strict, "rename": rename, "only": only}
-            found = tracking.begun(parts, state, self.order, random=True, **how)
-        except (NumbError, OSError, ValueError) as error:
-            self.stop(str(error), getattr(error, "hint", None))
-        self._restored = True
-        self.event("restored", step=found.step, loaded=len(found.loaded))
-        for what, names in (
-            ("not in the checkpoint", found.not_in_checkpoint),
-            ("not in what is tracked", found.not_in_model),
-            ("of another shape", found.mismatched),
-        ):
-            if names:
-                self.note(f"restored without what is {what}: {record.some(names)}")
-        return found
+        return self.progress.restore(parts, strict, rename, only)
 
     @_guarded
     def _begin_with(self, watched: Watched) -> None:
-        """Fill a network that has just been built with the weights that the training is to begin with, as far as they fit."""
-        try:
-            state = tracking.beginning(self.folder)
-            name = tracking.meant_for(watched.name, state, self.order, len(self.watched))
-            if name is None:
-                self.note(f"{self.order.init_from} has no weights for {watched.name}")
-                return
-            fit = weights.load_into(watched.live(), state[name], strict=False)
-        except (NumbError, OSError, ValueError) as error:
-            self.stop(str(error), getattr(error, "hint", None))
-        if not fit.loaded:
-            self.stop(
-                f"nothing of {self.order.init_from} fits {watched.name}: {fit}", f"numb show {self.order.init_from}"
-            )
-        self._restored = True
-        if not fit.is_whole:
-            text = f"{watched.name} begins with {len(fit.loaded)} entries of {self.order.init_from}; {fit}"
-            self.note(text)
-            _tell(f"numb: {text}")
+        self.progress.begin_with(watched)
 
     # -- being asked to stop
 
@@ -643,14 +548,14 @@ class Session:
 
     @_guarded
     def _begin(self) -> None:
-        if self.order.resume and not self._restored:
+        if self.order.resume and not self.progress.has_restored:
             self.stop(
                 f"the training would begin anew instead of going on after step {self.order.resume.get('step')}: the script "
                 "does not call run.restore()",
                 "put run.track(…) and run.restore() above the loop of the training",
             )
         waiting = [watched for watched in self.watched if watched.architecture is None]
-        if self.order.init_from and not self._restored and not waiting:
+        if self.order.init_from and not self.progress.has_restored and not waiting:
             self.stop(
                 f"no network of the script has got weights of {self.order.init_from}",
                 "write @numb_model(dummy) above the network's __init__, or run.restore() above the loop",
@@ -763,7 +668,7 @@ class Session:
     def _at_exit(self) -> None:
         if self.pid == _getpid():
             error = getattr(sys, "last_value", None)
-            self.close(None if error is None else _one_line(error), error)
+            self.close(None if error is None else one_line(error), error)
             if isinstance(error, KeyboardInterrupt):
                 _remain_interrupted()
 
@@ -773,8 +678,7 @@ class Session:
             return
         self.closed = True
         with _undisturbed():
-            if "checkpoints" in self.__dict__:
-                self.checkpoints.wait()
+            self.progress.wait()
             if self.requests.is_over_time and not self.requests.is_heard:
                 self.note("the time limit had passed, and the script never asked run.should_stop")
             if error is not None:
@@ -789,7 +693,7 @@ class Session:
                 self.values.tell_overwritten("at the end")
             if not self.watched and self._decorated:
                 self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
-            if self.training and self.order.init_from and not self._restored:
+            if self.training and self.order.init_from and not self.progress.has_restored:
                 self.note(f"no network of the script has got weights of {self.order.init_from}")
             self._surroundings()
             self.event("end")
@@ -843,7 +747,7 @@ class Session:
             )
         with self.objects.in_use():
             manifest = weights.save(module.state_dict(), self.objects)
-            self.need(Manifest.of(manifest).refs())
+            self.progress.need(Manifest.of(manifest).refs())
             if partial:
                 manifest["partial"] = manifest.get("partial") or partial
             os.makedirs(self.folder.weights, exist_ok=True)
@@ -880,7 +784,7 @@ class Session:
 
     @_guarded
     def _surroundings(self) -> None:
-        facts = _libraries()
+        facts = surroundings.libraries()
         facts["seeds"]["numpy"] = self._numpy_seed
         self.event("surroundings", **facts)
 
@@ -985,60 +889,8 @@ def _remain_interrupted() -> None:
         pass
 
 
-def _one_line(error: BaseException) -> str:
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # the user's own `__str__`
-        text = ""
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-
-
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:  # the user's own `__str__`, `__repr__` or `__notes__`
-        return f"Traceback (not printable)\n{_one_line(error)}\n"
-
-
-def _interpreter() -> dict[str, Any]:
-    return {
-        "python": sys.version.split()[0],
-        "executable": sys.executable or "",
-        "argv": list(getattr(sys, "orig_argv", sys.argv)),
-        "path": list(sys.path),
-        "cwd": _working_directory(),
-    }
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""  # removed under the script's feet
-
-
-def _libraries() -> dict[str, Any]:
-    """Seeds, devices and builds, as torch and NumPy report them; nothing is imported or initialised for it."""
-    facts: dict[str, Any] = {"seeds": {}}
-    if torch := sys.modules.get("torch"):
-        facts["torch"] = str(torch.__version__)
-        facts["seeds"]["torch"] = torch.initial_seed()
-        facts["cuda"] = torch.version.cuda
-        facts["threads"] = torch.get_num_threads()
-        facts["deterministic"] = torch.are_deterministic_algorithms_enabled()
-        if torch.cuda.is_initialized():
-            facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    if numpy := sys.modules.get("numpy"):
-        facts["numpy"] = str(numpy.__version__)
-    return facts
-
-
-def _numpy_seed() -> int | None:
-    """The seed of NumPy's global generator, as long as nothing was drawn: it stands at the front of the fresh state."""
-    if "numpy.random" not in sys.modules:
-        return None
-    state = sys.modules["numpy"].random.get_state(legacy=False)
-    if state.get("bit_generator") != "MT19937" or state["state"]["pos"] != 624:
-        return None
-    first = int(state["state"]["key"][0])
-    return None if first == 0x80000000 else first  # what stands there when it was seeded from the system
+        return f"Traceback (not printable)\n{one_line(error)}\n"
