@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numb.talk import Ended
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -359,7 +360,7 @@ def trial(arguments: tuple[str, ...], run: str | None, everything: bool, message
 )
 @click.option("--detail", is_flag=True, help="Every place, with the lines around it.")
 @click.option("--why", metavar="NAME", help="Each level at which NAME can be set, and which one counts.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print YAML that numb train -c takes.")
 def hyperparameters(
     words: tuple[str, ...], files: tuple[str, ...], detail: bool, why: str | None, as_json: bool, as_yaml: bool
@@ -485,7 +486,7 @@ def _run_queue(
 @queue.command("status")
 @_queue_file
 @_set_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def queue_status(
     file: Path, words: tuple[str, ...], pairs: tuple[str, ...], files: tuple[str, ...], as_json: bool
 ) -> None:
@@ -549,7 +550,7 @@ def list_(
 @click.option("--artifact", metavar="NAME", help="The bytes of a file that the script has saved.")
 @click.option("--log", "log", is_flag=True, help="What the script printed.")
 @click.option("--patch", is_flag=True, help="What the code had changed against HEAD.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) -> None:
     """Show everything about one run. ID is an id, a beginning of one, @ (the newest), @-1, or a tag."""
     import json
@@ -580,12 +581,15 @@ def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) 
 
 
 @main.group(invoke_without_command=True)
+@_JSON
 @click.pass_context
-def remote(context: click.Context) -> None:
+def remote(context: click.Context, as_json: bool) -> None:
     """Places for objects: a folder, ssh://host/path, s3://bucket/prefix. Alone it lists them."""
     if context.invoked_subcommand is None:
-        for place in _project(reading=True).config.remotes:
-            click.echo(f"{place.name}  {place.url}  (branch: git remote {place.git})")
+        from numb.view import store
+
+        places = _project(reading=True).config.remotes
+        put(store.places_json(places) if as_json else store.places(places))
 
 
 @remote.command("add")
@@ -610,13 +614,17 @@ def remote_remove(name: str) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-def push(name: str | None) -> None:
+@_JSON
+def push(name: str | None, as_json: bool) -> None:
     """Send objects to a remote, then the branch; what is there already is not sent again."""
     from numb import record
     from numb.view import store
 
     terminal = Terminal()
     sent = _project(reading=True).push(name, terminal.progress)
+    if as_json:
+        put(store.counts_json(sent))
+        return
     branch = f"; the branch is at {sent.branch}" if sent.branch else "; git has no remote for the branch"
     say(f"numb: sent {record.counted(sent.objects, 'object')}, {store.size(sent.bytes)}{branch}")
     if sent.absent:
@@ -628,13 +636,17 @@ def push(name: str | None) -> None:
 @click.option(
     "--objects", is_flag=True, help="All objects that runs need, and not only those that are asked for later."
 )
-def pull(name: str | None, objects: bool) -> None:
+@_JSON
+def pull(name: str | None, objects: bool, as_json: bool) -> None:
     """Fetch the branch of the runs and join it with the one here; weights come when they are needed."""
     from numb import record
     from numb.view import store
 
     terminal = Terminal()
     got = _project(reading=True).pull(name, terminal.progress, objects=objects)
+    if as_json:
+        put(store.counts_json(got))
+        return
     say(
         f"numb: {record.counted(got.runs, 'new entry', 'new entries')}" + ("" if got.branch else "; no branch to fetch")
     )
@@ -668,13 +680,18 @@ def diff(first: str, second: str, weights: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("runs", metavar="ID...", nargs=-1, required=True)
-def rm(runs: tuple[str, ...]) -> None:
+@_JSON
+def rm(runs: tuple[str, ...], as_json: bool) -> None:
     """Remove runs and their trials from the listing, by an entry on the branch; numb undo brings them back."""
     from numb import record
+    from numb.view import store
 
     project = _project(reading=True)
     found = list({run.id: run for run in map(project.find, runs)}.values())
     entry = project.remove(found)
+    if as_json:
+        put(store.ids_json([named.id for named in entry.removes]))
+        return
     trials = len(entry.removes) - len(found)
     also = f" and {record.counted(trials, 'trial')}" if trials > 0 else ""
     say(f"numb: removed {record.some([run.id for run in found], 5)}{also}")
@@ -682,11 +699,17 @@ def rm(runs: tuple[str, ...]) -> None:
 
 
 @main.command()
-def undo() -> None:
+@_JSON
+def undo(as_json: bool) -> None:
     """Take back the last numb rm."""
     from numb import record
+    from numb.view import store
 
-    say(f"numb: back again: {record.some(list(_project(reading=True).undo()), 5)}")
+    found = list(_project(reading=True).undo())
+    if as_json:
+        put(store.ids_json(found))
+        return
+    say(f"numb: back again: {record.some(found, 5)}")
 
 
 @main.command()
@@ -720,17 +743,17 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only say how much would be freed.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def gc(dry_run: bool, as_json: bool) -> None:
     """Remove weights and other objects that no run names any more."""
     from numb.view import store
 
     found = _project(reading=True).collect(dry_run=dry_run)
-    put(store.collected_json(found) if as_json else store.collected(found, dry_run=dry_run))
+    put(store.counts_json(found) if as_json else store.collected(found, dry_run=dry_run))
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def du(as_json: bool) -> None:
     """Show how much room the weights of each run take, and how much of it is its own."""
     from numb.view import store
@@ -741,7 +764,7 @@ def du(as_json: bool) -> None:
 
 @main.command()
 @click.argument("runs", metavar="[ID]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def verify(runs: tuple[str, ...], as_json: bool) -> None:
     """Read every byte of the store, or of some runs, and compare it with its hash; ends with 3 if something is wrong."""
     from numb.view import table
@@ -791,7 +814,7 @@ def report(run: str, into: Path | None) -> None:
 
 @main.command()
 @click.option("--fix", is_flag=True, help="Repair what can be repaired.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def doctor(fix: bool, as_json: bool) -> None:
     """Check that everything numb relies on holds; explain what does not, and what to do about it."""
     from numb.view import table

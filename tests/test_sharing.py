@@ -85,6 +85,26 @@ def test_a_clone_has_it_all_with_one_command(lab: Scene) -> None:
     assert "" == other.sh("git status --porcelain")
 
 
+def test_what_is_done_is_told_as_json(lab: Scene) -> None:
+    """On stdout, alone; for whoever calls numb from a program."""
+    told = [
+        json.loads(done.stdout)
+        for done in map(
+            lab.numb, ("remote --json", "push --json", "pull --json", "rm @ --json", "undo --json", "gc --json")
+        )
+        if done.stderr == ""
+    ]
+
+    assert [
+        [{"name": "lab", "url": "../store", "branch": "origin"}],
+        {"objects": 2, "bytes": 2 << 20, "absent": 0, "branch": "origin"},
+        {"runs": 0, "objects": 0, "bytes": 0, "missing": 0, "branch": "origin"},
+        ids(lab),
+        ids(lab),
+        {"objects": 0, "bytes": 0, "left": 2, "left_bytes": 2 << 20},
+    ] == told
+
+
 def test_two_machines_that_push_in_turn_lose_nothing(lab: Scene) -> None:
     """K3: each has the other's runs, joined, not merged; the history of both is whole, and nothing was forced."""
     lab.numb("push")

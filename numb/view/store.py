@@ -1,13 +1,14 @@
-"""How much room runs take, and what was freed, for a terminal and as JSON."""
+"""How much room runs take, what was freed, sent and fetched, and where that goes, for a terminal and as JSON."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from numb import record
-from numb.record import Run
+from numb.record import Run, RunId
 from numb.view.table import grid, plain
 
 
@@ -20,6 +21,17 @@ class Used(Protocol):
     def bytes(self) -> int: ...
     @property
     def own(self) -> int: ...
+
+
+class Place(Protocol):
+    """What is shown of a place for objects."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def git(self) -> str: ...
 
 
 class Collected(Protocol):
@@ -42,10 +54,25 @@ def collected(found: Collected, *, dry_run: bool) -> str:
     return f"{done} {size(found.bytes)} ({objects}); {size(found.left_bytes)} ({left}) are needed"
 
 
-def collected_json(found: Collected) -> str:
-    """The same as an object: `objects` and `bytes` that no run names, `left` and `left_bytes` that runs name."""
-    facts = {name: getattr(found, name) for name in ("objects", "bytes", "left", "left_bytes")}
-    return json.dumps(facts, indent=2)
+def counts_json(found: Any) -> str:
+    """What was collected, sent or fetched, a dataclass, by the names of its fields."""
+    return json.dumps(dataclasses.asdict(found), indent=2)
+
+
+def places(known: Sequence[Place]) -> str:
+    """A table of the places for objects."""
+    rows = [[plain(each.name), plain(each.url), plain(each.git)] for each in known]
+    return grid(rows, ["name", "url", "git remote of the branch"]) if rows else ""
+
+
+def places_json(known: Sequence[Place]) -> str:
+    """A list of `name`, `url`, and `branch`, git's remote for it."""
+    return json.dumps([{"name": each.name, "url": each.url, "branch": each.git} for each in known], indent=2)
+
+
+def ids_json(found: Sequence[RunId]) -> str:
+    """A list of ids."""
+    return json.dumps(list(found), indent=2)
 
 
 def usage(used: Sequence[Used]) -> str:
