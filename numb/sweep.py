@@ -114,7 +114,8 @@ def _settle(claim: Claim, ended: Ended) -> None:
     elif ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
     else:
-        status = FAILED if ended.exit_code else DONE
+        said_so = ended.run is not None and ended.run.status == record.FAILED  # by `run.finish`
+        status = FAILED if ended.exit_code or said_so else DONE
         claim.settle(status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None)
 
 

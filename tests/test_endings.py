@@ -262,6 +262,19 @@ def test_a_script_says_how_it_has_ended(empty: Scene, script: str, code: int, st
     assert (reason or "") in (run["reason"] or "")
 
 
+def test_a_queue_believes_a_script_that_says_it_has_failed(empty: Scene) -> None:
+    """The entry is failed, and run again only when that is asked for."""
+    empty.numb("init")
+    script = "import numb\nlr = 1\nnumb.numb_queue()\nnumb.numb_param({'lr': lr})\nprint(lr)\n"
+    empty.write("train.py", f"{script}numb.run().finish('failed' if lr > 1 else 'complete')\n")
+    empty.write("q.json", '[{"lr": 1}, {"lr": 2}]')
+    done = [empty.numb("queue run q.json"), empty.numb("queue run q.json"), empty.numb("queue run --failed q.json")]
+    states = json.loads(empty.numb("queue status q.json --json").stdout)
+
+    assert ["1\n2\n", "", "2\n"] == [each.stdout for each in done]
+    assert ["done", "failed"] == [state["status"] for state in states]
+
+
 def test_children_do_not_record(torch_scene: Scene) -> None:
     """Workers of a DataLoader, forked and spawned children, with hooks and networks of their own: one record, no deadlock."""
     _, run = train(
