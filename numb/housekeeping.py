@@ -79,27 +79,27 @@ def needed_on(branch: Branch) -> Iterator[Needed]:
     if damaged := [*index.damaged(), *((commit, "git has lost it") for commit in sorted(index.lost()))]:
         commit, why = damaged[0]
         raise ObjectMissing(f"what the run in commit {commit} needs is not known: {why}", "numb doctor")
-    runs = [run for run in index.everything() if run.manifests or run.large or run.segments]
+    resumed = {run_id for _, run_id in index.superseded()}
+    runs = [run for run in index.everything() if run.manifests or run.large or run.id in resumed]
     found: dict[RunId, dict[str, int]] = {run.id: dict(run.large) for run in runs}
     for run, manifest, sizes in branch.manifests(runs):
         if sizes is None:
             raise ObjectMissing(f"what {run.id} needs is not known: {manifest} cannot be read", "numb doctor")
         found[run.id] |= sizes
-    for run, earlier in _earlier(branch, runs):
-        found[run.id] |= earlier.large
-        found[run.id] |= {
+    for earlier in _earlier(branch):
+        found[earlier.id] |= earlier.large
+        found[earlier.id] |= {
             digest: size for _, _, sizes in branch.manifests([earlier]) for digest, size in (sizes or {}).items()
         }
     yield from (Needed(run, found[run.id]) for run in runs)
 
 
-def _earlier(branch: Branch, runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
-    """The entries that a run had before it was resumed: what only they name is needed, too."""
-    for run in runs:
-        for segment in run.segments:
-            text = branch.git.read(segment.commit, "record.json")
-            if text is not None:
-                yield run, Run.from_json(record.loads(text), segment.commit)
+def _earlier(branch: Branch) -> Iterator[Run]:
+    """The entries of runs that have gone on since, here or elsewhere: what only they name is needed, too."""
+    for commit, _ in branch.index.superseded():
+        text = branch.git.read(commit, "record.json")
+        if text is not None:
+            yield Run.from_json(record.loads(text), commit)
 
 
 def _other(project: Project, name: str) -> Branch:

@@ -85,6 +85,33 @@ def test_a_clone_has_it_all_with_one_command(lab: Scene) -> None:
     assert "" == other.sh("git status --porcelain")
 
 
+def test_a_resumed_run_is_the_resumed_one_everywhere(lab: Scene) -> None:
+    """Also where the join has the other machine's history first, and for who reads all of it anew; what it was stays needed."""
+    lab.write(
+        "train.py",
+        SCRIPT
+        + "import torch\nrun = numb.run()\nrun.track(net=torch.nn.Linear(2, 1))\n"
+        + "start = run.restore().step\nrun.checkpoint(step=start + 1)\n",
+    )
+    lab.numb("train")
+    lab.numb("push")
+    other = clone(lab, "other")
+    other.numb("pull")
+    assert 0 == other.numb("train", env={"MINE": "5"}).code
+    assert 0 == lab.numb("train --again --resume @").code
+    [_, resumed] = lab.runs()
+    done = [scene.numb(words) for scene, words in ((lab, "push"), (other, "push"), (lab, "pull"))]
+    third = clone(lab, "third")
+    third.numb("pull")
+
+    assert [0, 0, 0] == [each.code for each in done], done
+    for scene in (lab, other, third):
+        [found] = [run for run in scene.runs() if run["id"] == resumed["id"]]
+        assert (resumed["commit"], [1, 2]) == (found["commit"], [kept["step"] for kept in found["checkpoints"]])
+        assert "does not say what stands" not in scene.numb("doctor").stdout
+    assert "0 objects" in lab.numb("gc --dry-run").stdout
+
+
 def test_what_is_done_is_told_as_json(lab: Scene) -> None:
     """On stdout, alone; for whoever calls numb from a program."""
     told = [
@@ -183,7 +210,7 @@ def test_without_a_place_for_objects_the_branch_goes_alone(lab: Scene) -> None:
     assert (0, 2, 0) == (alone.code, nowhere.code, objects.code)
     assert "sent 0 objects" in alone.stderr and "numb remote add elsewhere URL" in nowhere.stderr
     assert "git has no remote for the branch" in objects.stderr and 2 == len(stored(lab))
-    assert "lab  ../store" in lab.numb("remote").stdout
+    assert "../store" in lab.numb("remote").stdout
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from numb.record import REMOVED, RESTORED, Origin, Run, RunId
 
 _T = TypeVar("_T")
 
-VERSION = 6
+VERSION = 7
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -28,7 +28,8 @@ create table meta (name text primary key, value text);
 create table entries (
     id text primary key, kind text not null, of text, project text not null, status text not null,
     architecture text, params_key text not null, has_results integer not null, trained integer not null,
-    has_graph integer not null, commit_id text not null, record text not null, started real not null
+    has_graph integer not null, commit_id text not null, record text not null, started real not null,
+    segments integer not null, resumed real not null
 ) without rowid;
 create index by_architecture on entries (architecture, params_key);
 create index by_origin on entries (of);
@@ -36,13 +37,32 @@ create index by_time on entries (started, id);
 create index by_project on entries (kind, project, started, id, architecture);
 create index by_commit on entries (commit_id);
 create table damaged (commit_id text primary key, reason text not null, unread text) without rowid;
+create table superseded (commit_id text primary key, id text not null) without rowid;
+create trigger replaced after update on entries when old.commit_id <> new.commit_id
+begin insert or ignore into superseded values (old.commit_id, old.id); end;
+create trigger outdone before insert on entries when exists (
+    select 1 from entries where id = new.id and commit_id <> new.commit_id
+        and (segments, resumed) > (new.segments, new.resumed)
+)
+begin insert or ignore into superseded values (new.commit_id, new.id); end;
 create table removals (commit_id text not null, id text not null, removal text not null, primary key (commit_id, removal));
 create table restorations (removal text primary key) without rowid;
 create view removed as select commit_id, id, removal from removals where removal not in (select removal from restorations);
 create view runs as select * from entries where commit_id not in (select commit_id from removed);
 create view sound as select * from runs where commit_id not in (select commit_id from damaged);
 """
-_TABLES = ("meta", "entries", "damaged", "removals", "restorations")
+_TABLES = ("meta", "entries", "superseded", "damaged", "removals", "restorations")
+_COLUMNS = (
+    "id", "kind", "of", "project", "status", "architecture", "params_key", "has_results", "trained", "has_graph",
+    "commit_id", "record", "started", "segments", "resumed",
+)  # fmt: skip
+
+# Of two entries with one id the run has gone on longer in one, or later: in whichever order a join brings them.
+_PUT = (
+    f"insert into entries values ({','.join('?' * len(_COLUMNS))}) on conflict (id) do update set "
+    + ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:])
+    + " where (excluded.segments, excluded.resumed) >= (entries.segments, entries.resumed)"
+)
 
 _LOST = "git has lost the commit"
 
@@ -186,7 +206,7 @@ class Index:
                 damaged.append((entry.commit, str(error), None))
 
         def change(db: sqlite3.Connection) -> None:
-            db.executemany("insert or replace into entries values (?,?,?,?,?,?,?,?,?,?,?,?,?)", runs)
+            db.executemany(_PUT, runs)
             db.executemany("insert or ignore into removals values (?,?,?)", removals)
             db.executemany("insert or ignore into restorations values (?)", restorations)
             if again:
@@ -348,6 +368,11 @@ class Index:
         """An entry, whether it is removed or not."""
         return self._first("select record, commit_id from entries where id = ?", (run_id,))
 
+    def superseded(self) -> list[tuple[str, RunId]]:
+        """Earlier entries of runs that were resumed, and those that another machine has gone on with: commit and id."""
+        sql = "select commit_id, id from superseded where id in (select id from runs) order by commit_id"
+        return self._ask(lambda db: [(str(commit), RunId(id)) for commit, id in db.execute(sql)])
+
     def removals(self) -> list[Run]:
         """The entries that have removed others and were not undone, oldest first."""
         return self._runs(
@@ -390,7 +415,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         version = db.execute("pragma user_version").fetchone()[0]
         if version == 0 and not db.execute("select 1 from sqlite_master limit 1").fetchone():
             with db:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
+                for statement in filter(str.strip, _SCHEMA.split(";\n")):
                     db.execute(statement)
                 db.execute(f"pragma user_version = {VERSION}")
         elif version != VERSION:
@@ -412,6 +437,7 @@ def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
     started = float(plain["started"])
     if started != started:
         raise ValueError("a record that began at no time")
+    segments = plain.get("segments") or ()
     return (
         RunId(plain["id"]),
         _text(plain["kind"]),
@@ -426,6 +452,8 @@ def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
         commit,
         text.decode(errors="replace"),
         started,
+        len(segments),
+        float(segments[-1]["resumed"]) if segments else 0.0,
     )
 
 
