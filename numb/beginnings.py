@@ -60,7 +60,7 @@ def resumed(project: Project, run: Run, step: int | None, *, again: bool = False
         raise Refused(f"{run.id} is still running", "numb list")
     if not run.checkpoints:
         hint = f"numb train --init-from {run.id} begins a new run with its weights" if run.weights else "numb list"
-        raise Refused(f"{run.id} has no checkpoint to go on from: its script calls no run.checkpoint(…)", hint)
+        raise Refused(f"{run.id} has no checkpoint to go on from, as run.checkpoint(…) in the script keeps them", hint)
     if run.status == COMPLETE and not again:
         raise Refused(f"{run.id} is complete", f"numb train --again --resume {run.id} goes on all the same")
     chosen = checkpoint_of(run, step)

@@ -34,6 +34,8 @@ class Numb(click.Group):
         except NumbError as error:
             complain(error)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(130)
         except BrokenPipeError:
             # `numb list | head`: the reader has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -293,6 +295,8 @@ def train(
     if dry_run:
         if queue_file is not None:
             raise Usage("--dry-run and --queue exclude each other", f"numb queue status {queue_file}")
+        if resume or init_from:
+            raise Usage("--dry-run shows what a new run would get", f"numb show {resume or init_from}")
         from numb.view import hyper
 
         settings = project.settings(given, files)
@@ -730,13 +734,13 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
             raise NumbError("nothing was changed", f"numb purge --yes {shlex.join(what)}")
         if not agreed("Rewrite the branch?"):
             raise NumbError("nothing was changed")
-    project.purge(plan)
+    remotes = project.purge(plan)
     say(f"numb: branch {project.git.branch} is rewritten; git drops the old one from this disk by: git gc --prune=now")
     if plan.entries:
         say("      weights that no other run needs go with: numb gc")
     if plan.own:
         say(f"      {plan.path} is also in a commit of your own, {plan.own[:12]}, which numb does not rewrite")
-    for remote in plan.remotes:
+    for remote in remotes:
         lease = f"git push --force-with-lease {remote} {project.git.branch}"
         say(f"      {remote} still has the old branch: {lease}; other clones must fetch it anew before they push")
 

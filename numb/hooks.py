@@ -183,7 +183,7 @@ class Run:
 
     @property
     def should_save(self) -> bool:
-        """Whether a checkpoint is due: once in each interval of `--save-every`, and once when the training is asked to stop."""
+        """Whether a checkpoint is due: once in ten minutes or each interval of `--save-every`, and once when asked to stop."""
         session = _session()
         return session is not None and session.should_save()
 

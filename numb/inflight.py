@@ -431,7 +431,8 @@ def _observations(told: Told, outcome: Outcome) -> list[str]:
 
 def _last_sign_of_life(folder: RunFolder, run: Run) -> float | None:
     try:
-        return max(0.0, round(folder.events.stat().st_mtime - run.started, 3))
+        began = run.segments[-1].resumed if run.segments else run.started
+        return max(0.0, round(folder.events.stat().st_mtime - began, 3))
     except OSError:
         return None
 

@@ -37,7 +37,7 @@ class Order:
     keep: Mapping[str, Any] = field(default_factory=dict)  # which checkpoints stay
     strict: bool = False  # rather no training than one that is not recorded
     time_limit: float = 0.0  # seconds, after which it is asked to stop; 0: none
-    save_every: float = 0.0  # seconds between two checkpoints that it is asked for; 0: none
+    save_every: float = 0.0  # seconds between two checkpoints that it is asked for; 0: not said
 
     @classmethod
     def read(cls, folder: RunFolder) -> Order:

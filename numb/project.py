@@ -208,6 +208,8 @@ class Project:
             run = replace(earlier, command=run.command, host=run.host, message=message or earlier.message)
             redo = Redo.AGAIN
             self._tell_changes(resume[0], queue)
+            if settings.given and not queue:
+                self.talk.say("what run.restore() brings back, an optimizer's learning rate say, stays what it was")
         else:
             settings.check()  # the values of a run that goes on are those that it had
         if init_from:
@@ -652,7 +654,7 @@ class Project:
                 f"{text} is the beginning of several {'runs' if runs else 'entries'}: {which}", "add a letter"
             )
         for row in self._in_flight():
-            if row.run.id.startswith(text):
+            if row.run.id.startswith(text) or (len(text) == 4 and row.run.id.endswith(f"-{text}")):
                 return row.run
         tagged = self.git.resolve_tag(text) if not text.startswith("-") else None
         run = self.index.by_commit(tagged) if tagged else None
@@ -968,11 +970,14 @@ class Project:
 
         return purging.planned(self, words, where or Path.cwd())
 
-    def purge(self, plan: Purge) -> None:
-        """Rewrite the branch of the runs without what the *plan* says. Raises `BranchInUse`."""
+    def purge(self, plan: Purge) -> list[str]:
+        """Rewrite the branch of the runs without what the *plan* says; returns the remotes that still have it.
+
+        Raises `BranchInUse`.
+        """
         from numb import purging
 
-        purging.carried_out(self, plan)
+        return purging.carried_out(self, plan)
 
     # -- other places
 

@@ -29,7 +29,6 @@ class Purge:
     path: str | None
     snapshots: int
     own: str | None  # a commit of the user's that has the path too, and keeps it
-    remotes: tuple[str, ...]  # that have had the branch as it was
 
 
 def planned(project: Project, words: Sequence[str], where: Path) -> Purge:
@@ -38,13 +37,12 @@ def planned(project: Project, words: Sequence[str], where: Path) -> Purge:
     tip = git.tip().commit
     if tip is None:
         raise Refused(f"there is no branch {git.branch}", "numb doctor")
-    remotes = tuple(git.remotes_with_branch())
     runs = [run for word in words if (run := _run(project, word)) is not None]
     if len(runs) == len(words):
         trials = project.index.trials(run.id for run in runs)
         ids = dict.fromkeys([*(run.id for run in runs), *(trial.id for each in trials.values() for trial in each)])
         about = [each.id for each in project.index.about(set(ids))]
-        return Purge((*ids, *about), None, 0, None, remotes)
+        return Purge((*ids, *about), None, 0, None)
     if len(words) > 1:
         strange = next(word for word in words if _run(project, word) is None)
         raise Refused(f"there is no run {strange}, and only one path is purged at a time", "numb list")
@@ -54,7 +52,7 @@ def planned(project: Project, words: Sequence[str], where: Path) -> Purge:
     count = len(git.having(git.history(tip), path))
     if not count:
         raise Refused(f"no snapshot has {path}, and no run is called so", "numb list")
-    return Purge((), path, count, git.own_commit_with(path), remotes)
+    return Purge((), path, count, git.own_commit_with(path))
 
 
 def _run(project: Project, word: str) -> Run | None:
@@ -65,8 +63,8 @@ def _run(project: Project, word: str) -> Run | None:
         return project.index.any_entry(removed[0]) if len(removed) == 1 else None
 
 
-def carried_out(project: Project, purge: Purge) -> None:
-    """Rewrite the branch, and remember which history is not to come back from elsewhere.
+def carried_out(project: Project, purge: Purge) -> list[str]:
+    """Rewrite the branch, and remember which history is not to come back from elsewhere; returns the remotes that have it.
 
     Raises `BranchInUse` while a run is in flight, or when something is put on the branch meanwhile.
     """
@@ -75,15 +73,19 @@ def carried_out(project: Project, purge: Purge) -> None:
         raise BranchInUse("a run is in flight, and would be put on the branch as it was", "numb list")
     git = project.git
     known = purged(project)
+    have_it: list[str] = []
 
     def remember(gone: str) -> None:
         atomic.write(project.layout.purged, "".join(f"{commit}\n" for commit in [*known, gone]))
+        refs = {remote: f"refs/remotes/{remote}/{git.branch}" for remote in git.remotes_with_branch()}
+        have_it.extend(remote for remote, ref in refs.items() if git.is_ancestor(gone, ref) is not False)
 
     gitrewrite.rewrite(git, frozenset(purge.entries), purge.path, record.with_commits, remember)
     for run_id in purge.entries:
         git.unpin(run_id)
     project.branch.close()
     project.layout.listing.unlink(missing_ok=True)
+    return have_it
 
 
 def purged(project: Project) -> list[str]:

@@ -171,5 +171,7 @@ def push_quietly(project: Project) -> None:
         return
     try:
         push(project, name, lambda done, total: None)
+    except Usage as error:
+        project.talk.say(f"not pushed: {error}, which {CONFIG} names for it")
     except (NumbError, OSError) as error:
         project.talk.say(f"not pushed to {name} yet: {error}; numb push {name} sends it later")

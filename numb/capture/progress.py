@@ -30,6 +30,7 @@ class Progress:
         self._has_lost = False  # a checkpoint
         self._lost: StorageFailed | None = None
         self._was_partial = False
+        self._has_warned = False  # of a result to choose by
 
     # -- keeping
 
@@ -71,6 +72,10 @@ class Progress:
             self._failed(step, error)
             return
         decoded = {name: record.decode(value) for name, value in values.items()}
+        best = Keep.of(self._session.order.keep).best
+        if best and best not in decoded and not self._has_warned:
+            self._has_warned = True
+            self._session.warn(f"nmb.json keeps the best checkpoint by {best}, which run.checkpoint was not given")
         self.checkpoints.take(step, state, decoded, networks)
 
     def need(self, refs: Iterable[Ref]) -> None:

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable
 
 _clock = time.monotonic
+_USUAL = 600.0  # seconds between two checkpoints, where nobody has said another time
 
 
 class Requests:
-    """Of one script. *tell* is called once, with the reason, when it is asked to stop. Limits are seconds; 0 is none."""
+    """Of one script. *tell* is called once, with the reason, when it is asked to stop. Times are seconds, 0 where not said."""
 
     def __init__(self, tell: Callable[[str], None], time_limit: float = 0.0, save_every: float = 0.0) -> None:
         self._tell = tell
         self._began = self._saved = _clock()
-        self._limit, self._interval = time_limit, save_every
+        self._limit, self._interval = time_limit, save_every or _USUAL
         self._reason: str | None = None
         self._save_before_stop = False
         self.is_heard = False  # the script has asked at least once, so it will hear of a request
@@ -36,7 +37,7 @@ class Requests:
         """Whether a checkpoint is due: once an interval, and once when the training is asked to stop."""
         self.is_heard = True
         self._look_at_clock()
-        due = self._interval and _clock() - self._saved >= self._interval
+        due = _clock() - self._saved >= self._interval
         if not (due or self._save_before_stop):
             return False
         self._saved, self._save_before_stop = _clock(), False
