@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from numb import atomic, record
+from numb import atomic, inflight, record
 from numb.capture import requests, rng, tracking, weights
 from numb.capture.checkpoints import Checkpoints
 from numb.capture.manifest import Manifest
@@ -31,6 +32,7 @@ from numb.capture.requests import Requests
 from numb.capture.weights import Saver, StateMismatch
 from numb.errors import StorageFailed
 from numb.keep import Keep
+from numb.layout import RunFolder
 from numb.record import Checkpoint
 from numb.store.objects import Objects
 
@@ -298,6 +300,17 @@ def test_a_checkpoint_that_cannot_be_kept_is_told(torch_scene: Scene) -> None:
     assert "incomplete" == run["status"] and "the checkpoint of step 1, 2, 3, 4, 5" in run["reason"]
     assert 1 == done.stderr.count("; the script goes on") and 2 == done.stderr.count("a checkpoint was not kept")
     assert (1, 2) == (strict.code, len(strict.stdout.splitlines())) and "StorageFailed" in strict.stderr
+
+
+def test_each_part_of_a_run_is_counted_once(tmp_path: Path) -> None:
+    """The last one, whose launcher has died, from when it was resumed: not the time in which nothing ran."""
+    now, folder = time.time(), RunFolder(tmp_path)
+    folder.content.mkdir()
+    folder.events.write_text("")
+    segment = record.Segment("0" * 40, record.LOST, 10.0, 3, now - 5)
+    run = record.Run(record.RunId.new(now), record.TRAIN, now - 1000, record.RUNNING, segments=(segment,))
+
+    assert 15 == round(inflight.conclude(run, inflight.Told(), None, folder).seconds or 0)
 
 
 # -- by the rules

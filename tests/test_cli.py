@@ -350,6 +350,30 @@ def test_no_choice_is_no_trial(torch_scene: Scene, answer: str, code: int) -> No
     assert [] == torch_scene.runs()[0]["trials"]
 
 
+@pytest.mark.parametrize("words", ["purge train.py", "deinit"])
+def test_ctrl_c_at_any_question_changes_nothing(scene: Scene, words: str) -> None:
+    """And ends with 130, as everywhere."""
+    scene.trained()
+    tip = scene.sh("git rev-parse numb")
+    code, shown = terminal(scene, words.split(), "\x03")
+
+    assert (130, tip) == (code, scene.sh("git rev-parse numb")), shown
+    assert "Traceback" not in shown and "Aborted" not in shown
+
+
+def test_a_run_in_flight_is_named_by_its_last_four_letters(scene: Scene) -> None:
+    """As one that has ended is; it cannot be removed, and that is said."""
+    scene.sh('sed -i \'s/^print/open("on.ignored", "w").close(); __import__("time").sleep(60)\\nprint/\' train.py')
+    worker = scene.start("train")
+    scene.sh("until [ -e on.ignored ]; do sleep 0.05; done")
+    (run,) = scene.runs()
+    refused = scene.numb("rm", run["id"][-4:])
+    os.killpg(worker.pid, signal.SIGTERM)
+    worker.communicate()
+
+    assert f"{run['id']} cannot be removed: still in flight" in refused.stderr
+
+
 def test_a_narrow_terminal_wraps_nothing(scene: Scene) -> None:
     """What matters least is cut or left out, and the title says so; ids and results stay; a pipe gets everything."""
     scene.write("train.py", RESULTS)

@@ -117,6 +117,7 @@ def test_what_the_user_has_committed_is_theirs(lab: Scene) -> None:
     done = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
 
     assert 0 == done.code and f"a commit of your own, {head[:12]}" in done.stderr
+    assert "still has the old branch" not in done.stderr, "nobody has had it"
     assert head == lab.sh("git rev-parse HEAD")
 
 

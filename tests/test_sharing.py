@@ -198,6 +198,15 @@ def test_a_remote_that_is_away_hurts_no_training(lab: Scene) -> None:
     assert 3 == len(ids(other))
 
 
+def test_a_place_that_there_is_not_is_named_after_a_training(lab: Scene) -> None:
+    """And nothing is promised: no later push goes there."""
+    lab.write("nmb.json", json.dumps({**json.loads(lab.read("nmb.json")), "push": "labb"}))
+    done = lab.numb("train", env={"MINE": "2"})
+
+    assert (0, "2") == (done.code, done.stdout.strip()) and 2 == len(ids(lab))
+    assert "there is no remote labb" in done.stderr and "later" not in done.stderr
+
+
 def test_without_a_place_for_objects_the_branch_goes_alone(lab: Scene) -> None:
     """And without a remote of git's the objects do; what is missing is said with what to type."""
     lab.numb("remote remove lab")
