@@ -141,7 +141,7 @@ class Branch:
         if told.exception:
             atomic.write(folder.content / "traceback.txt", told.exception.encode(errors="backslashreplace"))
         self._snapshots.keep_index(folder.index)
-        with self._own_files(run, folder) as run:
+        with self._own_files(run, told, folder) as run:
             _write_record(run, folder.content)
             commit = self._append(run, folder.index, folder.content, reused)
         self.git.unpin(run.id)
@@ -149,7 +149,7 @@ class Branch:
         return replace(run, commit=commit)
 
     @contextmanager
-    def _own_files(self, run: Run, folder: RunFolder) -> Iterator[Run]:
+    def _own_files(self, run: Run, told: Told, folder: RunFolder) -> Iterator[Run]:
         """The run with what its script has left in `run.dir`, of which nothing is collected before the commit names it."""
         if not folder.own.is_dir():
             yield run
@@ -158,7 +158,7 @@ class Branch:
 
         objects = self._snapshots.folder.objects
         with objects.in_use():
-            found, notes = rundir.gathered(folder, objects, run.artifacts)
+            found, notes = rundir.gathered(folder, objects, told.artifacts)
             yield replace(run, artifacts={**run.artifacts, **found}, notes=(*run.notes, *notes))
 
     def publish_lost(self, run: Run) -> None:

@@ -306,6 +306,8 @@ def train(
     exclusive = [("--resume", resume), ("--init-from", init_from), ("--queue", queue_file)]
     if len(given_ones := [name for name, value in exclusive if value is not None]) > 1:
         raise Usage(f"{given_ones[0]} and {given_ones[1]} exclude each other", "choose one of them")
+    if queue_file is not None and (time_limit or save_every):
+        raise Usage("--time-limit and --save-every are for one run, and no queue", f"numb queue run {queue_file}")
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
     settings = project.settings(given, files)

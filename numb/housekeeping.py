@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import atomic, inflight, record
+from numb import atomic, inflight, purging, record
 from numb.branch import Branch
 from numb.capture.manifest import Manifest
 from numb.doctor import Finding
@@ -155,6 +155,7 @@ def collect(project: Project, *, dry_run: bool) -> Collected:
     try:
         flying = in_flight(project)  # before the branch: what is published meanwhile is on it
         project.branch.refresh()
+        _refuse_lost_branch(project)
         alive = flying.union(*(each.objects for each in needed(project)))
         sizes = {digest: _size(project.objects.path(digest)) for digest in project.objects}
         waste = [digest for digest in sizes if digest not in alive]
@@ -164,6 +165,18 @@ def collect(project: Project, *, dry_run: bool) -> Collected:
         lock.release()
     freed = sum(sizes[digest] for digest in waste)
     return Collected(len(waste), freed, len(sizes) - len(waste), sum(sizes.values()) - freed)
+
+
+def _refuse_lost_branch(project: Project) -> None:
+    """Raise `ObjectMissing` where the branch is not what it was: nobody knows then what its runs need."""
+    git, last = project.git, project.index.previous_tip
+    tip = git.tip().commit
+    if tip is None:
+        raise ObjectMissing(f"branch {git.branch} is gone, so nobody knows what its runs need", "numb doctor --fix")
+    if last and git.is_ancestor(last, tip) is not True and not purging.explains(project, last):
+        raise ObjectMissing(
+            f"branch {git.branch} was moved away from {last}, whose runs need objects too", "numb doctor"
+        )
 
 
 def _size(path: Path) -> int:

@@ -44,8 +44,8 @@ class State:
 class Claim:
     """An entry that is this worker's: nobody else starts it until `close`, or until this process dies."""
 
-    def __init__(self, entry: Entry, file: Path, lock: atomic.Lock) -> None:
-        self.entry, self._file, self._lock = entry, file, lock
+    def __init__(self, before: State, file: Path, lock: atomic.Lock) -> None:
+        self.entry, self.before, self._file, self._lock = before.entry, before, file, lock
 
     def begin(self) -> None:
         self._write(RUNNING, None, None)
@@ -147,8 +147,8 @@ class Queue:
             lock = atomic.Lock(self._lock_path(entry))
             if not lock.try_acquire():
                 continue
-            if is_wanted(self._recorded(entry)):  # it may have been finished between the look and the lock
-                return Claim(entry, self._state_path(entry), lock)
+            if is_wanted(before := self._recorded(entry)):  # it may have been finished between the look and the lock
+                return Claim(before, self._state_path(entry), lock)
             lock.release()
         return None
 

@@ -70,7 +70,7 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
             claim.begin()
             name = _named_here(project, queue.file)
-            ended = _train(project, claim.entry, how, settings, name)
+            ended = _train(project, claim, how, settings, name)
             _settle(claim, ended)
         finally:
             claim.close()
@@ -81,9 +81,10 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
             return
 
 
-def _train(project: Project, entry: Entry, how: How, settings: Settings, queue: str) -> Ended:
+def _train(project: Project, claim: Claim, how: How, settings: Settings, queue: str) -> Ended:
     """Train with an entry; where a training with it was cut off and has kept a checkpoint, go on from there."""
-    earlier = None if how.redo is Redo.AGAIN else _unfinished(project, entry, queue)
+    was_cut_off = claim.before.status == CUT_OFF and how.redo is not Redo.AGAIN
+    earlier = _unfinished(project, claim, settings, queue) if was_cut_off else None
     if earlier is not None:
         project.talk.say(f"{earlier.id} goes on after step {earlier.checkpoints[-1].step}")
         try:
@@ -97,12 +98,13 @@ def _train(project: Project, entry: Entry, how: How, settings: Settings, queue: 
     return project.train(how.arguments, message=how.message, settings=settings, redo=how.redo, queue=queue)
 
 
-def _unfinished(project: Project, entry: Entry, queue: str) -> Run | None:
-    """The newest run of this queue with what the entry says that was cut off, and has a checkpoint."""
-    wanted = record.key(entry.params)
+def _unfinished(project: Project, claim: Claim, settings: Settings, queue: str) -> Run | None:
+    """The run of the entry that was cut off, if it has a checkpoint; its id is not known where numb was killed."""
+    values = settings.values()
     for run in reversed(project.index.runs(statuses=(*_CUT_OFF, record.INCOMPLETE), project=project.place)):
-        known = {name: run.params[name] for name in entry.params if name in run.params}
-        if run.queue == queue and run.checkpoints and record.key(known) == wanted:
+        known = {name: run.params[name] for name in values if name in run.params}
+        is_like_it = run.queue == queue and record.key(known) == record.key(values)
+        if run.checkpoints and (run.id == claim.before.run or (claim.before.run is None and is_like_it)):
             return run
     return None
 

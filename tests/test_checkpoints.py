@@ -122,13 +122,15 @@ def large(value: float) -> torch.Tensor:
 @pytest.mark.usefixtures("warm_training")
 def test_a_killed_training_goes_on_as_if_nothing_had_been(torch_scene: Scene) -> None:
     """AC-P1: step by step the same losses as of one that was not cut off, and bit-equal weights; and one run, told whole."""
-    torch_scene.write("train.py", TRAIN)
+    last = '    (run.dir / "last.txt").write_text(str(step))\n    run.checkpoint('
+    torch_scene.write("train.py", TRAIN.replace("    run.checkpoint(", last))
     plain = torch_scene.sh("PYTHONUNBUFFERED=1 python train.py; mv own.pt plain.pt")
     killed = torch_scene.numb("train", env={"AT": "7", "SIGNAL": "SIGKILL"})
     before = torch_scene.runs()[0]
     resumed = torch_scene.numb("train --resume @")
     [run] = torch_scene.runs()
 
+    assert "12" == torch_scene.numb("show @ --artifact last.txt").stdout, "what is in the run's folder is of its end"
     assert (137, 0) == (killed.code, resumed.code), resumed
     steps = [kept["step"] for kept in before["checkpoints"]]
     assert "killed" == before["status"] and steps[-1] in (6, 7)
@@ -197,6 +199,10 @@ def test_a_queue_goes_on_with_what_was_cut_off(torch_scene: Scene, name: str) ->
     assert [0.1, 0.3, 0.2] == [run["params"]["lr"] for run in runs] and cut["id"] == runs[0]["id"]
     assert {"complete"} == {run["status"] for run in runs}
 
+    torch_scene.write("q.json", '[{"lr": 0.4}]')
+    torch_scene.numb("queue run q.json steps=5", env={"AT": "3", "SIGNAL": name})
+    other = torch_scene.numb("queue run q.json steps=4")
+    assert 4 == len(other.stdout.splitlines()), "with other values for all it is another entry"
     torch_scene.write("q.json", '[{"lr": 0.4, "steps": 5}]')
     torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
     torch_scene.write("train.py", TRAIN.replace("run.restore().step + 1", "1"))

@@ -237,3 +237,17 @@ def test_a_killed_collection_goes_on(lab: Scene, monkeypatch: pytest.MonkeyPatch
         assert not atomic.held_elsewhere(objects(lab).lock)
     assert 0 == project.collect().objects and [] == project.verify()
     assert 4 == len(list(objects(lab)))
+
+
+@pytest.mark.parametrize(
+    "loss", ["git branch -qD numb", "git branch -qD numb; rm .nmb/index.sqlite", "git branch -qf numb numb~1"]
+)
+def test_nothing_is_collected_where_the_branch_is_lost(lab: Scene, loss: str) -> None:
+    """Nobody knows then what its runs need."""
+    before = sorted(Objects(lab.root / ".nmb" / "objects"))
+    lab.numb("list")
+    lab.sh(loss)
+    refused = lab.numb("gc")
+
+    assert refused.code and "numb doctor" in refused.stderr
+    assert before == sorted(Objects(lab.root / ".nmb" / "objects")) and before

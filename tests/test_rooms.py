@@ -70,7 +70,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "housekeeping": (
         {
-            "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "record", "snapshots",
+            "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "purging", "record",
+            "snapshots",
         },
         set(),
     ),
