@@ -744,7 +744,9 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
         say(f"      {plan.path} is also in a commit of your own, {plan.own[:12]}, which numb does not rewrite")
     for remote in remotes:
         lease = f"git push --force-with-lease {remote} {project.git.branch}"
-        say(f"      {remote} still has the old branch: {lease}; other clones must fetch it anew before they push")
+        forget = f"git reflog expire --expire=now refs/remotes/{remote}/{project.git.branch}"
+        say(f"      {remote} still has the old branch: {lease} && {forget}")
+        say("      and other clones must fetch it anew before they push")
 
 
 @main.command()

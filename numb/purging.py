@@ -6,6 +6,7 @@ branch takes the place of the old one in one step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def carried_out(project: Project, purge: Purge) -> list[str]:
 
     Raises `BranchInUse` while a run is in flight, or when something is put on the branch meanwhile.
     """
-    layouts = [Layout(top) for top in project.git.work_trees()]
+    layouts = _layouts(project)
     if any(left.running for layout in layouts for left in inflight.all_left(layout)):
         raise BranchInUse("a run is in flight, and would be put on the branch as it was", "numb list")
     git = project.git
@@ -76,7 +77,9 @@ def carried_out(project: Project, purge: Purge) -> list[str]:
     have_it: list[str] = []
 
     def remember(gone: str) -> None:
-        atomic.write(project.layout.purged, "".join(f"{commit}\n" for commit in [*known, gone]))
+        for layout in layouts:  # each of which may be removed, and joins others' histories
+            if layout.folder.is_dir():
+                atomic.write(layout.purged, "".join(f"{commit}\n" for commit in [*known, gone]))
         refs = {remote: f"refs/remotes/{remote}/{git.branch}" for remote in git.remotes_with_branch()}
         have_it.extend(remote for remote, ref in refs.items() if git.is_ancestor(gone, ref) is not False)
 
@@ -88,12 +91,17 @@ def carried_out(project: Project, purge: Purge) -> list[str]:
     return have_it
 
 
+def _layouts(project: Project) -> list[Layout]:
+    """Of every work tree: they share the branch."""
+    return [Layout(top) for top in project.git.work_trees()]
+
+
 def purged(project: Project) -> list[str]:
     """Commits that are not on the branch any more: a history that has one of them would bring back what is gone."""
-    try:
-        lines = project.layout.purged.read_text().split()
-    except OSError:
-        return []
+    lines: dict[str, None] = {}
+    for layout in _layouts(project):
+        with contextlib.suppress(OSError):
+            lines |= dict.fromkeys(layout.purged.read_text().split())
     git, tip = project.git, project.git.tip().commit
     return [
         line for line in lines if record.is_commit(line) and not (tip and git.has(line) and git.is_ancestor(line, tip))

@@ -270,18 +270,24 @@ def test_what_was_purged_does_not_come_back(lab: Scene) -> None:
     lab.write("secret.txt", "hunter2")
     lab.numb("train", env={"MINE": "2"})
     lab.numb("push")
-    other = clone(lab, "other")
+    other, beside = clone(lab, "other"), Scene(lab.root.parent / "beside", Path(lab.env["HOME"]))
     other.numb("pull")
-    assert 0 == lab.numb("purge --yes secret.txt").code
+    lab.sh("git worktree add -q ../beside")
+    told = lab.numb("purge --yes secret.txt")
+    assert 0 == told.code
     lab.sh("git gc -q --prune=now && rm secret.txt")
-    refused = [lab.numb("push"), lab.numb("pull")]
+    refused = [lab.numb("push"), lab.numb("pull"), beside.numb("push"), beside.numb("pull")]
     tip = lab.sh("git rev-parse numb")
-    lab.sh("git push -q --force-with-lease origin numb")
+    [typed] = [line.split("old branch: ")[1] for line in told.stderr.splitlines() if "old branch: " in line]
+    lab.sh(f"{typed.replace(' push ', ' push -q ')} && git gc -q --prune=now")
+    left = lab.sh("git cat-file --batch-all-objects --batch | strings | grep -c hunter2 || true")
     other.numb("train", env={"MINE": "3"})
     theirs = other.numb("push")
     after = lab.numb("pull")
 
-    assert [125, 125] == [done.code for done in refused]
+    assert [125] * 4 == [done.code for done in refused] and "0" == left, (
+        "not in git's folder either, after what was said"
+    )
     assert all("git push --force-with-lease origin numb" in done.stderr for done in refused)
     assert (0, 125) == (theirs.code, after.code), "the other one has not purged, and brings it to the remote again"
     assert "" == lab.sh("git log --format=%h numb -- secret.txt") and tip == lab.sh("git rev-parse numb")
