@@ -613,6 +613,27 @@ def test_what_does_not_fit_is_named_together() -> None:
     assert torch.equal(net.fc.weight, saved.fc.weight) and torch.equal(net.conv.weight, before["conv.weight"])
 
 
+def test_an_optimizer_does_not_take_what_belongs_to_other_shapes() -> None:
+    """torch would load it, and fail at the next step, or broadcast it."""
+
+    def adam(module: nn.Module) -> torch.optim.Optimizer:
+        opt = torch.optim.Adam(module.parameters(), 0.1)
+        sum(parameter.sum() for parameter in module.parameters()).backward()
+        opt.step()
+        return opt
+
+    state = tracking.states({"opt": adam(nn.Conv1d(2, 2, 1))})
+    net = nn.Conv1d(2, 2, 3)
+    opt = torch.optim.Adam(net.parameters(), 0.1)
+
+    with pytest.raises(StateMismatch) as refused:
+        tracking.restore({"opt": opt}, state)
+    said = "opt (parameter 0 is (2, 2, 3), and its exp_avg in the checkpoint (2, 2, 1))"
+    assert f"the checkpoint does not fit what the script tracks: 1 different: {said}" == str(refused.value)
+    assert (said,) == tracking.restore({"opt": opt}, state, strict=False).mismatched and not opt.state
+    tracking.restore({"opt": torch.optim.Adam(nn.Conv1d(2, 2, 1).parameters(), 0.1)}, state)
+
+
 def test_entries_are_renamed_and_picked() -> None:
     """T07: a name or a prefix that the model has otherwise, and a regular expression for a part of it."""
     source, net = nn.Sequential(OrderedDict(body=nn.Linear(2, 2), head=nn.Linear(2, 2))), nn.Module()

@@ -453,6 +453,32 @@ def test_loading_keeps_the_models_own_tensors(objects: Objects) -> None:
     assert torch.equal(drawn, torch.get_rng_state())
 
 
+def test_a_module_takes_back_whatever_it_has_given(objects: Objects) -> None:
+    """A state dict may hold what is no tensor; only the module knows what it makes of it."""
+
+    class Counting(nn.Linear):
+        seen: Any = None
+
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            return {**super().state_dict(*args, **kwargs), "seen": self.seen}
+
+        def load_state_dict(self, state: Any, *args: Any, **kwargs: Any) -> Any:
+            own = dict(state)
+            self.seen = own.pop("seen")
+            if self.seen == 0:
+                raise ArithmeticError("seen nothing")
+            return super().load_state_dict(own, *args, **kwargs)
+
+    source, model = Counting(2, 2), Counting(2, 2)
+    source.seen = {"rows": [3, (4.5, torch.ones(2))]}
+    weights.load_into(model, through(source.state_dict(), objects))
+    assert repr(source.seen) == repr(model.seen) and torch.equal(source.weight, model.weight)
+
+    source.seen = 0
+    with pytest.raises(weights.StateMismatch, match="the model does not take the saved weights: seen nothing"):
+        weights.load_into(model, source.state_dict())
+
+
 def test_a_lazy_model_takes_its_shapes_from_the_weights(objects: Objects) -> None:
     """A layer that has not seen an input yet has no shape that could be wrong."""
     model = nn.Sequential(nn.LazyLinear(8))

@@ -21,6 +21,12 @@ from numb.store.objects import Objects
 
 RANDOM = "random"  # the part that is always there
 
+# What optimizers keep of a parameter in its own shape; step counts and what is factored or flat have others.
+_OF_ITS_SHAPE = frozenset((
+    "momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "grad_avg", "acc_delta", "sum",
+    "ax", "prev", "step_size",
+))  # fmt: skip
+
 
 def check(name: str, part: Any) -> None:
     """Raise `TypeError` for what has no state to save, and `ValueError` for a name that is taken."""
@@ -115,8 +121,16 @@ def _refusal(part: Any, state: Any) -> str | None:
     groups = getattr(part, "param_groups", None)
     if not isinstance(groups, list) or not isinstance(state, Mapping) or "param_groups" not in state:
         return None
-    here, there = [len(group["params"]) for group in groups], [len(group["params"]) for group in state["param_groups"]]
-    return None if here == there else f"groups of {here} parameters, in the checkpoint of {there}"
+    here, there = [list(group["params"]) for group in groups], [list(group["params"]) for group in state["param_groups"]]
+    if (counts := list(map(len, here))) != (saved := list(map(len, there))):
+        return f"groups of {counts} parameters, in the checkpoint of {saved}"
+    known = state.get("state")
+    for number, (parameter, key) in enumerate(zip(sum(here, []), sum(there, []), strict=True)):
+        for name, kept in (known.get(key, {}) if isinstance(known, Mapping) else {}).items():
+            if name in _OF_ITS_SHAPE and getattr(kept, "shape", parameter.shape) != parameter.shape:
+                shapes = f"{tuple(parameter.shape)}, and its {name} in the checkpoint {tuple(kept.shape)}"
+                return f"parameter {number} is {shapes}"
+    return None
 
 
 def restored_by_other(where: str, parts: Mapping[str, Any], **how: Any) -> Restored:

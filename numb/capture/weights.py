@@ -196,7 +196,7 @@ def load_into(
     }
     try:
         model.load_state_dict(wrapped, strict=len(wrapped) == len(there))
-    except RuntimeError as error:
+    except Exception as error:  # torch's, and what the modules' own methods raise
         raise StateMismatch(f"the model does not take the saved weights: {first_line(error)}") from error
     return fitting
 
@@ -894,7 +894,9 @@ def _fits(name: str, there: Any, here: Any) -> bool:
 
     if name.rpartition(".")[2] == "_extra_state" or is_lazy(there):
         return True
-    if not isinstance(there, torch.Tensor) or not isinstance(here, torch.Tensor):
+    if not isinstance(there, torch.Tensor):
+        return True  # the module has put it there, and knows what it takes
+    if not isinstance(here, torch.Tensor):
         return False
     both_float = there.is_floating_point() and here.is_floating_point()
     both_complex = there.is_complex() and here.is_complex()
