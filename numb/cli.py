@@ -548,7 +548,7 @@ def list_(
             what = f"{record.counted(sum(others.values()), 'run')} of other projects ({record.some(list(others))})"
             say(f"numb: {what} not shown: numb list --all-projects")
     for line in project.branch.troubles():
-        say(f"numb: {table.plain(line)}")
+        say(f"numb: {line}")
 
 
 @main.command()

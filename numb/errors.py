@@ -163,3 +163,8 @@ def one_line(error: BaseException) -> str:
     except Exception:  # the user's own `__str__`
         text = ""
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """*text* without what a terminal would obey; a line break is spelled out too."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

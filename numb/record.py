@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
+from numb.errors import printable
+
 FORMAT = 1
 
 RUNNING, COMPLETE, INCOMPLETE, FAILED = "running", "complete", "incomplete", "failed"
@@ -607,7 +609,7 @@ def brief(value: Any, width: int = 24) -> str:
             text = str(_literal_text(value))
         case _:
             text = json.dumps(_canonical(value), ensure_ascii=False)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

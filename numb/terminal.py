@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from numb.errors import NumbError
+from numb.errors import NumbError, printable
 
 if TYPE_CHECKING:
     from numb.record import Run
@@ -45,13 +45,14 @@ class Terminal:
     _done = 0
 
     def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
-        from numb.view import table
-
         if not attended():
             return None
-        results = " ".join(f"{k}={v}" for k, v in earlier.results.items())
-        say(f"{table.plain(earlier.network)} was trained with these hyperparameters before:")
-        say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {table.plain(results)}".rstrip())
+        from numb.record import brief
+        from numb.view import table
+
+        results = " ".join(f"{k}={brief(v)}" for k, v in earlier.results.items())
+        say(f"{earlier.network} was trained with these hyperparameters before:")
+        say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {results}".rstrip())
         say(f"  code: {changes(changed)}")
         if earlier.without_weights:
             say("  not all of its weights were kept")
@@ -130,7 +131,7 @@ def changes(changed: Sequence[str] | None) -> str:
 _ASCII = str.maketrans({"·": ".", "→": ">", "…": "~", "×": "x", "–": "-"})
 
 
-def _printable(text: str, stream: Any) -> str:
+def _encodable(text: str, stream: Any) -> str:
     """*text* in what the stream can encode: a terminal in the C locale gets ASCII, never a traceback."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
@@ -141,9 +142,10 @@ def _printable(text: str, stream: Any) -> str:
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, where somebody reads it."""
+    """Write lines to stderr, where somebody reads them; what a script has named may hold what a terminal obeys."""
+    shown = "\n".join(map(printable, text.split("\n")))
     try:
-        click.echo(_printable(text, sys.stderr), err=True)
+        click.echo(_encodable(shown, sys.stderr), err=True)
     except OSError:
         pass  # nobody reads it; the work goes on
 
@@ -151,7 +153,7 @@ def say(text: str) -> None:
 def put(text: str) -> None:
     """Write what was asked for to stdout."""
     if text:
-        click.echo(_printable(text, sys.stdout))
+        click.echo(_encodable(text, sys.stdout))
 
 
 def width(stream: Any) -> int | None:

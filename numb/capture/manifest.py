@@ -142,7 +142,19 @@ class Manifest:
                 case {"tuple": list(items)}:
                     waiting += [(f"{name}/{place}", item) for place, item in reversed(list(enumerate(items)))]
                 case {"dict": list(pairs)} | {"ordered": list(pairs)}:
-                    waiting += [(f"{name}/{key}" if name else str(key), item) for key, item in reversed(pairs)]
+                    named = [(self._word(key), item) for key, item in pairs]
+                    waiting += [(f"{name}/{word}" if name else word, item) for word, item in reversed(named)]
+
+    def _word(self, key: Any) -> str:
+        """A key as a person would write it."""
+        match key:
+            case {"scalar": int(number)}:
+                return self.tensors[number].name.rpartition("/")[2]
+            case {"tuple": list(parts)}:
+                return f"({', '.join(map(self._word, parts))})"
+            case {"int": str(digits)}:
+                return str(int(digits, 16))
+        return str(key)
 
     def only(self, names: Sequence[str]) -> Manifest:
         """One of these tensors alone, by name; what else the state has is left out."""

@@ -34,7 +34,7 @@ from numb.capture.requests import Requests
 from numb.capture.restored import Restored
 from numb.capture.values import BadValue, Values, plain
 from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes
-from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed, one_line
+from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed, one_line, printable
 from numb.layout import RunFolder
 from numb.order import Order
 from numb.store.objects import Objects
@@ -872,7 +872,7 @@ def _tell(line: str) -> None:
     if stream is None or stream.closed:
         return
     try:
-        _write(stream.fileno(), (line + "\n").encode(errors="replace"))
+        _write(stream.fileno(), (printable(line) + "\n").encode(errors="replace"))
     except (OSError, ValueError):
         pass
 

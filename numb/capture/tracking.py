@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from numb import record
@@ -121,11 +122,14 @@ def _refusal(part: Any, state: Any) -> str | None:
     groups = getattr(part, "param_groups", None)
     if not isinstance(groups, list) or not isinstance(state, Mapping) or "param_groups" not in state:
         return None
-    here, there = [list(group["params"]) for group in groups], [list(group["params"]) for group in state["param_groups"]]
+    here, there = (
+        [list(group["params"]) for group in groups],
+        [list(group["params"]) for group in state["param_groups"]],
+    )
     if (counts := list(map(len, here))) != (saved := list(map(len, there))):
         return f"groups of {counts} parameters, in the checkpoint of {saved}"
     known = state.get("state")
-    for number, (parameter, key) in enumerate(zip(sum(here, []), sum(there, []), strict=True)):
+    for number, (parameter, key) in enumerate(zip(chain(*here), chain(*there), strict=True)):
         for name, kept in (known.get(key, {}) if isinstance(known, Mapping) else {}).items():
             if name in _OF_ITS_SHAPE and getattr(kept, "shape", parameter.shape) != parameter.shape:
                 shapes = f"{tuple(parameter.shape)}, and its {name} in the checkpoint {tuple(kept.shape)}"

@@ -226,9 +226,9 @@ def _copied(value: Any, known: dict[tuple[Any, ...], Tensor], depth: int) -> Any
         if place in known:
             return known[place]
         if kind in (torch.Tensor, torch.nn.Parameter) and value.is_cpu and not (value.is_complex() or value.is_neg()):
-            taken = value.clone()  # the usual one: here is where a training waits
+            taken = _cloned(value)  # the usual one: here is where a training waits
         elif (taken := _in_main_memory(value)).data_ptr() == value.data_ptr():
-            taken = taken.clone()
+            taken = _cloned(taken)
         if place is not None:
             known[place] = taken
         return taken
@@ -401,17 +401,22 @@ class _Saving:
         if kind is tuple:
             return {"tuple": [self._part(item, f"{name}/{number}") for number, item in enumerate(value)]}
         if kind is dict:
-            return {"dict": [[_key(key), self._part(item, f"{name}/{key}")] for key, item in value.items()]}
+            return {"dict": [[self._key(key, name), self._part(item, f"{name}/{key}")] for key, item in value.items()]}
         if kind is OrderedDict:
-            pairs = [[_key(key), self._part(item, f"{name}/{key}")] for key, item in value.items()]
+            pairs = [[self._key(key, name), self._part(item, f"{name}/{key}")] for key, item in value.items()]
             metadata = _metadata(value)
             return {"ordered": pairs, **({"metadata": metadata} if metadata else {})}
         numpy = sys.modules.get("numpy")
         if numpy and kind is numpy.ndarray:
             return {"array": self._numbered(_of_numpy(value), name)}
-        if numpy and isinstance(value, numpy.generic):
-            return {"scalar": self._numbered(_of_numpy(numpy.asarray(value)), name)}
+        if _is_scalar(value):
+            return {"scalar": self._numbered(_of_numpy(value), name)}
         return spelled(value)
+
+    def _key(self, key: Any, name: str) -> Any:
+        if type(key) is tuple:
+            return {"tuple": [self._key(part, name) for part in key]}
+        return {"scalar": self._numbered(_of_numpy(key), f"{name}/{key}")} if _is_scalar(key) else spelled(key)
 
     def _part(self, value: Any, name: str) -> Any:
         try:
@@ -712,7 +717,8 @@ def _is_plain(tensor: Tensor) -> bool:
         raise _LeftOut("a lazy parameter, not initialised yet")
     if tensor.is_meta:
         raise _LeftOut("on the meta device, without numbers")
-    return tensor.layout is torch.strided and not tensor.is_quantized and not is_dispatched
+    is_one_block = tensor.layout is torch.strided and not tensor.is_nested
+    return is_one_block and not tensor.is_quantized and not is_dispatched
 
 
 @cache
@@ -737,28 +743,42 @@ def _as_it_lies(tensor: Tensor) -> tuple[Tensor, tuple[int, ...] | None]:
 
     One with gaps or overlaps is copied.
     """
+    import torch
+
     if tensor.is_contiguous():
         return tensor, None
     strides = tensor.stride()
     lying = tensor.permute(sorted(range(tensor.dim()), key=lambda axis: (-strides[axis], axis)))
     if lying.is_contiguous() and tensor.numel():
         return lying, tuple(strides)
-    return tensor.contiguous(), None
+    return _cloned(tensor, torch.contiguous_format), None
+
+
+def _cloned(tensor: Tensor, order: torch.memory_format | None = None) -> Tensor:
+    """A copy; torch copies numbers of less than a byte only as bytes."""
+    import torch
+
+    order = order or torch.preserve_format
+    try:
+        return tensor.clone(memory_format=order)
+    except NotImplementedError:
+        return tensor.view(torch.uint8).clone(memory_format=order).view(tensor.dtype)
 
 
 def _copy(tensor: Tensor) -> Tensor | None:
     try:
-        return tensor.clone()
+        return _cloned(tensor)
     except RuntimeError:  # torch's way to say that there is no memory for it
         return None
 
 
 def _of_numpy(array: Any) -> Tensor:
     """The same numbers as a tensor. Raises `NotPlain` for what torch has no numbers for."""
+    import numpy
     import torch
 
     try:
-        native = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
+        native = numpy.asarray(array).astype(array.dtype.newbyteorder("="), order="C", copy=True)
         return torch.from_numpy(native)
     except (TypeError, ValueError) as error:
         raise NotPlain from error
@@ -794,8 +814,16 @@ def _dtype(stored: Stored) -> torch.dtype:
 # Values
 
 
-def _key(key: Any) -> Any:
-    return {"tuple": [spelled(part) for part in key]} if type(key) is tuple else spelled(key)
+def _is_scalar(value: Any) -> bool:
+    """Whether it is one number of NumPy's."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.generic)
+
+
+def _check_key(key: Any) -> None:
+    """Raise `NotPlain` for one that the tree has no words for."""
+    for part in key if type(key) is tuple else (key,):
+        _of_numpy(part) if _is_scalar(part) else spelled(part)
 
 
 def _can_be_spelled(value: Any) -> bool:
@@ -812,7 +840,7 @@ def _can_be_spelled(value: Any) -> bool:
         if kind in (dict, OrderedDict):
             try:
                 for key in inside:
-                    _key(key)
+                    _check_key(key)
             except NotPlain:
                 return False
         items = inside.values() if kind in (dict, OrderedDict) else inside

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numb import record
+from numb.errors import printable
 from numb.record import Checkpoint, Run, Segment
-from numb.view.table import Row, age, plain, status
+from numb.view.table import Row, age, status
 
 
 def shown(
@@ -53,11 +54,11 @@ def shown(
 
 
 def _section(facts: Sequence[tuple[str, str | None]]) -> str:
-    return "\n".join(f"{plain(label):<15} {plain(value)}".rstrip() for label, value in facts if value)
+    return "\n".join(f"{printable(label):<15} {printable(value)}".rstrip() for label, value in facts if value)
 
 
 def _escaped(text: str) -> str:
-    return "\n".join(plain(line) for line in text.splitlines())
+    return "\n".join(printable(line) for line in text.splitlines())
 
 
 def log(content: bytes) -> str:

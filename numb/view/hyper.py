@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from numb import record
+from numb.errors import printable
 from numb.hp import coerce, formats
 from numb.hp.occurrence import Level
 from numb.hp.settings import Row, Setting
 from numb.hp.table import Place
 from numb.hp.values import EMPTY, NOT_LITERAL
-from numb.view.table import grid, plain
+from numb.view.table import grid
 
 
 def listing(rows: Sequence[Row]) -> str:
     """A line for each: name, value, type, what the hints allow, where it stands."""
     cells = [
-        [plain(row.name), shown(row.value), row.known.type, _from(row), _hints(row.known.hints), _places(row)]
+        [printable(row.name), shown(row.value), row.known.type, _from(row), _hints(row.known.hints), _places(row)]
         for row in rows
     ]
     heads = ["name", "value", "type", "set by", "hints", "where"]
@@ -32,12 +33,12 @@ def detailed(rows: Sequence[Row], around: Callable[[Place], str]) -> str:
     blocks = []
     for row in rows:
         lines = [
-            f"{plain(row.name)} = {shown(row.value)}  ({row.known.type})" + (f"  {_from(row)}" if row.given else "")
+            f"{printable(row.name)} = {shown(row.value)}  ({row.known.type})" + (f"  {_from(row)}" if row.given else "")
         ]
         lines += [f"  {keyword}: {shown(value, 60)}" for keyword, value in row.known.hints.items()]
         for place in row.known.places:
-            lines.append(f"  {plain(place.file)}:{place.line}  {place.kind.value}")
-            lines += [f"    {plain(line)}" for line in around(place).splitlines()]
+            lines.append(f"  {printable(place.file)}:{place.line}  {place.kind.value}")
+            lines += [f"    {printable(line)}" for line in around(place).splitlines()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -58,7 +59,7 @@ def why(row: Row) -> str:
             lines += [[_mark(each in counting), level.text, _said(each, row.name), each.origin] for each in given]
             lines += [] if given else [["", level.text, "-", ""]]
     text = grid(lines, ["", "level", "value", "where"])
-    return f"{plain(row.name)} = {shown(row.value)}\n" + "\n".join(line.rstrip() for line in text.splitlines())
+    return f"{printable(row.name)} = {shown(row.value)}\n" + "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def _mark(counts: bool) -> str:
@@ -75,7 +76,7 @@ def as_yaml(rows: Sequence[Row]) -> str:
     values = {row.name: coerce.to_plain(row.value, row.known.default) for row in rows}
     held = {name: value for name, value in values.items() if formats.holds("yaml", value)}
     defaults = {row.name: row.known.default for row in rows}
-    rest = [f"# {plain(row.name)}: {shown(row.value)}" for row in rows if row.name not in held]
+    rest = [f"# {printable(row.name)}: {shown(row.value)}" for row in rows if row.name not in held]
     return "\n".join([*rest, *([formats.text_of(held, "yaml", defaults).rstrip()] if held else [])])
 
 
@@ -119,7 +120,7 @@ def _said(setting: Setting, name: str) -> str:
 
 
 def _from(row: Row) -> str:
-    return plain(row.given[-1].origin) if row.given else ""
+    return printable(row.given[-1].origin) if row.given else ""
 
 
 def _hints(hints: Mapping[str, Any]) -> str:
@@ -137,4 +138,4 @@ def _hints(hints: Mapping[str, Any]) -> str:
 
 
 def _places(row: Row) -> str:
-    return ", ".join(f"{plain(place.file)}:{place.line}" for place in row.known.places)
+    return ", ".join(f"{printable(place.file)}:{place.line}" for place in row.known.places)

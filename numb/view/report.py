@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from numb import record
-from numb.view.table import Row, plain
+from numb.errors import printable
+from numb.view.table import Row
 
 
 def readme(row: Row, notes: Sequence[str], names: Collection[str]) -> str:
     """Markdown for a reader who has never heard of numb; *names* are the files that stand beside it."""
     run = row.run
     stems = ["state_dict"] if len(run.weights) == 1 else [f"state_dict-{name}" for name in run.weights]
-    params = "".join(f"- `{plain(name)}` = `{record.brief(value, 200)}`\n" for name, value in run.params.items())
-    results = "".join(f"- `{plain(name)}` = `{record.brief(value, 200)}`\n" for name, value in row.results.items())
+    params = "".join(f"- `{printable(name)}` = `{record.brief(value, 200)}`\n" for name, value in run.params.items())
+    results = "".join(f"- `{printable(name)}` = `{record.brief(value, 200)}`\n" for name, value in row.results.items())
     loading = "".join(
         f'state = torch.load("{stem}.pt", weights_only=True)\n# or: safetensors.torch.load_file("{stem}.safetensors")\n'
         for stem in stems
@@ -32,8 +33,8 @@ def readme(row: Row, notes: Sequence[str], names: Collection[str]) -> str:
     files = "".join(f"- `{name}`: {what}\n" for name, what in kept.items() if name in names)
     return (
         f"# {run.kind} {run.id}\n\n"
-        + (f"{plain(run.message)}\n\n" if run.message else "")
-        + f"{plain(run.network)}, {run.status}, commit `{run.commit}`\n\n"
+        + (f"{printable(run.message)}\n\n" if run.message else "")
+        + f"{printable(run.network)}, {run.status}, commit `{run.commit}`\n\n"
         + (f"## Hyperparameters\n\n{params}\n" if params else "")
         + (f"## Results\n\n{results}\n" if results else "")
         + (
@@ -41,7 +42,7 @@ def readme(row: Row, notes: Sequence[str], names: Collection[str]) -> str:
             if run.weights
             else "The run kept no weights.\n\n"
         )
-        + "".join(f"Note: {plain(note)}\n\n" for note in notes)
+        + "".join(f"Note: {printable(note)}\n\n" for note in notes)
         + f"## The files\n\n{files}\n"
         + f"The code as it ran, in the new directory `code`: `numb revert {run.id} --worktree code`; or, without numb, from\n"
         + "anywhere in the repository:\n\n```sh\n"

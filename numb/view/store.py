@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from numb import record
+from numb.errors import printable
 from numb.record import Run, RunId
-from numb.view.table import grid, plain
+from numb.view.table import grid
 
 
 class Used(Protocol):
@@ -61,7 +62,7 @@ def counts_json(found: Any) -> str:
 
 def places(known: Sequence[Place]) -> str:
     """A table of the places for objects."""
-    rows = [[plain(each.name), plain(each.url), plain(each.git)] for each in known]
+    rows = [[printable(each.name), printable(each.url), printable(each.git)] for each in known]
     return grid(rows, ["name", "url", "git remote of the branch"]) if rows else ""
 
 
@@ -77,7 +78,9 @@ def ids_json(found: Sequence[RunId]) -> str:
 
 def usage(used: Sequence[Used]) -> str:
     """A table, the newest run last; then the sum of what they need together."""
-    rows = [[each.run.id, plain(each.run.network), each.run.status, size(each.bytes), size(each.own)] for each in used]
+    rows = [
+        [each.run.id, printable(each.run.network), each.run.status, size(each.bytes), size(each.own)] for each in used
+    ]
     return grid(rows, ["id", "network", "status", "needs", "alone"], right=(3, 4)) if rows else "no run has weights"
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numb import record
+from numb.errors import printable
 from numb.record import Run
 
 LOWER_IS_BETTER = (
@@ -38,11 +39,6 @@ class Row(Protocol):
     def orphaned(self) -> int | None: ...
     @property
     def lost(self) -> bool: ...
-
-
-def plain(text: str) -> str:
-    """*text* without what a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def grid(rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[int] = ()) -> str:
@@ -98,7 +94,9 @@ def chosen(text: str, runs: Sequence[Run]) -> Run:
         return named[0]
     if named:
         raise ValueError(f"the ids of {len(named)} of these runs begin with {word}")
-    raise ValueError(f"{plain(word)} is neither a number from 1 to {len(runs)} nor the beginning of one of these ids")
+    raise ValueError(
+        f"{printable(word)} is neither a number from 1 to {len(runs)} nor the beginning of one of these ids"
+    )
 
 
 def _group(
@@ -115,11 +113,11 @@ def _group(
     equal = [] if all_columns or len(rows) == 1 else [n for n in params if _same(values, n)]
     columns = _columns(rows, values, [n for n in params if n not in equal], now, numbered)
     text, hidden = _fitted(columns, width)
-    title = bold(plain(rows[-1].run.network)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
+    title = bold(printable(rows[-1].run.network)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
     if of > len(rows):
         title += f" of {of}" + (" (* is the best of these)" if "*" in text else "")
     if equal:
-        title += ", all with " + " ".join(f"{plain(n)}={record.brief(values[0][n])}" for n in equal)
+        title += ", all with " + " ".join(f"{printable(n)}={record.brief(values[0][n])}" for n in equal)
     if hidden:
         title += f"; too narrow for {', '.join(hidden)}"
     return title + "\n" + text
@@ -142,14 +140,14 @@ def _columns(
     columns = [_Column("", [str(n) for n in range(1, len(rows) + 1)], right=True)] if numbered else []
     columns.append(_Column("id", [row.run.id for row in rows]))
     if len({row.run.project for row in rows}) > 1:
-        columns.append(_Column("project", [plain(row.run.project) for row in rows]))
+        columns.append(_Column("project", [printable(row.run.project) for row in rows]))
     for n in differing:
         cells = [record.brief(values[n]) if n in values else "" for values in params]
-        columns.append(_Column(plain(n), cells, [(4, 0)], right=True))
+        columns.append(_Column(printable(n), cells, [(4, 0)], right=True))
     for n in results:
         best = _best(n, [row.results.get(n) for row in rows])
         cells = [_marked(row.results, n, best, len(rows) > 1) for row in rows]
-        columns.append(_Column(plain(n), cells, [(5, 0)], right=True))
+        columns.append(_Column(printable(n), cells, [(5, 0)], right=True))
     states = [status(row) for row in rows]
     if not numbered or any(state != record.COMPLETE for state in states):
         words = max(len(re.split("[:,(]", state)[0]) for state in states)
@@ -296,7 +294,7 @@ def findings(found: Sequence[Finding]) -> str:
     if not found:
         return "everything is in order"
     return "\n".join(
-        f"{'fixed' if f.fixed else 'problem'}: {plain(f.text)}\n  {plain(f.remedy)}".rstrip() for f in found
+        f"{'fixed' if f.fixed else 'problem'}: {printable(f.text)}\n  {printable(f.remedy)}".rstrip() for f in found
     )
 
 
@@ -330,7 +328,7 @@ def queue(states: Sequence[EntryState]) -> str:
         ]
         for state in states
     ]
-    return grid(lines, ["status", *map(plain, params), "run"], range(1, 1 + len(params)))
+    return grid(lines, ["status", *map(printable, params), "run"], range(1, 1 + len(params)))
 
 
 def queue_json(states: Sequence[EntryState]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from numb import record
-from numb.view.table import grid, plain
+from numb.errors import printable
+from numb.view.table import grid
 
 
 class Difference(Protocol):
@@ -37,11 +38,11 @@ def table(models: Mapping[str, Sequence[Difference]]) -> str:
 
 def _model(name: str, found: Sequence[Difference]) -> str:
     counts = Counter(each.how for each in found)
-    title = f"{plain(name)}  {record.counted(len(found), 'tensor')}, {counts['same']} the same"
+    title = f"{printable(name)}  {record.counted(len(found), 'tensor')}, {counts['same']} the same"
     rows = [
         [
-            plain(each.name),
-            f"{each.how}{f' {plain(each.other)}' if each.other else ''}",
+            printable(each.name),
+            f"{each.how}{f' {printable(each.other)}' if each.other else ''}",
             "a file" if each.shape is None else "x".join(map(str, each.shape)) or "number",
             _number(each.relative),
             _number(each.largest),
