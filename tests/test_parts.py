@@ -69,7 +69,7 @@ def test_the_parts_of_a_damaged_object_are_put_again(objects: Objects, ref: Ref)
     assert None is parts.find(WORLD, 5)
 
 
-def test_a_file_that_has_grown_is_read_from_its_end_and_begun_anew(
+def test_a_file_that_has_grown_is_read_from_its_end_and_keeps_that(
     objects: Objects, ref: Ref, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is a cache: what is old is put again."""
@@ -82,8 +82,19 @@ def test_a_file_that_has_grown_is_read_from_its_end_and_begun_anew(
 
     monkeypatch.setattr("numb.store.parts._LARGEST", 300)
     Parts(objects).add(ref, [(HELLO, 0, 5)])
-    assert 1 == len(Parts(objects).file.read_text().splitlines())
-    assert Parts(objects).find(HELLO, 5)
+    monkeypatch.setattr("numb.store.parts._READ", 1000)
+    assert 2 == len(Parts(objects).file.read_text().splitlines())
+    assert Parts(objects).find(HELLO, 5) and Parts(objects).find(hash_of(b"other"), 5)
+
+
+def test_however_many_there_are_another_process_finds_them(objects: Objects) -> None:
+    """A network of twenty thousand tensors in one pack: the next run of it puts nothing."""
+    contents = [number.to_bytes(4, "little") for number in range(20_000)]
+    ref = objects.put(b"".join(contents))
+    Parts(objects).add(ref, [(hash_of(content), 4 * place, 4) for place, content in enumerate(contents)])
+
+    parts = Parts(objects)
+    assert all(Part(ref, 4 * place, 4) == parts.find(hash_of(content), 4) for place, content in enumerate(contents))
 
 
 @pytest.mark.parametrize("obstacle", ["directory", "fifo", "link"])

@@ -18,7 +18,8 @@ from numb import atomic
 from numb.errors import NumbError
 from numb.store.objects import Objects, Ref, hash_of
 
-_READ = 1 << 20  # bytes of lines, some ten thousand parts
+_READ = 8 << 20  # bytes of lines, some ninety thousand parts
+_IN_A_LINE = 1000  # parts, so that little is lost where the file is cut
 _LARGEST = 16 << 20  # bytes of the file; then it is begun anew
 
 _open, _close, _fstat, _pread = os.open, os.close, os.fstat, os.pread
@@ -69,14 +70,14 @@ class Parts:
         places = self._places if self._places is not None else {}
         for hashed, offset, nbytes in parts:
             places[hashed] = self._compared[hashed] = Part(ref, offset, nbytes)
-        line = json.dumps({"object": ref.digest, "size": ref.size, "parts": parts}, separators=(",", ":"))
         with contextlib.suppress(NumbError, OSError):
             if self.file.exists() and self.file.stat().st_size > _LARGEST:
-                atomic.write(self.file, line + "\n")
-                return
+                atomic.write(self.file, self._newest().rpartition(b"\n")[0] + b"\n")
             appender = atomic.Appender(self.file)
             try:
-                appender.line(line.encode())
+                for first in range(0, len(parts), _IN_A_LINE):
+                    said = {"object": ref.digest, "size": ref.size, "parts": parts[first : first + _IN_A_LINE]}
+                    appender.line(json.dumps(said, separators=(",", ":")).encode())
             finally:
                 appender.close()
 
@@ -95,7 +96,7 @@ class Parts:
 
     def _read(self) -> dict[str, Part]:
         places: dict[str, Part] = {}
-        for line in self._newest().split(b"\n")[1:]:
+        for line in self._newest().splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 said = json.loads(line)
                 ref = Ref(str(said["object"]), int(said["size"]))
@@ -105,14 +106,15 @@ class Parts:
         return places
 
     def _newest(self) -> bytes:
-        """The end of the file; its first line, which may be cut off, is not to be read."""
+        """The end of the file, from the beginning of a line."""
         try:
             fd = _open(self.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return b""
         try:
             size = _fstat(fd).st_size
-            return b"\n"[: size <= _READ] + _pread(fd, _READ, max(0, size - _READ))
+            found = _pread(fd, _READ, max(0, size - _READ))
+            return found if size <= _READ else found.partition(b"\n")[2]
         except OSError:
             return b""
         finally:
