@@ -340,6 +340,18 @@ def reserve(path: Name, size: int) -> None:
         file.write(bytes(size))
 
 
+def give_back(path: Name, size: int, least: int) -> bool:
+    """Free *size* bytes of what `reserve` has taken, unless less than *least* would be left; whether that was done."""
+    try:
+        left = os.stat(path).st_size - size
+        if left < least:
+            return False
+        os.truncate(path, left)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def new_directory(target: Name) -> Iterator[Path]:
     """Yield an empty directory that becomes *target* when the block ends, and is removed when the block raises.

@@ -400,7 +400,13 @@ def _incomplete(told: Told) -> tuple[str, str] | None:
     if told.lost:
         steps = record.some([str(step) for step, _ in told.lost], 5)
         return INCOMPLETE, f"the checkpoint of step {steps} was not kept: {told.lost[-1][1]}"
-    return (INCOMPLETE, told.asked) if told.asked and not told.finished else None
+    if told.finished:
+        return None
+    if told.asked:
+        return INCOMPLETE, told.asked
+    if told.checkpoints and not told.ended:  # so the one that was being written may have been cut off
+        return INCOMPLETE, "the script's exit hook did not run, so the last checkpoint may be missing"
+    return None
 
 
 def _nobody_reads(told: Told) -> bool:

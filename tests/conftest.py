@@ -379,5 +379,25 @@ def untouched(request: pytest.FixtureRequest) -> Iterator[None]:
     assert before == scene.users()
 
 
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path, str], Path]]:
+    """Give a folder a file system of its own, with such options of mount; one that has it is mounted anew."""
+    mounted: set[Path] = set()
+
+    def mount(folder: Path, options: str = "size=2m") -> Path:
+        folder.mkdir(exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if folder in mounted:
+            command = ["mount", "-o", f"remount,{options}", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("only root can mount a file system")
+        mounted.add(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 def lines(*words: Sequence[str] | str) -> str:
     return "\n".join(words) + "\n"  # type: ignore[arg-type]

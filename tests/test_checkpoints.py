@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -306,6 +307,41 @@ def test_a_checkpoint_that_cannot_be_kept_is_told(torch_scene: Scene) -> None:
     assert "incomplete" == run["status"] and "the checkpoint of step 1, 2, 3, 4, 5" in run["reason"]
     assert 1 == done.stderr.count("; the script goes on") and 2 == done.stderr.count("a checkpoint was not kept")
     assert (1, 2) == (strict.code, len(strict.stdout.splitlines())) and "StorageFailed" in strict.stderr
+
+
+@pytest.mark.usefixtures("warm_training")
+def test_a_checkpoint_that_a_full_disk_has_no_room_to_tell_of(
+    torch_scene: Scene, small_disk: Callable[[Path, str], Path]
+) -> None:
+    """AC-P5: not a byte is left when the first one fails, and the run is still not taken for a complete one."""
+    store = small_disk(torch_scene.root / ".nmb", "size=6m")
+    fill = f'os.system("cat /dev/zero > {store}/fill 2> /dev/null")\nfor step'
+    torch_scene.write("train.py", TRAIN.replace("for step", fill))
+    done = torch_scene.numb("train")
+    (store / "fill").unlink()
+    [run] = torch_scene.runs()
+
+    assert (0, 12) == (done.code, len(done.stdout.splitlines()))
+    assert ("incomplete", []) == (run["status"], run["checkpoints"])
+    assert re.fullmatch("the checkpoint of step 1, 2, 3.* was not kept: .*No space left on device", run["reason"])
+
+
+@pytest.mark.usefixtures("warm_training")
+@pytest.mark.parametrize(
+    ("end", "status", "reason"),
+    [
+        ("", "incomplete", "the script's exit hook did not run, so the last checkpoint may be missing"),
+        ('run.finish("complete")\n', "complete", None),
+    ],
+)
+def test_a_script_that_leaves_at_once(torch_scene: Scene, end: str, status: str, reason: str | None) -> None:
+    """`os._exit` ends the thread that writes: what was not waited for may be lost, and nobody can say that it is not."""
+    torch_scene.write("train.py", TRAIN + end + "os._exit(0)\n")
+    torch_scene.numb("train")
+    [run] = torch_scene.runs()
+
+    assert (status, reason) == (run["status"], run["reason"])
+    assert 12 == run["checkpoints"][-1]["step"] or not end
 
 
 def test_each_part_of_a_run_is_counted_once(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -136,9 +135,9 @@ def test_a_training_with_an_index_that_is_damaged_deep_inside(scene: Scene, dama
     assert [0.2, 0.1] == [each["params"]["lr"] for each in scene.runs()]
 
 
-def test_an_index_that_is_damaged_and_cannot_be_replaced(small_disk: Scene) -> None:
+def test_an_index_that_is_damaged_and_cannot_be_replaced(cramped: Scene) -> None:
     """Where the damaged file can be neither read nor moved, the listing is made in memory."""
-    scene = small_disk
+    scene = cramped
     scene.trained(lr=0.2)
     before = scene.numb("list --json")
     noise_behind_the_first_page(scene.root / ".nmb" / "index.sqlite")
@@ -150,9 +149,9 @@ def test_an_index_that_is_damaged_and_cannot_be_replaced(small_disk: Scene) -> N
     assert before == after
 
 
-def test_a_read_only_index_of_a_branch_that_went_another_way(small_disk: Scene) -> None:
+def test_a_read_only_index_of_a_branch_that_went_another_way(cramped: Scene) -> None:
     """What the read-only index knows is not true any more: the listing is that of the branch, and so is the next one."""
-    scene = small_disk
+    scene = cramped
     run = scene.trained(lr=0.2)
     scene.trained(lr=0.3)
     scene.sh("git branch -f numb numb~1")
@@ -447,23 +446,15 @@ def test_a_damaged_run_folder_stops_nothing(scene: Scene, name: str, damage: Cal
 
 
 @pytest.fixture
-def small_disk(scene: Scene) -> Iterator[Scene]:
+def cramped(scene: Scene, small_disk: Callable[[Path], Path]) -> Scene:
     """The scene with its `.nmb` on a file system of 2 MB."""
-    nmb = scene.root / ".nmb"
-    mounted = os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(nmb)], capture_output=True
-    ).returncode  # fmt: skip
-    if not mounted:
-        pytest.skip("mounting a small file system takes root")
-    try:
-        yield scene
-    finally:
-        subprocess.run(["umount", "-l", str(nmb)], check=True)
+    small_disk(scene.root / ".nmb")
+    return scene
 
 
-def test_a_full_disk_never_stops_a_training(small_disk: Scene) -> None:
+def test_a_full_disk_never_stops_a_training(cramped: Scene) -> None:
     """With no room at all the script runs, numb says so, its code is the script's; with --strict it does not start (C2, C4)."""
-    scene = small_disk
+    scene = cramped
     scene.trained(lr=0.2)
     queue = scene.write("../q.json", '[{"lr": 0.7}]')
     scene.sh("head -c 4M /dev/zero > .nmb/fill 2>/dev/null || true")
@@ -486,9 +477,9 @@ def test_a_full_disk_never_stops_a_training(small_disk: Scene) -> None:
     assert [0.2, 0.1] == [run["params"]["lr"] for run in scene.runs()]
 
 
-def test_a_disk_that_fills_during_a_run(small_disk: Scene) -> None:
+def test_a_disk_that_fills_during_a_run(cramped: Scene) -> None:
     """The script is unaffected, and what was recorded is published once there is room again (C1, C2)."""
-    scene = small_disk
+    scene = cramped
     scene.sh(
         """sed -i 's/^print/__import__("os").system("head -c 4M \\/dev\\/zero > .nmb\\/fill 2>\\/dev\\/null")\\nprint/' train.py"""
     )
@@ -510,9 +501,9 @@ def test_a_disk_that_fills_during_a_run(small_disk: Scene) -> None:
     assert "" == scene.sh("ls .nmb/runs")
 
 
-def test_a_read_only_folder(small_disk: Scene) -> None:
+def test_a_read_only_folder(cramped: Scene) -> None:
     """Reading works without writing; a training runs and says that it is not recorded (C4)."""
-    scene = small_disk
+    scene = cramped
     run = scene.trained(lr=0.2)
     scene.sh("rm .nmb/index.sqlite && mount -o remount,ro .nmb")
 
@@ -650,9 +641,9 @@ def test_broken_settings_take_no_private_file_in(scene: Scene, patterns: str) ->
     assert "private" == scene.read("key.priv").strip()
 
 
-def test_a_read_only_folder_is_a_finding(small_disk: Scene) -> None:
+def test_a_read_only_folder_is_a_finding(cramped: Scene) -> None:
     """doctor says that nothing is recorded, and how to see where it is mounted."""
-    scene = small_disk
+    scene = cramped
     scene.trained(lr=0.2)
     scene.sh("mount -o remount,ro .nmb")
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -525,17 +526,10 @@ def test_a_full_disk_does_not_change_a_training(torch_scene: Scene) -> None:
     assert [NO_HOOK] == full["notes"]
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.usefixtures("warm")
-def test_weights_that_do_not_fit_on_the_disk(torch_scene: Scene, request: pytest.FixtureRequest) -> None:
+def test_weights_that_do_not_fit_on_the_disk(torch_scene: Scene, small_disk: Callable[[Path, str], Path]) -> None:
     """C1, C3: it is said before the training and recorded after it; the script is not disturbed, and later runs are kept."""
-    store = torch_scene.root / ".nmb"
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(store)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(mounted.stderr)
-    request.addfinalizer(lambda: subprocess.run(["umount", "-l", str(store)], check=True))
+    store = small_disk(torch_scene.root / ".nmb", "size=6m")
     script = """
         net = numb_model((1, 1400))(nn.Linear(1400, {width}))
         step(net, torch.ones(1, 1400))

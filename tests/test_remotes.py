@@ -679,24 +679,9 @@ def test_memory_does_not_grow_with_an_object(place: Place, objects: Objects, oth
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mount a file system of 2 MB somewhere."""
-    mounted: list[Path] = []
-
-    def mount(options: str) -> Path:
-        root = tmp_path / "small"
-        root.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(root)]
-        if mounted:
-            command = ["mount", "-o", f"remount,{options}", str(root)]
-        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("only root can mount a file system")
-        mounted.append(root)
-        return root
-
-    yield mount
-    if mounted:
-        subprocess.run(["umount", "-l", str(mounted[0])], check=True)
+def small(small_disk: Callable[[Path, str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Mount a file system somewhere, with such options."""
+    return lambda options: small_disk(tmp_path / "small", options)
 
 
 @pytest.mark.parametrize("kind", ["folder", "ssh"])

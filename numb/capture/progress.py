@@ -64,7 +64,7 @@ class Progress:
             return
         self.checkpoints.wait()  # before the copy: two of them may be more than there is memory for
         if self._lost and self._session.order.strict:
-            raise self._lost
+            raise self._lost from None
         networks = {name: self._name_of(part) for name, part in parts.items() if tracking.is_network(part)}
         try:
             state = tracking.states(parts)

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _REQUESTS = (signal.SIGTERM, signal.SIGUSR1)
+_DECISIVE = ("lost", "exception", "refused", "finished", "asked", "end")  # events that say how a run has ended
+_EVENT, _FOR_THE_END = 1 << 14, 1 << 17  # bytes: room for one event, and for what the launcher writes
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 # References of our own, for scripts that replace these (freezegun, a patched os.fork).
@@ -214,10 +216,14 @@ class Session:
         self._append(self._line(what, **facts))
 
     def event(self, what: str, **facts: Any) -> None:
-        try:
-            self.tell(what, **facts)
-        except (OSError, NumbError):
-            pass  # a full disk: the launcher finds what is missing, the training goes on (C1)
+        """Write an event down; where the disk is full, one that the outcome depends on takes of the room that was reserved."""
+        for _ in range(2):
+            try:
+                self.tell(what, **facts)
+                return
+            except (OSError, NumbError):  # the launcher finds what is missing, the training goes on (C1)
+                if what not in _DECISIVE or not atomic.give_back(self.folder.reserve, _EVENT, _FOR_THE_END):
+                    return
 
     def _line(self, what: str, **facts: Any) -> bytes:
         line = _dumps({"event": what, "time": round(_now(), 3), **facts}, allow_nan=False, ensure_ascii=False)
@@ -495,6 +501,7 @@ class Session:
         """Note how the script says that it has ended."""
         if status not in (record.COMPLETE, record.INCOMPLETE, record.FAILED):
             raise BadValue(f"run.finish: {status!r:.40} is neither 'complete', 'incomplete' nor 'failed'")
+        self.progress.wait()  # for what it says of the run holds whatever comes after
         self.event("finished", status=status, reason=None if reason is None else str(reason)[:1000])
 
     @_guarded
