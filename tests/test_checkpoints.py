@@ -315,7 +315,12 @@ def test_a_checkpoint_that_a_full_disk_has_no_room_to_tell_of(
 ) -> None:
     """AC-P5: not a byte is left when the first one fails, and the run is still not taken for a complete one."""
     store = small_disk(torch_scene.root / ".nmb", "size=6m")
-    fill = f'os.system("cat /dev/zero > {store}/fill 2> /dev/null")\nfor step'
+    fill = f"""
+events = os.environ["NUMB_RUN_DIR"] + "/events.jsonl"
+with open(events, "ab") as file:  # to the end of a page, so that the next event needs one more
+    file.write(b'{{"event": "none"}}'.ljust(8192 - os.path.getsize(events) % 4096 - 1) + b"\\n")
+os.system("cat /dev/zero > {store}/fill 2> /dev/null")
+for step"""
     torch_scene.write("train.py", TRAIN.replace("for step", fill))
     done = torch_scene.numb("train")
     (store / "fill").unlink()
