@@ -228,7 +228,11 @@ class Branch:
     # -- runs that their launcher left behind
 
     def recover(self) -> list[Run]:
-        """Publish runs whose launcher has died, and whose script has ended. A few system calls when there are none."""
+        """Catch up with what others have put on the branch, and publish runs whose launcher has died and whose script has ended.
+
+        A few system calls when there are none.
+        """
+        self.refresh()
         recovered: list[Run] = []
         lefts = [left for left in inflight.all_left(self.layout) if not left.running]
         if not lefts:

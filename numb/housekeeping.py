@@ -113,7 +113,7 @@ def in_flight(project: Project) -> set[str]:
     for top in project.git.work_trees():
         for left in inflight.all_left(Layout(top)):
             found |= _named_in(left.flight.folder)
-            found |= {kept.hash for kept in left.flight.told().artifacts.values() if kept.hash}
+            found |= {kept.hash for every in left.flight.told().artifacts.values() for kept in every if kept.hash}
     return found
 
 

@@ -70,7 +70,9 @@ class Told:
     results: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
     checkpoints: Mapping[int, Checkpoint] = field(default_factory=dict)  # by step
-    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    artifacts: Mapping[str, tuple[Artifact, ...]] = field(
+        default_factory=dict
+    )  # all that had the name, the last one last
     dropped: frozenset[int] = frozenset()  # by the rules
     lost: tuple[tuple[int, str], ...] = ()  # steps whose checkpoint could not be kept, and why
     asked: str | None = None  # by what it was asked to stop
@@ -270,7 +272,8 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             return replace(told, checkpoints=checkpoints, dropped=told.dropped - {checkpoint.step})
         case "artifact":
             artifact = Artifact(event["file"], event["size"], event["hash"], event["is_state"])
-            return replace(told, artifacts={**told.artifacts, str(event["name"]): artifact})
+            name = str(event["name"])
+            return replace(told, artifacts={**told.artifacts, name: (*told.artifacts.get(name, ()), artifact)})
         case "dropped":
             checkpoints = {step: kept for step, kept in told.checkpoints.items() if step != event["step"]}
             return replace(told, checkpoints=checkpoints, dropped=told.dropped | {event["step"]})
@@ -338,11 +341,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         results=told.results,
         weights={name: kept for name, kept in told.weights.items() if (folder.content / kept.manifest).exists()},
         checkpoints=_checkpoints(run, told, folder),
-        artifacts={
-            name: kept
-            for name, kept in {**(run.artifacts if run.segments else {}), **told.artifacts}.items()
-            if kept.file is None or (folder.content / kept.file).exists()
-        },
+        artifacts=_artifacts(run, told, folder),
         graph=graph,
         notes=tuple(notes),
     )
@@ -360,6 +359,22 @@ def _checkpoints(run: Run, told: Told, folder: RunFolder) -> tuple[Checkpoint, .
     known = {kept.step: kept for kept in run.checkpoints if kept.step not in told.dropped} | dict(told.checkpoints)
     there = [known[step] for step in sorted(known) if (folder.content / known[step].manifest).exists()]
     return tuple(there)
+
+
+def _artifacts(run: Run, told: Told, folder: RunFolder) -> dict[str, Artifact]:
+    """Of each name the last one that is there: a script may die, or find the disk full, between telling and replacing."""
+    known = {name: (kept,) for name, kept in run.artifacts.items()} if run.segments else {}
+    if not known and not told.artifacts:
+        return {}
+    from numb import rundir  # most scripts save nothing by name
+
+    found = {}
+    for name in {**known, **told.artifacts}:
+        every = (*known.get(name, ()), *told.artifacts.get(name, ()))
+        there = next((kept for kept in reversed(every) if rundir.is_there(folder, kept)), every[-1])
+        if there.file is None or (folder.content / there.file).exists():
+            found[name] = there
+    return found
 
 
 def _unseen(told: Told, folder: RunFolder) -> list[str]:

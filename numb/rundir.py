@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from numb import artifacts, atomic
@@ -28,30 +28,50 @@ def files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
         yield artifacts.check_name(f"{name}/{inner.relative_to(path).as_posix()}"), inner
 
 
-def keep(folder: RunFolder, objects: Objects, name: str, content: bytes) -> Artifact:
-    """Keep bytes: small ones as a file of the commit, large ones as an object. Raises `StorageFailed`."""
+def keep(
+    folder: RunFolder, objects: Objects, name: str, content: bytes, tell: Callable[[Artifact], None] = lambda kept: None
+) -> Artifact:
+    """Keep bytes: small ones as a file of the commit, large ones as an object. Raises `StorageFailed`.
+
+    *tell* is called when an object is there, and before a file replaces another: whoever dies in between leaves the earlier
+    one, which was told too.
+    """
     if len(content) >= _LARGE:
         ref = objects.put(content)
-        return Artifact(None, ref.size, ref.digest)
+        tell(kept := Artifact(None, ref.size, ref.digest))
+        return kept
     file = f"artifacts/{name}"
     path = folder.content / file
     atomic.make_directory(path.parent)
+    tell(kept := Artifact(file, len(content), hash_of(content)))
     atomic.write(path, content)
-    return Artifact(file, len(content), hash_of(content))
+    return kept
 
 
-def keep_file(folder: RunFolder, objects: Objects, name: str, path: Path) -> Artifact:
+def keep_file(
+    folder: RunFolder, objects: Objects, name: str, path: Path, tell: Callable[[Artifact], None] = lambda kept: None
+) -> Artifact:
     """The same with a file, which is never in memory as a whole. Raises `OSError` too."""
     if path.stat().st_size < _LARGE:
-        return keep(folder, objects, name, path.read_bytes())
+        return keep(folder, objects, name, path.read_bytes(), tell)
     with path.open("rb") as file:
         ref = objects.put(iter(lambda: file.read(_PIECE), b""))
-    return Artifact(None, ref.size, ref.digest)
+    tell(kept := Artifact(None, ref.size, ref.digest))
+    return kept
 
 
-def gathered(
-    folder: RunFolder, objects: Objects, known: Mapping[str, Artifact]
-) -> tuple[dict[str, Artifact], list[str]]:
+def is_there(folder: RunFolder, artifact: Artifact) -> bool:
+    """Whether an artifact that was told of is what now lies there; an object is, for it was there before it was told."""
+    if artifact.file is None:
+        return True
+    try:
+        content = (folder.content / artifact.file).read_bytes()
+    except OSError:
+        return False
+    return artifact.is_state or hash_of(content) == artifact.hash
+
+
+def gathered(folder: RunFolder, objects: Objects, known: Container[str]) -> tuple[dict[str, Artifact], list[str]]:
     """Keep what a script has left in `run.dir`, by the paths there, and tell what of it could not be kept.
 
     What the script has saved by name is what that name means.

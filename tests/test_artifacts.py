@@ -108,6 +108,41 @@ def test_every_kind_comes_back_typed(empty: Scene, monkeypatch: pytest.MonkeyPat
     assert 0 == empty.numb("doctor").code
 
 
+@pytest.mark.parametrize("first", ["small", "large"])
+def test_a_kill_while_something_is_saved_again_leaves_one_of_the_two(empty: Scene, first: str) -> None:
+    """kill -9 before each write of the second one: what is loaded is the first or the second, whole."""
+    script = f"""
+import os, signal, sys
+import numb
+from numb import atomic
+numb.save("notes", "first" * {1 if first == "small" else 1 << 20})
+left = int(sys.argv[1])
+def counted(call):
+    def counting(*args, **kwargs):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **kwargs)
+    return counting
+for name in ("_write", "_replace", "_fsync"):
+    setattr(atomic, name, counted(getattr(atomic, name)))
+numb.save("notes", "second")
+print("saved")
+"""
+    empty.write("train.py", script)
+    empty.numb("init")
+    project = Project.open(empty.root)
+    loaded = []
+    for calls in range(20):
+        done = empty.numb("train", "--", str(calls))
+        loaded.append(project.load(project.find("@"), "notes.txt")[:6].removesuffix("f"))
+        if "saved" in done.stdout:
+            break
+
+    assert {"first", "second"} == set(loaded) and loaded == sorted(loaded) and 4 <= len(loaded) < 20
+
+
 def test_a_damaged_artifact_is_refused(empty: Scene) -> None:
     """Large and small ones: their bytes are compared with their hash before they become a value."""
     empty.write("train.py", "import numb\nnumb.save('small', 'x')\nnumb.save('large.txt', 'x' * (2 << 20))\n")

@@ -32,7 +32,7 @@ def save(session: Session, name: str, value: Any) -> None:
             _keep_state(session, full, value)
         else:
             content = artifacts.encoded(full, value)
-            _keep(session, full, lambda: rundir.keep(session.folder, session.objects, full, content))
+            _keep(session, full, partial(rundir.keep, session.folder, session.objects, full, content))
     except (TypeError, ValueError) as error:
         if isinstance(error, NumbError):
             raise
@@ -41,12 +41,14 @@ def save(session: Session, name: str, value: Any) -> None:
         raise BadValue(f"numb.save: there is no file {error.filename}") from None
 
 
-def _keep(session: Session, name: str, keep: Callable[[], Artifact]) -> None:
-    with session.objects.in_use():
-        artifact = keep()
+def _keep(session: Session, name: str, keep: Callable[[Callable[[Artifact], None]], Artifact]) -> None:
+    def tell(artifact: Artifact) -> None:
         if artifact.file is None:
             session.progress.need([Ref(artifact.hash or "", artifact.size)])
         _tell(session, name, artifact)
+
+    with session.objects.in_use():
+        keep(tell)
 
 
 def _keep_state(session: Session, name: str, value: Any) -> None:
