@@ -228,7 +228,7 @@ class Branch:
     # -- runs that their launcher left behind
 
     def recover(self) -> list[Run]:
-        """Catch up with what others have put on the branch, and publish runs whose launcher has died and whose script has ended.
+        """Catch up with what others have added, and publish runs whose launcher has died and whose script has ended.
 
         A few system calls when there are none.
         """

@@ -233,6 +233,35 @@ def test_a_script_that_does_not_restore_is_not_resumed(torch_scene: Scene) -> No
 
 
 @pytest.mark.usefixtures("warm_training")
+def test_one_that_takes_no_gradient_is_not_resumed_either(torch_scene: Scene) -> None:
+    """Evolution, a fit in closed form: it ends before it keeps what it has made anew; one without checkpoints is told."""
+    script = """
+import numb
+import torch
+from net import Net
+from numb import numb_param
+numb_param({"lr": 0.1})
+run, net = numb.run(), Net()
+run.track(model=net)
+for step in (1, 2):
+    net.out.bias.data.add_(1)
+    run.checkpoint(step=step)
+raise SystemExit(3)
+"""
+    torch_scene.write("train.py", script)
+    torch_scene.numb("train")
+    done = torch_scene.numb("train --resume @")
+    [run] = torch_scene.runs()
+    torch_scene.write("train.py", script.replace("    run.checkpoint(step=step)\nraise SystemExit(3)\n", ""))
+    without = torch_scene.numb("train --resume @")
+    [resumed] = torch_scene.runs()
+
+    assert 125 == done.code and "does not call run.restore()" in done.stderr
+    assert ("failed", 2, []) == (run["status"], run["checkpoints"][-1]["step"], run["segments"])
+    assert 0 == without.code and any("it has done anew" in note for note in resumed["notes"])
+
+
+@pytest.mark.usefixtures("warm_training")
 def test_a_run_begins_with_the_weights_of_another(torch_scene: Scene) -> None:
     """Of its end or of a checkpoint; the record of the new run tells of it, and it is not taken for the run itself."""
     torch_scene.write("train.py", TRAIN)

@@ -62,6 +62,7 @@ class Progress:
             raise BadValue("run.checkpoint: nothing is tracked; run.track(model=net, opt=optimizer) says what to keep")
         if not self._session.training:
             return
+        self._session.refuse_unrestored()
         self.checkpoints.wait()  # before the copy: two of them may be more than there is memory for
         if self._lost and self._session.order.strict:
             raise self._lost from None

@@ -555,23 +555,29 @@ class Session:
 
     @_guarded
     def _begin(self) -> None:
-        if self.order.resume and not self.progress.has_restored:
+        self.refuse_unrestored()
+        self.values.tell_overwritten("when the training began")
+        try:
+            self._consider()
+        finally:
+            self._begun = True
+
+    def refuse_unrestored(self) -> None:
+        """End a script that would train anew, or keep what it has trained anew, as what it was to go on with."""
+        if self.progress.has_restored:
+            return
+        if self.order.resume:
             self.stop(
                 f"the training would begin anew instead of going on after step {self.order.resume.get('step')}: the script "
                 "does not call run.restore()",
                 "put run.track(…) and run.restore() above the loop of the training",
             )
         waiting = [watched for watched in self.watched if watched.architecture is None]
-        if self.order.init_from and not self.progress.has_restored and not waiting:
+        if self.order.init_from and not waiting:
             self.stop(
                 f"no network of the script has got weights of {self.order.init_from}",
                 "write @numb_model(dummy) above the network's __init__, or run.restore() above the loop",
             )
-        self.values.tell_overwritten("when the training began")
-        try:
-            self._consider()
-        finally:
-            self._begun = True
 
     def _consider(self) -> None:
         """Has this been trained before? Asked of the whole run: all its networks, with all its hyperparameters.
@@ -702,6 +708,8 @@ class Session:
                 self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
             if self.training and self.order.init_from and not self.progress.has_restored:
                 self.note(f"no network of the script has got weights of {self.order.init_from}")
+            if self.training and self.order.resume and not self.progress.has_restored:
+                self.note("the script has not called run.restore(): what it has done, it has done anew")
             self._surroundings()
             self.event("end")
 
