@@ -578,12 +578,12 @@ def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) 
         else:
             click.echo(content, nl=False)
         return
-    row = project.row(found)
+    row, begun = project.row(found), project.begun_with(found)
     environment = project.environment(found)
     if as_json:
-        put(json.dumps(table.detail(row) | {"environment": environment}, indent=2, ensure_ascii=False))
+        put(json.dumps(table.detail(row, begun) | {"environment": environment}, indent=2, ensure_ascii=False))
         return
-    put(detail.shown(row, environment, project.missing_weights(found), project.traceback(found)))
+    put(detail.shown(row, environment, project.missing_weights(found), project.traceback(found), begun))
 
 
 @main.group(invoke_without_command=True)

@@ -86,20 +86,33 @@ def needed_on(branch: Branch) -> Iterator[Needed]:
         if sizes is None:
             raise ObjectMissing(f"what {run.id} needs is not known: {manifest} cannot be read", "numb doctor")
         found[run.id] |= sizes
-    for earlier in _earlier(branch):
-        found[earlier.id] |= earlier.large
-        found[earlier.id] |= {
-            digest: size for _, _, sizes in branch.manifests([earlier]) for digest, size in (sizes or {}).items()
-        }
+    for commit, run_id, earlier in _earlier(branch):
+        if earlier is None:
+            raise ObjectMissing(
+                f"what an earlier part of {run_id} needs is not known: git has lost {commit}", "numb doctor"
+            )
+        found[run_id] |= earlier.large
+        for _, manifest, sizes in branch.manifests([earlier]):
+            if sizes is None:
+                raise ObjectMissing(
+                    f"what {run_id} needs is not known: {manifest} of {commit} cannot be read", "numb doctor"
+                )
+            found[run_id] |= sizes
     yield from (Needed(run, found[run.id]) for run in runs)
 
 
-def _earlier(branch: Branch) -> Iterator[Run]:
-    """The entries of runs that have gone on since, here or elsewhere: what only they name is needed, too."""
-    for commit, _ in branch.index.superseded():
-        text = branch.git.read(commit, "record.json")
-        if text is not None:
-            yield Run.from_json(record.loads(text), commit)
+def _earlier(branch: Branch) -> Iterator[tuple[str, RunId, Run | None]]:
+    """The entries of runs that have gone on since, here or elsewhere, with their commits: what only they name is needed, too.
+
+    None for one that cannot be read.
+    """
+    known = branch.index.superseded()
+    texts = branch.git.read_all((commit, "record.json") for commit, _ in known)
+    for (commit, run_id), text in zip(known, texts, strict=True):
+        try:
+            yield commit, run_id, Run.from_json(record.loads(text or b""), commit)
+        except ValueError:
+            yield commit, run_id, None
 
 
 def _other(project: Project, name: str) -> Branch:
@@ -221,6 +234,12 @@ def verify(project: Project, runs: Sequence[Run] | None = None) -> list[Finding]
     chosen = project.index.everything() if runs is None else list(runs)
     for commit, why in project.index.damaged() if runs is None else ():
         findings.append(Finding(f"the run in commit {commit} cannot be read: {why}", "numb doctor"))
+    ids = {run.id for run in chosen}
+    for commit, run_id, earlier in _earlier(project.branch):
+        if earlier is not None and run_id in ids:
+            chosen.append(earlier)
+        elif run_id in ids:
+            findings.append(Finding(f"an earlier part of {run_id}, commit {commit}, cannot be read", "numb doctor"))
     wanted: dict[str, tuple[RunId, int]] = {}
     for run in chosen:
         wanted |= {digest: (run.id, size) for digest, size in run.large.items()}

@@ -731,6 +731,10 @@ class Project:
         trials = self.index.trials([run.id]).get(run.id, ())
         return Row.of(run, trials, lost=run.commit in self.index.lost())
 
+    def begun_with(self, run: Run) -> list[Run]:
+        """The runs that began with the weights of *run*, oldest first."""
+        return self.index.begun_with(run.id)
+
     def commit(self, run: Run) -> str:
         """The commit of a run. Raises `RunNotFound` while it has none, and `ObjectMissing` where git has lost it."""
         if run.commit is None:
@@ -835,14 +839,15 @@ class Project:
         return {name: comparing.differences(here[name], there[other], self.objects) for name, other in common.items()}
 
     def _states(self, run: Run, step: int | None) -> dict[str, Manifest]:
-        """The manifests of a run's models, or that of a checkpoint."""
+        """The manifests of a run's models, or those of the parts of a checkpoint; a network by its model's name."""
         from numb import beginnings
         from numb.capture.manifest import Manifest
 
-        if step is not None:
-            kept = beginnings.checkpoint_of(run, step)
-            return {"checkpoint": Manifest.of(self.branch.read_object(run, kept.manifest) or {})}
-        return {name: Manifest.of(self._manifest(run, name)) for name in run.weights}
+        if step is None:
+            return {name: Manifest.of(self._manifest(run, name)) for name in run.weights}
+        kept = beginnings.checkpoint_of(run, step)
+        parts = Manifest.of(self.branch.read_object(run, kept.manifest) or {}).parts()
+        return {kept.networks.get(name) or name: part for name, part in parts.items()}
 
     def artifact(self, run: Run, name: str) -> bytes:
         """The bytes of a file that the run has saved, compared with their hash. Raises what `load` raises."""

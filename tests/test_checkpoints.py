@@ -283,6 +283,46 @@ def test_a_run_begins_with_the_weights_of_another(torch_scene: Scene) -> None:
     assert f"it has {', '.join(map(str, range(1, 11)))} and 2 more" in wrong.stderr
     assert f"from {first['id']}@6" in torch_scene.sh("git log -2 --format=%s numb")
     assert f"{first['id']}@6" in torch_scene.numb(f"show {runs[2]['id']}").stdout
+    parent = torch_scene.numb(f"show {first['id']}").stdout.splitlines()
+    assert [runs[1]["id"], f"{runs[2]['id']}  after step 6"] == [
+        line.removeprefix("begun with it").strip() for line in parent if line.startswith("begun with it")
+    ]
+    assert [runs[1]["id"], runs[2]["id"]] == json.loads(torch_scene.numb(f"show {first['id']} --json").stdout)["begun"]
+
+    last, middle = (
+        json.loads(torch_scene.numb(f"diff {first['id']}@{step} {other} --weights --json").stdout)
+        for step, other in ((12, first["id"]), (6, f"{first['id']}@12"))
+    )
+    assert {"Net": {"same"}} == {name: {each["how"] for each in found} for name, found in last.items()}
+    assert ["Net", "opt", "sched", "random"] == list(middle) and "changed" == middle["Net"][0]["how"]
+
+
+@pytest.mark.usefixtures("warm_training")
+def test_what_only_an_earlier_part_of_a_run_needs_is_guarded(torch_scene: Scene) -> None:
+    """The checkpoints after the step that a run went on from: gc keeps them, and verify reads them."""
+    torch_scene.write("train.py", TRAIN)
+    torch_scene.numb("train", env={"AT": "7", "SIGNAL": "SIGTERM"})
+    torch_scene.write(
+        "train.py",
+        TRAIN.replace("x = ", "random.randbytes(9999), numpy.random.rand(999)\n    x = torch.rand(999)[0] + "),
+    )
+    torch_scene.numb("train --resume @@3")
+    [run] = torch_scene.runs()
+    commit = run["segments"][0]["commit"]
+    named = [
+        set(json.loads(torch_scene.sh(f"git show {each}:.nmb/run/checkpoints/7.json"))["objects"])
+        for each in (commit, run["commit"])
+    ]
+    only = named[0] - named[1]
+    torch_scene.numb("gc")
+    sound = torch_scene.numb("verify")
+    path = Objects(torch_scene.root / ".nmb/objects").path(min(only))
+    path.chmod(0o644)
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    damaged, one = torch_scene.numb("verify"), torch_scene.numb("verify @")
+
+    assert (0, 3, 3) == (sound.code, damaged.code, one.code), sound
+    assert all(run["id"] in done.stdout and min(only) in done.stdout for done in (damaged, one))
 
 
 @pytest.mark.usefixtures("warm_training")

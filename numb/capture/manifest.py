@@ -156,6 +156,14 @@ class Manifest:
                 return str(int(digits, 16))
         return str(key)
 
+    def parts(self) -> dict[str, Manifest]:
+        """A manifest for each part of a state of several, by name."""
+        pairs = self.tree.get("ordered") or self.tree.get("dict") or ()
+        whole = {
+            str(name): node if _tag(node) in ("dict", "ordered") else {"dict": [[name, node]]} for name, node in pairs
+        }
+        return {name: Manifest(tree, self.tensors, self.pickles) for name, tree in whole.items()}
+
     def only(self, names: Sequence[str]) -> Manifest:
         """One of these tensors alone, by name; what else the state has is left out."""
         there = self.named()

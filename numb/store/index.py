@@ -19,7 +19,7 @@ from numb.record import REMOVED, RESTORED, Origin, Run, RunId
 
 _T = TypeVar("_T")
 
-VERSION = 7
+VERSION = 8
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -29,10 +29,11 @@ create table entries (
     id text primary key, kind text not null, of text, project text not null, status text not null,
     architecture text, params_key text not null, has_results integer not null, trained integer not null,
     has_graph integer not null, commit_id text not null, record text not null, started real not null,
-    segments integer not null, resumed real not null
+    segments integer not null, resumed real not null, init_from text
 ) without rowid;
 create index by_architecture on entries (architecture, params_key);
 create index by_origin on entries (of);
+create index by_beginning on entries (init_from);
 create index by_time on entries (started, id);
 create index by_project on entries (kind, project, started, id, architecture);
 create index by_commit on entries (commit_id);
@@ -54,7 +55,7 @@ create view sound as select * from runs where commit_id not in (select commit_id
 _TABLES = ("meta", "entries", "superseded", "damaged", "removals", "restorations")
 _COLUMNS = (
     "id", "kind", "of", "project", "status", "architecture", "params_key", "has_results", "trained", "has_graph",
-    "commit_id", "record", "started", "segments", "resumed",
+    "commit_id", "record", "started", "segments", "resumed", "init_from",
 )  # fmt: skip
 
 # Of two entries with one id the run has gone on longer in one, or later: in whichever order a join brings them.
@@ -291,6 +292,10 @@ class Index:
                 found[run_id] = trials
         return found
 
+    def begun_with(self, run_id: str) -> list[Run]:
+        """The runs that began with the weights of this one, oldest first."""
+        return self._runs("select record, commit_id from runs where init_from = ? order by started, id", (run_id,))
+
     def get(self, run_id: str) -> Run | None:
         return self._first("select record, commit_id from runs where id = ?", (run_id,))
 
@@ -454,6 +459,7 @@ def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
         started,
         len(segments),
         float(segments[-1]["resumed"]) if segments else 0.0,
+        _text_or_nothing((plain.get("init_from") or {}).get("run")),
     )
 
 

@@ -13,9 +13,14 @@ from numb.view.table import Row, age, status
 
 
 def shown(
-    row: Row, environment: Mapping[str, Any], missing: Sequence[str], traceback: str, now: float | None = None
+    row: Row,
+    environment: Mapping[str, Any],
+    missing: Sequence[str],
+    traceback: str,
+    begun: Sequence[Run] = (),
+    now: float | None = None,
 ) -> str:
-    """One fact a line, sections set apart; what there is not is not shown."""
+    """One fact a line, sections set apart; what there is not is not shown. *begun* are the runs that began with its weights."""
     run = row.run
     moment = time.time() if now is None else now
     sections: list[Sequence[tuple[str, str | None]]] = [
@@ -44,6 +49,7 @@ def shown(
         + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),
         [("artifact", f"{name}  {_size(kept.size)}") for name, kept in run.artifacts.items()],
         [("checkpoint", _checkpoint(kept)) for kept in run.checkpoints],
+        [("begun with it", f"{each.id}{_beginning(each)}") for each in begun],
         [("left out", f"{item.path} ({item.size} bytes): {item.why}") for item in run.left_out]
         + [("nested", f"{item.path} at {item.head}{' and a patch' if item.patch else ''}") for item in run.nested]
         + [("note", note) for note in run.notes],
@@ -103,6 +109,11 @@ def _checkpoint(kept: Checkpoint) -> str:
     results = " ".join(f"{name}={record.brief(value)}" for name, value in kept.results.items())
     size = f"{kept.bytes / 1e6:.2f} MB" + (f", partial: {kept.partial}" if kept.partial else "")
     return f"step {kept.step}  {results}  {', '.join(kept.parts)}  {size}".replace("    ", "  ")
+
+
+def _beginning(run: Run) -> str:
+    """Where in another run one has begun."""
+    return "" if run.init_from is None or run.init_from.step is None else f"  after step {run.init_from.step}"
 
 
 def _segment(segment: Segment) -> str:

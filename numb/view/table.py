@@ -245,11 +245,12 @@ def as_json(rows: Sequence[Row]) -> str:
     return json.dumps([detail(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def detail(row: Row) -> dict[str, Any]:
-    """One run as plain values: its record, its commit, its newest results, its trials."""
+def detail(row: Row, begun: Sequence[Run] = ()) -> dict[str, Any]:
+    """One run as plain values: its record, its commit, its newest results, its trials, the ids of those *begun* with it."""
     shown = row.run.to_json() | {"commit": row.run.commit}
     shown["results"] = {name: record.encode(value, name) for name, value in row.results.items()}
     shown["trials"] = [trial.to_json() | {"commit": trial.commit} for trial in row.trials]
+    shown["begun"] = [run.id for run in begun]
     return shown
 
 
