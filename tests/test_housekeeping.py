@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from conftest import Scene
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import Shim
 
 from numb import atomic, record
 from numb.project import Project
@@ -26,6 +29,34 @@ mine = os.environ.get("MINE", "0")
 numb.save("shared.bin", bytes(1 << 20)), numb.save("own.bin", mine.encode() * (1 << 20)), numb.save("small", mine)
 numb.numb_trial_result({"n": int(mine)})
 print(mine)
+"""
+
+
+# A script that keeps its state in every way there is, and stays in flight when all of it is written, until it may go.
+HOLDS = """
+import atexit, os, time
+from pathlib import Path
+
+def hold():  # after numb's own, which is registered below
+    Path("ready").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+
+if os.environ.get("HOLD"):
+    atexit.register(hold)
+import numb
+import torch
+from torch import nn
+mine = float(os.environ.get("MINE", "0"))
+net = numb.numb_model(torch.ones(1, 2))(nn.Linear(2, 2, bias=False))
+run = numb.run()
+run.track(net=net)
+run.restore()
+net.weight.data.fill_(mine + 0.25)
+run.checkpoint(step=1)
+numb.save("state", torch.full((4,), mine + 0.5))
+net.weight.data.fill_(mine)
+numb.numb_trial_result({"mine": mine})
 """
 
 
@@ -117,6 +148,37 @@ def test_what_is_needed_elsewhere_is_not_collected(lab: Scene) -> None:
     assert [0, 0] == [lab.numb("verify").code, other.numb("verify").code]
 
 
+@pytest.mark.usefixtures("warm")
+def test_what_runs_in_flight_have_written_is_not_collected(empty: Scene) -> None:
+    """Weights, checkpoints and tensors of one in another work tree; and what it, or a trial, begins with: the runs are removed."""
+    for name in ("train.py", "trial.py"):
+        empty.write(name, HOLDS)
+    empty.sh("git add -A && git commit -qm x")
+    empty.numb("init")
+    for mine in (1, 2):
+        assert 0 == empty.numb("train", env={"MINE": str(mine)}).code
+    first, second = ids(empty)
+    empty.sh("git worktree add -q ../other && cp nmb.json ../other")
+    other = Scene(empty.root.parent / "other", Path(empty.env["HOME"]))
+    other.env = empty.env
+    flying = [other.start("train", "--init-from", first, MINE="3", HOLD="yes")]
+    appears(other.root / "ready")
+    flying.append(empty.start("trial", second, HOLD="yes"))
+    appears(empty.root / "ready")
+    assert 0 == empty.numb(f"rm {first} {second}").code
+    objects(empty).put(b"nobody needs it")
+
+    collected = json.loads(empty.numb("gc --json").stdout)
+
+    for scene in (empty, other):
+        scene.write("go", "")
+    said = [process.communicate(timeout=60) for process in flying]
+    assert [0, 0] == [process.returncode for process in flying], said
+    assert (1 + 2 + 2, 1 + 1 + 3 + 1) == (collected["objects"], collected["left"])
+    assert 0 == empty.numb("verify").code
+    assert [3.0] == [run["results"]["mine"] for run in empty.runs()]
+
+
 def test_a_collection_that_cannot_know_removes_nothing(lab: Scene) -> None:
     """A record that cannot be read may need anything; one who is saving may be about to."""
     before = set(objects(lab))
@@ -171,6 +233,45 @@ def test_a_flipped_bit_anywhere_is_found_and_named(lab: Scene) -> None:
     path.chmod(0o644)
     path.write_bytes(b"3")
     assert "no run needs it" in lab.numb("verify").stdout
+
+
+def test_what_git_has_lost_is_found(lab: Scene) -> None:
+    """A file of a run's commit that is none of its weights or artifacts, what the script has printed say."""
+    log = lab.sh("git rev-parse numb~1:.nmb/run/output.log")
+    (lab.root / ".git" / "objects" / log[:2] / log[2:]).unlink()
+    done = lab.numb("verify")
+
+    assert 3 == done.code and "git objects of the runs are missing or damaged" in done.stdout and log in done.stdout
+    assert 0 == lab.numb(f"verify {ids(lab)[0]}").code
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_manifest_that_cannot_be_read_is_named(empty: Scene) -> None:
+    """With its run: one that git has lost, and one that says what this numb does not understand."""
+    empty.write("train.py", HOLDS)
+    empty.sh("git add -A && git commit -qm x")
+    empty.numb("init")
+    assert 0 == empty.numb("train").code
+    lost = empty.sh("git rev-parse numb:.nmb/run/checkpoints/1.json")
+    empty.sh(
+        """
+        export GIT_INDEX_FILE=$PWD/.git/elsewhere
+        git read-tree numb
+        newer=$(git show numb:.nmb/run/weights/Linear.json | sed -E 's/"format": ?[0-9]+/"format": 99/' | git hash-object -w --stdin)
+        git update-index --cacheinfo 100644,$newer,.nmb/run/weights/Linear.json
+        commit=$(git log -1 --format=%B numb | git commit-tree $(git write-tree) -p numb~1)
+        git update-ref refs/heads/numb $commit
+        """
+    )
+    (empty.root / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+    [run_id] = ids(empty)
+    found = [json.loads(empty.numb(f"verify {words} --json").stdout) for words in ("", run_id)]
+
+    for problems in found:
+        texts = [problem["text"] for problem in problems]
+        assert f"checkpoints/1.json of {run_id} is missing or damaged" in texts
+        assert any(text.startswith(f"weights/Linear.json of {run_id}: these weights have format 99") for text in texts)
+    assert [3, 2] == [len(problems) for problems in found], "and git tells of the lost one, too"
 
 
 def test_room_is_told_by_run(lab: Scene) -> None:
@@ -237,6 +338,48 @@ def test_a_killed_collection_goes_on(lab: Scene, monkeypatch: pytest.MonkeyPatch
         assert not atomic.held_elsewhere(objects(lab).lock)
     assert 0 == project.collect().objects and [] == project.verify()
     assert 4 == len(list(objects(lab)))
+
+
+# `numb gc`, killed with SIGKILL when it is about to remove one more object than it may.
+KILLED = """
+import os, runpy, signal, sys
+from pathlib import Path
+may, unlink = int(sys.argv[1]), Path.unlink
+def counted(path, missing_ok=False):
+    global may
+    may -= len(path.name) == 64
+    if may < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    unlink(path, missing_ok)
+Path.unlink = counted
+sys.argv[1:] = ["gc"]
+runpy.run_module("numb", run_name="__main__")
+"""
+
+
+def test_a_collection_that_is_killed_takes_nothing_that_runs_name(lab: Scene, tmp_path: Path) -> None:
+    """kill -9 before the first object, between two, and in git: what is kept and what is in flight stays, and the next ends it."""
+    flying = "\nimport time\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    lab.write("train.py", SCRIPT + flying)
+    process = lab.start("train", MINE="4")
+    appears(lab.root / "ready")
+    named = set(objects(lab))
+    for n in range(5):
+        objects(lab).put(bytes([n]))
+    left = []
+    for may in (0, 1, 2):
+        words = [sys.executable, "-c", KILLED, str(may)]
+        killed = subprocess.run(words, cwd=lab.root, env=lab.env, capture_output=True, timeout=60)
+        assert -9 == killed.returncode, killed
+        left.append(len(set(objects(lab)) - named))
+    shim = Shim(lab, tmp_path / "shim")
+    assert -9 == shim.numb("gc", at=3, how="numb-dies").code
+    last = json.loads(lab.numb("gc --json").stdout)
+    lab.write("go", "")
+    process.communicate(timeout=60)
+
+    assert ([5, 4, 2], 2, 5) == (left, last["objects"], last["left"]) and named == set(objects(lab))
+    assert 0 == process.returncode and 4 == len(ids(lab)) and 0 == lab.numb("verify").code
 
 
 @pytest.mark.parametrize(
