@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Scene
@@ -107,6 +108,68 @@ def test_joined_histories_stay_joined(lab: Scene) -> None:
     assert shape == lab.sh("git log --format=%s --graph numb") and before == entries(lab) and 5 == len(before)
     lab.sh("rm -r my*")
     assert SECRET.encode() not in every_object(lab)
+
+
+# A training in two parts; what it tracks is next to nothing.
+RESUMED = """
+import os, torch, numb
+run = numb.run()
+run.track(generator=torch.Generator())
+for step in range(run.restore().step + 1, 3):
+    run.checkpoint(step=step)
+    if "CUT" in os.environ:
+        run.finish("incomplete", "cut")
+        break
+"""
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("words", ["secret.txt", "OTHER"])
+def test_a_resumed_run_names_what_has_become_of_its_beginning(empty: Scene, words: str) -> None:
+    """Whether a path or another run has gone: what `numb show` says it was earlier is on the branch, and has what it had."""
+    empty.write("train.py", RESUMED)
+    empty.sh("git add -A && git commit -qm x && echo hunter2 > secret.txt && echo stays > other.txt")
+    empty.numb("init")
+    other, cut, resumed = [
+        empty.numb("train --again"),
+        empty.numb("train", env={"CUT": ""}),
+        empty.numb("train --resume @"),
+    ]
+    first, second = empty.runs()
+    done = empty.numb("purge", "--yes", words.replace("OTHER", first["id"]))
+    [*_, run] = empty.runs()
+    [segment] = run["segments"]
+    [shown] = [line for line in empty.numb("show @").stdout.splitlines() if line.startswith("earlier")]
+
+    assert [0] * 4 == [each.code for each in (other, cut, resumed, done)], done
+    assert second["segments"][0]["commit"] != segment["commit"] == shown.split()[-1] == empty.sh("git rev-parse numb~1")
+    assert f"train {run['id']}" in empty.sh(f"git log -1 --format=%s {segment['commit']}")
+    assert "stays" == empty.sh(f"git show {segment['commit']}:other.txt")
+    assert [1, 2] == [kept["step"] for kept in run["checkpoints"]]
+    assert 0 == empty.numb("gc").code and 0 == empty.numb("verify").code and 0 == empty.numb("doctor").code
+
+
+def test_nothing_is_purged_while_a_run_is_in_flight(lab: Scene) -> None:
+    """In whichever work tree: it would be put on the branch with what is to be gone. It is kept, and then purged with the rest."""
+    lab.write('my "keys"/ä b.txt', SECRET)
+    lab.sh("git worktree add -q ../beside && cp -r my* nmb.json ../beside")
+    beside = Scene(lab.root.parent / "beside", Path(lab.env["HOME"]))
+    wait = "import time\nopen('ready', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    beside.write("train.py", SCRIPT + wait)
+    process = beside.start("train")
+    lab.sh("until [ -e ../beside/ready ]; do sleep 0.05; done")
+    first, *_ = lab.runs()
+    tip = lab.sh("git rev-parse numb")
+    refused = [lab.numb("purge", "--yes", words) for words in ('my "keys"/ä b.txt', first["id"])]
+    told = lab.sh("git rev-parse numb"), lab.numb("rm", first["id"]).code
+    beside.write("go", "")
+    process.communicate(timeout=60)
+    purged = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
+
+    assert [1, 1] == [done.code for done in refused] and (tip, 0) == told
+    assert all("a run is in flight" in done.stderr and "Traceback" not in done.stderr for done in refused)
+    assert (0, 0, 4) == (process.returncode, purged.code, len(lab.runs())), purged
+    assert "" == lab.sh("git log --format=%h numb -- 'my*'") and 0 == lab.numb("doctor").code
 
 
 def test_what_the_user_has_committed_is_theirs(lab: Scene) -> None:
