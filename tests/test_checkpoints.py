@@ -79,6 +79,50 @@ run.track(odd=Odd())
 """
 
 
+# A training of which only what it keeps counts; it does whatever WHEN says before it keeps the state of a step.
+KEEPS = """
+import os, time
+import torch
+import numb
+run = numb.run()
+net = torch.nn.Linear(2, 1)
+run.track(net=net)
+for step in range(run.restore().step + 1, 7):
+    time.sleep(0.002)
+    net.weight.data.fill_(step)
+    if eval(os.environ.get("WHEN", "True")):
+        run.checkpoint(step=step, acc=0.9 if step == 3 else 0.1)
+"""
+
+
+# A network, renamed and grown since it was kept where NEW is set; it is brought back as HOW says, and by a further rank.
+RENAMED = """
+import os
+import torch
+from torch import nn
+import numb
+run = numb.run()
+net, new = nn.Module(), "NEW" in os.environ
+setattr(net, "trunk" if new else "body", nn.Linear(2, 2, bias=False))
+net.head = nn.Linear(2, 2, bias=new)
+with torch.no_grad():
+    for p in net.parameters():
+        p.fill_(0 if new else 7)
+run.track(net=net)
+
+def restore():
+    done = run.restore(**eval(os.environ.get("HOW", "dict()")))
+    print(*(int(p.flatten()[0]) for p in net.parameters()), done.is_whole, *done.loaded, flush=True)
+    return done.step
+
+if new and not os.fork():  # a process that does not record
+    restore()
+    os._exit(0)
+os.wait() if new else None
+run.checkpoint(step=restore() + 1)
+"""
+
+
 @pytest.fixture
 def objects(tmp_path: Path) -> Objects:
     return Objects(tmp_path / "objects")
@@ -429,7 +473,66 @@ def test_each_part_of_a_run_is_counted_once(tmp_path: Path) -> None:
     assert 15 == round(inflight.conclude(run, inflight.Told(), None, folder).seconds or 0)
 
 
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("words", ["--again --resume @@1", "--init-from @@1"])
+def test_a_script_says_how_it_is_brought_back(empty: Scene, words: str) -> None:
+    """Strictly, and what does not fit ends it; else what fits, with other names, or a part of it: in every rank alike."""
+    empty.write("train.py", RENAMED)
+    empty.numb("init")
+    assert 0 == empty.numb("train").code
+    [first] = empty.runs()
+    told = {}
+    for how in ("strict=True", "strict=False", "strict=False, rename={'body.': 'trunk.'}", "only='^head.weight'"):
+        done = empty.numb(f"train {words.replace('@@', first['id'] + '@')}", env={"NEW": "", "HOW": f"dict({how})"})
+        told[how] = done.code, done.stdout.splitlines(), done.stderr
+        last = empty.runs()[-1]["notes"]
+
+    code, lines, said = told.pop("strict=True")
+    assert (125, []) == (code, lines) and "the checkpoint does not fit" in said and "run.restore(strict=False)" in said
+    assert "net.trunk.weight" in said and "net.head.bias" in said and "net.body.weight" in said
+    assert {
+        "strict=False": (0, ["0 7 0 False net.head.weight"] * 2),
+        "strict=False, rename={'body.': 'trunk.'}": (0, ["7 7 0 False net.trunk.weight net.head.weight"] * 2),
+        "only='^head.weight'": (0, ["0 7 0 True net.head.weight"] * 2),
+    } == {how: (code, lines) for how, (code, lines, _) in told.items()}
+    assert [] == last, "what was not asked for is not missed"
+
+
 # -- by the rules
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_training_keeps_what_the_project_says(empty: Scene) -> None:
+    """AC-P4: the rules of nmb.json hold in the script; a step that was dropped is not gone on from, and those that are are named."""
+    empty.write("train.py", KEEPS)
+    rules = {"last": 1, "every": 4, "best": "acc:max"}
+    empty.write("nmb.json", json.dumps({"version": 1, "train": {"command": "python train.py"}, "checkpoints": rules}))
+    empty.numb("init")
+    done = empty.numb("train")
+    [run] = empty.runs()
+    refused = empty.numb(f"train --again --resume {run['id']}@5")
+    collected = json.loads(empty.numb("gc --json").stdout)
+    resumed = empty.numb(f"train --again --resume {run['id']}@4")
+    [again] = empty.runs()
+
+    assert (0, [3, 4, 6]) == (done.code, [kept["step"] for kept in run["checkpoints"]]), done
+    assert 125 == refused.code and f"{run['id']} has no checkpoint of step 5; it has 3, 4, 6" in refused.stderr
+    assert (0, 3 + 1) == (collected["objects"], collected["left"]), "the first has what no step changes"
+    assert (0, [3, 4, 6]) == (resumed.code, [kept["step"] for kept in again["checkpoints"]]), resumed
+    assert 0 == empty.numb("verify").code
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_checkpoint_is_due_as_often_as_was_said(empty: Scene) -> None:
+    """--save-every is the interval of `run.should_save`; ten minutes where nothing is said."""
+    empty.write("train.py", KEEPS)
+    empty.numb("init")
+    done = [
+        empty.numb(f"train --again {words}", env={"WHEN": "run.should_save"}) for words in ("", "--save-every 0.001s")
+    ]
+
+    assert [0, 0] == [each.code for each in done], done
+    assert [[], [1, 2, 3, 4, 5, 6]] == [[kept["step"] for kept in run["checkpoints"]] for run in empty.runs()]
 
 
 def test_the_rules_say_what_stays(objects: Objects, tmp_path: Path) -> None:
@@ -536,6 +639,27 @@ def test_a_state_that_changes_meanwhile_is_kept_as_it_was() -> None:
     assert taken["sampler"]["tied"] is taken["net"]["weight"]
     generator.set_state(taken["generator"])
     assert torch.equal(draws, torch.rand(3, generator=generator))
+
+
+def test_a_change_that_torch_does_not_count_is_kept(told: Told) -> None:
+    """Through `.data` and NumPy, which leave no trace at the tensor; of large and small ones, and of those of an optimizer."""
+    net = nn.ParameterDict({"large": nn.Parameter(large(1)), "small": nn.Parameter(torch.ones(3))})
+    opt = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    net["large"].sum().backward()
+    opt.step()
+    momentum = opt.state[net["large"]]["momentum_buffer"]
+    versions = [each._version for each in (*net.values(), momentum)]
+    for step in (1, 2, 3):
+        net["large"].data.fill_(step), net["small"].detach().numpy().fill(step), momentum.data.fill_(step)
+        told.take(step, tracking.states({"net": net, "opt": opt}))
+    told.checkpoints.wait()
+    back = [told.read(step) for step in (1, 2, 3)]
+
+    assert versions == [each._version for each in (*net.values(), momentum)]
+    assert [[1, 1, 1], [2, 2, 2], [3, 3, 3]] == [
+        [each["net"]["large"][0], each["net"]["small"][0], each["opt"]["state"][0]["momentum_buffer"][0]]
+        for each in back
+    ]
 
 
 class Sampler:
