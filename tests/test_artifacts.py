@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,86 @@ def test_a_damaged_artifact_is_refused(empty: Scene) -> None:
     assert 3 == empty.numb("doctor").code
     path.unlink()
     assert [digest] == project.missing_weights(run)
+
+
+# Two networks, a checkpoint of one of them, and two values.
+SAVES = """
+import torch
+import numb
+nets = {name: torch.nn.Linear(2, 1, bias=False) for name in ("G", "D")}
+for number, (name, net) in enumerate(nets.items(), 1):
+    net.weight.data.fill_(number)
+    numb.numb_model(torch.ones(1, 2), name=name)(net)
+numb.run().track(net=nets["G"]).checkpoint(step=5)
+nets["G"].weight.data.fill_(3)
+numb.save("settings", {"betas": (0.9, 0.99)}), numb.save("notes", "héllo")
+"""
+
+# What a person looks at in a notebook; and in a script that numb runs, too.
+LOOKS = """
+import numb
+print(numb.load("@"), numb.load("@", "settings"), numb.load("@", "notes", "settings.json"))
+for state in (numb.load_state("@", "G"), numb.load_state("@", model="D"), numb.load_state("@@5")["net"]):
+    print(*state, state["weight"].tolist())
+for wrong in (lambda: numb.load("@", "nothing"), lambda: numb.load_state("@"), lambda: numb.load_state("@@6")):
+    try:
+        wrong()
+    except Exception as error:
+        print(isinstance(error, KeyError), error)
+"""
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_script_loads_what_runs_have_kept(empty: Scene) -> None:
+    """`numb.load` and `numb.load_state`, in any folder of the project: values, weights by model, checkpoints by step."""
+    empty.write("train.py", SAVES)
+    empty.write("sub/look.py", LOOKS)
+    empty.numb("init")
+    assert 0 == empty.numb("train").code
+    looked = empty.sh("cd sub && python look.py")
+    [run] = empty.runs()
+    empty.write("train.py", LOOKS)
+    under_numb = empty.numb("train")
+
+    settings = {"betas": (0.9, 0.99)}
+    assert [
+        f"('settings.json', 'notes.txt') {settings} ('héllo', {settings})",
+        "weight [[3.0, 3.0]]",
+        "weight [[2.0, 2.0]]",
+        "weight [[1.0, 1.0]]",
+        f"True {run['id']} has no nothing; it has settings.json, notes.txt",
+        f"True {run['id']} has weights of G, D",
+        f"False {run['id']} has no checkpoint of step 6; it has 5",
+    ] == looked.splitlines()
+    assert (0, looked) == (under_numb.code, under_numb.stdout.strip()), under_numb
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_a_trial_saves_is_kept_with_the_trial(empty: Scene) -> None:
+    """In its commit or among the objects, as that of a training; it is shown, loaded, verified, and not collected."""
+    empty.write("train.py", SAVES)
+    trial = """
+        (numb.run().dir / "own.txt").write_text("own")
+        numb.save("large.bin", bytes(2 << 20)), numb.save("state", torch.arange(3)), numb.save("matrix", [[1, 2], [3, 4]])
+        numb.numb_trial_result({"acc": 0.5})
+        """
+    empty.write("trial.py", SAVES.partition("numb.run()")[0] + textwrap.dedent(trial))
+    empty.numb("init")
+    done = [empty.numb("train"), empty.numb("trial @")]
+    [run] = empty.runs()
+    [trialed] = [trial["id"] for trial in run["trials"]]
+    collected, shown = json.loads(empty.numb("gc --json").stdout), empty.numb(f"show {trialed}").stdout
+    project = Project.open(empty.root)
+    found = project.find(trialed)
+
+    assert [0, 0] == [each.code for each in done], done
+    assert 0 == collected["objects"] and {"settings.json", "notes.txt"} == set(run["artifacts"])
+    names = ("own.txt", "large.bin", "state.pt", "matrix.json")
+    assert set(names) == set(project.load(found)) and all(name in shown for name in names)
+    assert ("own", bytes(2 << 20), [[1, 2], [3, 4]]) == project.load(found, "own", "large", "matrix")
+    assert [0, 1, 2] == project.load(found, "state").tolist()
+    assert "own" == empty.numb(f"show {trialed} --artifact own.txt").stdout
+    assert 0 == empty.numb("verify").code
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Scene
 from kit import sealed_here
 
@@ -28,6 +30,26 @@ import numb
 mine = os.environ.get("MINE", "0")
 numb.save("shared.bin", bytes(1 << 20)), numb.save("own.bin", mine.encode() * (1 << 20))
 print(mine)
+"""
+
+
+# A run whose weights, checkpoint and tensors are objects, and what evaluates it.
+LEARNT = """
+import os, torch, numb
+mine = float(os.environ.get("MINE", "1"))
+run = numb.run()
+net = numb.numb_model(torch.ones(1, 2))(torch.nn.Linear(2, 2, bias=False))
+net.weight.data.fill_(mine)
+run.track(net=net)
+step = run.restore().step + 1
+run.checkpoint(step=step)
+numb.save("large.txt", "x" * (1 << 20)), numb.save("state", torch.full((4,), mine))
+print(step, net.weight.sum().item())
+"""
+EVALUATES = """
+import torch, numb
+net = numb.numb_model(torch.ones(1, 2))(torch.nn.Linear(2, 2, bias=False))
+numb.numb_trial_result({"sum": net.weight.sum().item()})
 """
 
 
@@ -83,6 +105,51 @@ def test_a_clone_has_it_all_with_one_command(lab: Scene) -> None:
     assert all("sent 0 objects" in done.stderr for done in again[:2]) and "0 new entries" in again[2].stderr
     assert 0 == other.numb("verify").code and 0 == other.numb("doctor").code
     assert "" == other.sh("git status --porcelain")
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_is_needed_is_fetched_when_it_is_needed(empty: Scene) -> None:
+    """By each command and each function that reads weights, checkpoints or artifacts; `numb pull` alone has brought none."""
+    empty.write("train.py", LEARNT), empty.write("trial.py", EVALUATES)
+    empty.sh("git init -q --bare ../origin.git && git remote add origin ../origin.git && mkdir ../store")
+    empty.numb("init")
+    empty.numb("remote add lab ../store --branch-to origin")
+    empty.sh("git add -A && git commit -qm x && git push -q origin HEAD")
+    assert [0, 0, 0] == [empty.numb("train", env={"MINE": n}).code for n in "12"] + [empty.numb("push").code]
+    other = clone(empty, "other")
+    other.env = empty.env
+    assert 0 == other.numb("pull").code
+    first, second = ids(other)
+    done, here = [], other.root / ".nmb" / "objects"
+    for words in (
+        f"trial {first}",
+        f"report {first} --into ../taken",
+        f"diff --weights {first} {second}",
+        f"train --init-from {second}",
+        f"train --again --resume {first}",
+    ):
+        done.append(other.numb(words))
+        assert 0 == done[-1].code, (words, done[-1])
+        shutil.rmtree(here)  # what has come by now
+    loaded = []
+    with sealed_here(other):
+        project = Project.open(other.root)
+        run = project.find(second)
+        for load in (
+            lambda: project.load_state(run)["weight"][0].tolist(),
+            lambda: project.load_state(run, 1)["net"]["weight"][0].tolist(),
+            lambda: project.load(run, "state").tolist(),
+            lambda: len(project.load(run, "large")),
+            lambda: len(project.artifact(run, "large.txt")),
+        ):
+            loaded.append(load())
+            shutil.rmtree(here)
+        project.branch.close()
+
+    assert ["1 8.0", "2 4.0"] == [each.stdout.strip() for each in done[3:]]
+    assert "weight" in done[2].stdout and 4 == other.runs()[0]["trials"][0]["results"]["sum"]
+    assert [1, 1] == torch.load(empty.root.parent / "taken" / "state_dict.pt")["weight"][0].tolist()
+    assert [[2, 2], [2, 2], [2] * 4, 1 << 20, 1 << 20] == loaded
 
 
 def test_a_resumed_run_is_the_resumed_one_everywhere(lab: Scene) -> None:
