@@ -236,13 +236,20 @@ def test_a_flipped_bit_anywhere_is_found_and_named(lab: Scene) -> None:
 
 
 def test_what_git_has_lost_is_found(lab: Scene) -> None:
-    """A file of a run's commit that is none of its weights or artifacts, what the script has printed say."""
-    log = lab.sh("git rev-parse numb~1:.nmb/run/output.log")
-    (lab.root / ".git" / "objects" / log[:2] / log[2:]).unlink()
-    done = lab.numb("verify")
+    """The record of a run, with its commit; and what it has printed, which is none of its weights or artifacts."""
+    first, *_ = ids(lab)
+    commit, log, entry = (
+        lab.sh(f"git rev-parse numb~1{name}") for name in ("", ":.nmb/run/output.log", ":.nmb/run/record.json")
+    )
+    done = []
+    for blob in (log, entry):
+        (lab.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+        (lab.root / ".nmb" / "index.sqlite").unlink(missing_ok=True)
+        done.append((lab.numb("verify"), lab.numb(f"verify {first}").code))
 
-    assert 3 == done.code and "git objects of the runs are missing or damaged" in done.stdout and log in done.stdout
-    assert 0 == lab.numb(f"verify {ids(lab)[0]}").code
+    assert [(3, 0), (3, 0)] == [(everything.code, of_one) for everything, of_one in done]
+    assert "git objects of the runs are missing or damaged" in done[0][0].stdout and log in done[0][0].stdout
+    assert f"the run in commit {commit} cannot be read" in done[1][0].stdout
 
 
 @pytest.mark.usefixtures("warm")
