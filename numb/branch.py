@@ -14,7 +14,7 @@ from typing import Any
 from numb import atomic, inflight, record
 from numb.errors import GitFailed, NumbError, ObjectCorrupt
 from numb.inflight import InFlight, Told
-from numb.layout import RunFolder
+from numb.layout import Layout, RunFolder
 from numb.record import TRAIN, Run
 from numb.snapshots import Snapshots, write_patches
 from numb.store.index import Index
@@ -261,6 +261,13 @@ class Branch:
     def publish_left(self, left: inflight.Left) -> list[Run]:
         """Put a run that its launcher left behind on the branch. Raises what keeps it from there."""
         return self._publish_adopted(left) if left.flight.adopt() else []
+
+    def waiting(self) -> Iterator[tuple[Path, inflight.Left]]:
+        """What is going to be put on the branch: runs in flight, and those that were cut off, by the work trees they are in."""
+        for top in self.git.work_trees():
+            for left in inflight.all_left(Layout(top)):
+                if left.running or (left.run is not None and not self.has_gone_on_elsewhere(left.run)):
+                    yield top, left
 
     def has_gone_on_elsewhere(self, run: Run) -> bool:
         """Whether the branch has another continuation of a run than this one, which was resumed here."""

@@ -740,6 +740,9 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
     say(f"numb: branch {project.git.branch} is rewritten; git drops the old one from this disk by: git gc --prune=now")
     if plan.entries:
         say("      weights that no other run needs go with: numb gc")
+        if places := project.config.remotes:
+            names = record.some([place.name for place in places])
+            say(f"      what was pushed of them is still in {names}: docs/sharing.md says how a place is freed")
     if plan.own:
         say(f"      {plan.path} is also in a commit of your own, {plan.own[:12]}, which numb does not rewrite")
     for remote in remotes:

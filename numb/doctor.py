@@ -269,27 +269,58 @@ def _revert(project: Project) -> Iterator[_Problem]:
 
 
 def _weights(project: Project) -> Iterator[_Problem]:
-    if missing := project.missing_objects(project.index.runs(sound=True)):
+    """What runs need is here, or where `numb pull` fetches it from when a command wants it."""
+    runs = project.index.runs(sound=True)
+    missing = project.missing_objects(runs)
+    places = project.config.remotes
+    if missing and places:
+        from numb import sharing
+        from numb.store.objects import Ref
+
+        absent = {digest for digests in missing.values() for digest in digests}
+        refs = [Ref(digest, size) for digest, size in project.sizes(runs).items() if digest in absent]
+        there = {ref.digest for ref in sharing.elsewhere(project, refs)}
+        missing = {
+            run_id: rest for run_id, digests in missing.items() if (rest := [d for d in digests if d not in there])
+        }
+    if missing:
         names = record.some(list(missing), 5)
-        places = project.config.remotes
-        remedy = f"numb pull {places[0].name} --objects" if places else "copy .nmb/objects from a backup"
-        yield _Problem(f"the weights of {names} are missing or damaged in .nmb/objects", remedy)
+        remedy = f"numb push {places[0].name}, where they still are" if places else "copy .nmb/objects from a backup"
+        nor = f", and {record.some([place.name for place in places])} has not got them" if places else ""
+        yield _Problem(f"the weights of {names} are missing or damaged in .nmb/objects{nor}", remedy)
 
 
 def _objects(project: Project) -> Iterator[_Problem]:
     """Read every object and compare its hash: a flipped bit has the right size."""
+    sizes: dict[str, int] | None = None
     for digest in project.objects:
         try:
             project.objects.verify(digest)
         except NumbError as error:
-            yield _Problem(str(error), f"copy it from a backup; {_needed_by(project, digest)}")
+            sizes = project.sizes(project.index.everything()) if sizes is None else sizes
+            if digest not in sizes:
+                yield _Problem(f"{error}; no run needs it", "numb gc removes it")
+            elif places := project.config.remotes:
+                names = record.some([place.name for place in places])
+                yield _Problem(
+                    str(error),
+                    f"--fix fetches it again from {names}",
+                    partial(_fetch_again, project, digest, sizes[digest]),
+                )
+            else:
+                yield _Problem(str(error), f"copy it from a backup; {_needed_by(project, digest)}")
+
+
+def _fetch_again(project: Project, digest: str, size: int) -> None:
+    from numb import sharing
+    from numb.store.objects import Ref
+
+    sharing.mend(project, Ref(digest, size))
 
 
 def _needed_by(project: Project, digest: str) -> str:
     runs = project.runs_with(digest)
-    if not runs:
-        return "no run needs it"
-    return f"training {runs[-1]} again writes it anew, if that training is deterministic"
+    return f"{record.some(runs, 5)} needs it" if runs else "a removed or earlier part of a run needs it"
 
 
 def _leftovers(project: Project) -> Iterator[_Problem]:

@@ -17,6 +17,7 @@
     ├── TargetExists               1   a file or directory would have to be overwritten
     ├── WouldOverwrite             1   the work tree holds something that numb will not replace
     ├── BranchInUse                1   the branch of the runs is checked out, or somebody else's
+    ├── NotPossible                1   as things are, this cannot be done
     ├── ObjectMissing              1   bytes that a record names are not in the store
     ├── ObjectCorrupt              1   bytes in the store are not what their name says
     ├── StoreTooNew                1   written by a later numb
@@ -109,6 +110,10 @@ class WouldOverwrite(NumbError):
 
 
 class BranchInUse(NumbError):
+    pass
+
+
+class NotPossible(NumbError):
     pass
 
 

@@ -179,15 +179,20 @@ def _start(where: Path, *arguments: str, index: Path | None = None) -> subproces
     )
 
 
-def _finish(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float | None = None) -> bytes:
+def _ended(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
+    """All that a process says, on stdout and on stderr; none is left behind by what cuts this short."""
     try:
-        out, err = process.communicate(stdin, timeout=timeout)
+        return process.communicate(stdin, timeout=timeout)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # git alone would leave a filter behind that holds the pipes open
         with process:
             process.communicate()
         raise
+
+
+def _finish(process: subprocess.Popen[bytes], stdin: bytes = b"", timeout: float | None = None) -> bytes:
+    out, err = _ended(process, stdin, timeout)
     if process.returncode:
         raise _Failed(_command(process), process.returncode, err.decode(errors="replace").strip(), out)
     return out
@@ -1247,12 +1252,13 @@ class GitStore:
     # -- health
 
     def fsck(self, tip: str) -> list[str]:
-        """What is missing or damaged among the objects that *tip* reaches."""
-        try:
-            _finish(_start(self.toplevel, "rev-list", "--objects", "--quiet", tip))
-        except _Failed as failed:
-            return failed.said.splitlines()
-        return []
+        """What is missing or damaged among the objects that *tip* reaches, each of which is read and hashed.
+
+        Those that a partial clone has left with its remote are passed over, and not fetched for this.
+        """
+        reading = ("--objects", "--verify-objects", "--exclude-promisor-objects", "--quiet")
+        _, said = _ended(_start(self.toplevel, "rev-list", *reading, tip))
+        return list(dict.fromkeys(said.decode(errors="replace").splitlines()))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from numb import atomic, inflight, purging, record
 from numb.branch import Branch
 from numb.capture.manifest import Manifest
 from numb.doctor import Finding
-from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused
+from numb.errors import NotPossible, NumbError, ObjectCorrupt, ObjectMissing
 from numb.layout import Layout, RunFolder
 from numb.record import REMOVED, RESTORED, Named, Run, RunId
 from numb.snapshots import Snapshots
@@ -28,9 +28,10 @@ _PATIENCE = 30.0  # seconds to wait for trainings that are saving
 
 
 def remove(project: Project, runs: Sequence[Run]) -> Run:
-    """Put an entry on the branch that removes *runs* and their trials. Raises `Refused` for one that is in flight."""
-    if flying := [run.id for run in runs if run.commit is None]:
-        raise Refused(f"{record.some(flying)} cannot be removed: still in flight", "numb list")
+    """Put an entry on the branch that removes *runs* and their trials. Raises `NotPossible` for one that is in flight."""
+    waiting = {left.run.id for _, left in project.branch.waiting() if left.run}
+    if flying := [run.id for run in runs if run.commit is None or run.id in waiting]:
+        raise NotPossible(f"{record.some(flying)} cannot be removed: still in flight", "numb list")
     trials = project.index.trials(run.id for run in runs)
     gone = [*runs, *(trial for found in trials.values() for trial in found)]
     named = {run.id: Named(run.id, run.commit) for run in gone if run.commit}
@@ -38,10 +39,10 @@ def remove(project: Project, runs: Sequence[Run]) -> Run:
 
 
 def undo(project: Project) -> tuple[Run, list[RunId]]:
-    """Put an entry on the branch that takes back the last removal. Raises `Refused` where there is none."""
+    """Put an entry on the branch that takes back the last removal. Raises `NotPossible` where there is none."""
     removals = project.index.removals()
     if not removals:
-        raise Refused("there is nothing to undo: no run is removed", "numb list")
+        raise NotPossible("there is nothing to undo: no run is removed", "numb list")
     last = removals[-1]
     return _put(project, RESTORED, of=last.id), [each.id for each in last.removes]
 
@@ -127,6 +128,7 @@ def in_flight(project: Project) -> set[str]:
         for left in inflight.all_left(Layout(top)):
             found |= _named_in(left.flight.folder)
             found |= {kept.hash for every in left.flight.told().artifacts.values() for kept in every if kept.hash}
+            found |= (left.run.large if left.run else {}).keys()  # of the parts of it that it goes on with
     return found
 
 
@@ -160,11 +162,11 @@ class Collected:
 def collect(project: Project, *, dry_run: bool) -> Collected:
     """Remove the objects that no run names; a removed run is none. Nobody saves meanwhile.
 
-    Raises `Refused` while a training is saving, and `ObjectMissing` where it is not known what a run needs.
+    Raises `NotPossible` while a training is saving, and `ObjectMissing` where it is not known what a run needs.
     """
     lock = atomic.Lock(project.objects.lock)
     if project.objects.root.exists() and not dry_run and not lock.try_acquire(_PATIENCE):
-        raise Refused("a training is saving its weights just now", "numb gc")
+        raise NotPossible("a training is saving its weights just now", "numb gc")
     try:
         flying = in_flight(project)  # before the branch: what is published meanwhile is on it
         project.branch.refresh()
@@ -253,11 +255,22 @@ def verify(project: Project, runs: Sequence[Run] | None = None) -> list[Finding]
             wanted |= {ref.digest: (run.id, ref.size) for ref in manifest.refs()}
         except NumbError as error:
             findings.append(Finding(f"{name} of {run.id}: {error}", error.hint or "numb doctor"))
+    missing: dict[RunId, list[str]] = {}
     for digest, (run_id, size) in wanted.items():
-        findings += _of_object(project, digest, size, f"{run_id} needs it")
+        try:
+            with project.objects.opened(digest, size):
+                project.objects.verify(digest)
+        except ObjectMissing:
+            missing.setdefault(run_id, []).append(digest)
+        except ObjectCorrupt as error:
+            findings.append(Finding(f"{error} ({run_id} needs it)", error.hint or "numb doctor"))
+    findings += _of_missing(project, missing)
     for digest in project.objects if runs is None else ():
         if digest not in wanted:
-            findings += _of_object(project, digest, None, "no run needs it")
+            try:
+                project.objects.verify(digest)
+            except (ObjectMissing, ObjectCorrupt) as error:
+                findings.append(Finding(f"{error} (no run needs it)", "numb gc"))
     tip = project.git.tip().commit
     for line in project.git.fsck(tip)[:5] if tip and runs is None else ():
         findings.append(Finding(f"git objects of the runs are missing or damaged: {line}", "numb doctor"))
@@ -273,12 +286,19 @@ def _of_record(project: Project, run: Run) -> Iterator[Finding]:
                 yield Finding(str(error), error.hint or "numb doctor")
 
 
-def _of_object(project: Project, digest: str, size: int | None, why: str) -> Iterator[Finding]:
-    try:
-        if size is None:
-            project.objects.verify(digest)
-            return
-        with project.objects.opened(digest, size):
-            project.objects.verify(digest)
-    except (ObjectMissing, ObjectCorrupt) as error:
-        yield Finding(f"{error} ({why})", error.hint or "numb doctor")
+def _of_missing(project: Project, missing: Mapping[RunId, Sequence[str]]) -> Iterator[Finding]:
+    """What is not here: of a clone that fetches weights when they are needed that is most of it."""
+    if not missing:
+        return
+    if places := project.config.remotes:
+        count = record.counted(sum(map(len, missing.values())), "object")
+        yield Finding(
+            f"{count} that {record.counted(len(missing), 'run needs', 'runs need')} are not here, so they were not read",
+            f"numb pull {places[0].name} --objects",
+        )
+        return
+    for run_id, digests in missing.items():
+        yield Finding(
+            f"{record.counted(len(digests), 'object')} that {run_id} needs: missing: {record.some(digests, 3)}",
+            "copy .nmb/objects from a backup",
+        )

@@ -781,6 +781,15 @@ class Project:
                 missing.setdefault(run.id, []).extend(absent)
         return missing
 
+    def sizes(self, runs: Sequence[Run]) -> dict[str, int]:
+        """The objects that *runs* need, as far as their manifests can be read, and their sizes."""
+        found: dict[str, int] = {}
+        for run in runs:
+            found |= run.large
+        for _, _, sizes in self.branch.manifests(runs):
+            found |= sizes or {}
+        return found
+
     def runs_with(self, digest: str) -> list[RunId]:
         """The runs whose weights need an object, oldest first."""
         runs = self.index.runs(sound=True)
@@ -969,7 +978,7 @@ class Project:
     def purge_plan(self, words: Sequence[str], where: Path | None = None) -> Purge:
         """What `purge` would take out of the branch: runs by their ids, or a path, as it is typed in the folder *where*.
 
-        Raises `Refused` for what is neither.
+        Raises `RunNotFound` for what is neither.
         """
         from numb import purging
 
@@ -1030,19 +1039,19 @@ class Project:
     # -- order in the store
 
     def remove(self, runs: Sequence[Run]) -> Run:
-        """Remove runs and their trials, by an entry on the branch; `undo` takes it back. Raises `Refused`."""
+        """Remove runs and their trials, by an entry on the branch; `undo` takes it back. Raises `NotPossible`."""
         from numb import housekeeping
 
         return housekeeping.remove(self, runs)
 
     def undo(self) -> list[RunId]:
-        """Take back the last removal; returns the ids that are there again. Raises `Refused` where there is none."""
+        """Take back the last removal; returns the ids that are there again. Raises `NotPossible` where there is none."""
         from numb import housekeeping
 
         return housekeeping.undo(self)[1]
 
     def collect(self, *, dry_run: bool = False) -> Collected:
-        """Remove the objects that no run names. Raises `Refused` while somebody saves, `ObjectMissing` where it cannot know."""
+        """Remove the objects that no run names. Raises `NotPossible` while somebody saves, `ObjectMissing` where nobody knows."""
         from numb import housekeeping
 
         return housekeeping.collect(self, dry_run=dry_run)

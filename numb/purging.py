@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numb import atomic, gitrewrite, inflight, record
-from numb.errors import BranchInUse, Refused, RunNotFound
+from numb import atomic, gitrewrite, record
+from numb.errors import BranchInUse, RunNotFound
 from numb.layout import FOLDER, Layout
 from numb.record import Run, RunId
 
@@ -33,11 +34,11 @@ class Purge:
 
 
 def planned(project: Project, words: Sequence[str], where: Path) -> Purge:
-    """What `carried_out` would do for ids of runs, or for one path. Raises `Refused` for what is neither."""
+    """What `carried_out` would do for ids of runs, or for one path. Raises `RunNotFound` for what is neither."""
     git = project.git
     tip = git.tip().commit
     if tip is None:
-        raise Refused(f"there is no branch {git.branch}", "numb doctor")
+        raise RunNotFound(f"there is no branch {git.branch}", "numb doctor")
     runs = [run for word in words if (run := _run(project, word)) is not None]
     if len(runs) == len(words):
         trials = project.index.trials(run.id for run in runs)
@@ -46,13 +47,13 @@ def planned(project: Project, words: Sequence[str], where: Path) -> Purge:
         return Purge((*ids, *about), None, 0, None)
     if len(words) > 1:
         strange = next(word for word in words if _run(project, word) is None)
-        raise Refused(f"there is no run {strange}, and only one path is purged at a time", "numb list")
+        raise RunNotFound(f"there is no run {strange}, and only one path is purged at a time", "numb list")
     path = os.path.relpath(os.path.join(where, words[0]), git.toplevel)
     if path.split(os.sep)[0] in ("..", FOLDER, ".git") or path == ".":
-        raise Refused(f"{words[0]} is neither a run nor a path in snapshots", "numb list")
+        raise RunNotFound(f"{words[0]} is neither a run nor a path in snapshots", "numb list")
     count = len(git.having(git.history(tip), path))
     if not count:
-        raise Refused(f"no snapshot has {path}, and no run is called so", "numb list")
+        raise RunNotFound(f"no snapshot has {path}, and no run is called so", "numb list")
     return Purge((), path, count, git.own_commit_with(path))
 
 
@@ -69,10 +70,11 @@ def carried_out(project: Project, purge: Purge) -> list[str]:
 
     Raises `BranchInUse` while a run is in flight, or when something is put on the branch meanwhile.
     """
-    layouts = _layouts(project)
-    if any(left.running for layout in layouts for left in inflight.all_left(layout)):
-        raise BranchInUse("a run is in flight, and would be put on the branch as it was", "numb list")
-    git = project.git
+    for top, left in project.branch.waiting():
+        name, what = left.flight.folder.path.name, "in flight" if left.running else "cut off and not on the branch yet"
+        hint = "numb list" if left.running else f"cd {shlex.quote(str(top))} && numb list"
+        raise BranchInUse(f"{name} is {what}, and would be put on the branch as it was", hint)
+    git, layouts = project.git, _layouts(project)
     known = purged(project)
     have_it: list[str] = []
 

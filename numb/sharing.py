@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from numb import atomic, config, gitremote, housekeeping, purging
 from numb.config import RemotePlace
-from numb.errors import NumbError, Usage
+from numb.errors import NumbError, ObjectMissing, Usage
 from numb.layout import CONFIG
 from numb.store import remotes
 from numb.store.objects import Ref
@@ -127,9 +127,13 @@ def pull(project: Project, name: str | None, progress: Progress, *, objects: boo
     return Pulled(len(new), len(came), sum(ref.size for ref in came), len(lacking - came), branch)
 
 
-def bring(project: Project, refs: Iterable[Ref], progress: Progress) -> set[Ref]:
-    """Fetch objects from whichever place has them; returns those that came. A place that cannot be reached is passed over."""
-    lacking = {ref for ref in refs if not project.objects.has(ref.digest, ref.size)}
+def bring(project: Project, refs: Iterable[Ref], progress: Progress, *, damaged: bool = False) -> set[Ref]:
+    """Fetch objects from whichever place has them; returns those that came. A place that cannot be reached is passed over.
+
+    With *damaged* those that are here are read, and fetched where their bytes are not what they were.
+    """
+    objects = project.objects
+    lacking = {ref for ref in refs if not (objects.is_intact(ref) if damaged else objects.has(ref.digest, ref.size))}
     came: set[Ref] = set()
     for place in project.config.remotes if lacking else ():
         try:
@@ -139,6 +143,24 @@ def bring(project: Project, refs: Iterable[Ref], progress: Progress) -> set[Ref]
         if came == lacking:
             break
     return came
+
+
+def elsewhere(project: Project, refs: Iterable[Ref]) -> set[Ref]:
+    """Which of these objects one of the places has. One that cannot be reached is told, and passed over."""
+    lacking, found = set(refs), set[Ref]()
+    for place in project.config.remotes:
+        try:
+            found |= lacking - found - remotes.missing(_open(project, place), lacking - found)
+        except NumbError as error:
+            project.talk.say(f"{place.name}: {error}")
+    return found
+
+
+def mend(project: Project, ref: Ref) -> None:
+    """Fetch anew an object whose bytes here are damaged. Raises `ObjectMissing` where no place has it whole."""
+    bring(project, [ref], lambda done, total: None, damaged=True)
+    if not project.objects.is_intact(ref):
+        raise ObjectMissing(f"no remote has {ref.digest}", "copy it from a backup")
 
 
 def _bring(project: Project, place: RemotePlace, lacking: set[Ref], progress: Progress) -> set[Ref]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_a_removed_run_comes_back(lab: Scene) -> None:
     empty, again = ids(lab), lab.numb(f"rm {first}")
     undone = [lab.numb("undo"), lab.numb("undo"), lab.numb("undo")]
 
-    assert [0, 0, 1, 0, 0, 125] == [done.code for done in (*removed, again, *undone)]
+    assert [0, 0, 1, 0, 0, 1] == [done.code for done in (*removed, again, *undone)]
     assert [] == empty and [first, second, third] == ids(lab)
     assert f"{first} was removed" in again.stderr and "numb undo" in again.stderr
     assert third in undone[0].stderr and second in undone[1].stderr and "nothing to undo" in undone[2].stderr
@@ -250,6 +251,54 @@ def test_what_git_has_lost_is_found(lab: Scene) -> None:
     assert [(3, 0), (3, 0)] == [(everything.code, of_one) for everything, of_one in done]
     assert "git objects of the runs are missing or damaged" in done[0][0].stdout and log in done[0][0].stdout
     assert f"the run in commit {commit} cannot be read" in done[1][0].stdout
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "no bytes"])
+def test_what_git_has_damaged_is_found(lab: Scene, damage: str) -> None:
+    """A file of a snapshot, in which nothing but its hash tells of the damage."""
+    blob = lab.sh("git rev-parse numb:train.py")
+    path = lab.root / ".git" / "objects" / blob[:2] / blob[2:]
+    content = bytearray(zlib.decompress(path.read_bytes()))
+    content[-9] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(zlib.compress(bytes(content)) if damage == "a flipped bit" else b"")
+    done = [lab.numb(words) for words in ("verify", "doctor")]
+
+    assert [3, 3] == [each.code for each in done] and all(blob in each.stdout for each in done), done
+
+
+def test_a_run_that_goes_on_is_not_removed(empty: Scene) -> None:
+    """Its entry is on the branch, and what came of it would bring it back; what it has kept before stays, too."""
+    script = """
+import os, time, numb
+if not os.path.exists("again"):
+    numb.save("large.bin", b"x" * (1 << 20))
+class Part:
+    def state_dict(self): return {"n": 1}
+    def load_state_dict(self, state): pass
+run = numb.run()
+run.track(part=Part())
+run.restore()
+run.checkpoint(step=1)
+if os.path.exists("again"):
+    open("ready", "w").close()
+    while not os.path.exists("go"): time.sleep(0.01)
+else:
+    run.finish("incomplete")
+"""
+    empty.write("train.py", script)
+    empty.numb("init")
+    empty.numb("train")
+    [run_id] = ids(empty)
+    empty.write("again", "")
+    process = empty.start("train", "--resume", run_id)
+    appears(empty.root / "ready")
+    removed, collected = empty.numb(f"rm {run_id}"), json.loads(empty.numb("gc --json").stdout)
+    empty.write("go", "")
+    process.communicate(timeout=60)
+
+    assert (1, 0) == (removed.code, collected["objects"]) and "still in flight" in removed.stderr
+    assert (0, 0, 0) == (process.returncode, empty.numb("verify").code, empty.numb(f"rm {run_id}").code)
 
 
 @pytest.mark.usefixtures("warm")

@@ -149,6 +149,22 @@ def test_a_resumed_run_names_what_has_become_of_its_beginning(empty: Scene, word
     assert 0 == empty.numb("gc").code and 0 == empty.numb("verify").code and 0 == empty.numb("doctor").code
 
 
+def test_nothing_is_purged_before_what_was_cut_off_is_on_the_branch(lab: Scene) -> None:
+    """A run whose launcher died in another work tree has a snapshot, too: it would bring back what is gone."""
+    lab.write('my "keys"/ä b.txt', SECRET)
+    lab.sh("git worktree add -q ../beside && cp -r my* nmb.json ../beside")
+    beside = Scene(lab.root.parent / "beside", Path(lab.env["HOME"]))
+    beside.write("train.py", SCRIPT + "import signal\nos.kill(os.getppid(), signal.SIGKILL)\n")
+    beside.start("train").communicate(timeout=60)
+    refused = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
+    hint = next(line for line in refused.stderr.splitlines() if "try: " in line).partition("try: ")[2]
+    lab.sh(hint)
+    purged = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
+
+    assert (1, 0) == (refused.code, purged.code) and "cut off and not on the branch yet" in refused.stderr
+    assert "beside" in hint and "" == lab.sh("git log --format=%h numb -- 'my*'") and 5 == len(lab.runs())
+
+
 def test_nothing_is_purged_while_a_run_is_in_flight(lab: Scene) -> None:
     """In whichever work tree: it would be put on the branch with what is to be gone. It is kept, and then purged with the rest."""
     lab.write('my "keys"/ä b.txt', SECRET)
@@ -167,7 +183,8 @@ def test_nothing_is_purged_while_a_run_is_in_flight(lab: Scene) -> None:
     purged = lab.numb("purge", "--yes", 'my "keys"/ä b.txt')
 
     assert [1, 1] == [done.code for done in refused] and (tip, 0) == told
-    assert all("a run is in flight" in done.stderr and "Traceback" not in done.stderr for done in refused)
+    assert all("is in flight, and would be put on the branch" in done.stderr for done in refused)
+    assert all("Traceback" not in done.stderr for done in refused)
     assert (0, 0, 4) == (process.returncode, purged.code, len(lab.runs())), purged
     assert "" == lab.sh("git log --format=%h numb -- 'my*'") and 0 == lab.numb("doctor").code
 
@@ -192,7 +209,7 @@ def test_what_is_neither_run_nor_path_is_refused(lab: Scene, words: str) -> None
     tip = lab.sh("git rev-parse numb")
     done = lab.numb(f"purge --yes {words}")
 
-    assert 125 == done.code and "Traceback" not in done.stderr and tip == lab.sh("git rev-parse numb")
+    assert 1 == done.code and "Traceback" not in done.stderr and tip == lab.sh("git rev-parse numb")
 
 
 def test_the_old_listing_is_no_problem(lab: Scene) -> None:

@@ -107,6 +107,43 @@ def test_a_clone_has_it_all_with_one_command(lab: Scene) -> None:
     assert "" == other.sh("git status --porcelain")
 
 
+def test_a_clone_that_has_not_fetched_weights_is_in_order(lab: Scene) -> None:
+    """They are where it would fetch them from; `verify` says in one line what it could not read."""
+    lab.numb("push")
+    other = clone(lab, "other")
+    other.numb("pull")
+    healthy, verified = other.numb("doctor"), other.numb("verify")
+    store = lab.root.parent / "store" / "objects"
+    one = min(stored(lab))
+    Objects(store).path(one).unlink()
+    ill = other.numb("doctor")
+    store.rename(store.with_name("away"))
+    away = other.numb("doctor")
+
+    assert 0 == healthy.code, healthy
+    assert (3, 1) == (verified.code, verified.stdout.count("problem: ")), verified
+    assert "2 objects that 1 run needs are not here" in verified.stdout and "numb pull lab --objects" in verified.stdout
+    assert (3, 3) == (ill.code, away.code) and "lab has not got them" in ill.stdout and "numb push lab" in ill.stdout
+
+
+def test_a_damaged_object_is_fetched_again(lab: Scene) -> None:
+    """Its bytes are those of a place again; where none has it, that is said, and it stays."""
+    lab.numb("push")
+    here = Objects(lab.root / ".nmb" / "objects")
+    path = here.path(min(here))
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(b"?" + whole[1:])
+    told, mended, after = lab.numb("doctor"), lab.numb("doctor --fix"), path.read_bytes()
+    path.write_bytes(b"?" + whole[1:])
+    Objects(lab.root.parent / "store" / "objects").path(path.name).unlink()
+    hopeless = lab.numb("doctor --fix")
+
+    assert (3, 0) == (told.code, mended.code) and "--fix fetches it again from lab" in told.stdout, mended
+    assert whole == after and 3 == hopeless.code and "no remote has" in hopeless.stdout
+    assert b"?" + whole[1:] == path.read_bytes()
+
+
 @pytest.mark.usefixtures("warm")
 def test_what_is_needed_is_fetched_when_it_is_needed(empty: Scene) -> None:
     """By each command and each function that reads weights, checkpoints or artifacts; `numb pull` alone has brought none."""

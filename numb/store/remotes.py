@@ -145,12 +145,12 @@ def push(
 def fetch(
     remote: Remote, objects: Objects, refs: Iterable[Ref], progress: Progress | None = None, *, at_once: int = _AT_ONCE
 ) -> set[Ref]:
-    """Bring those of *refs* that the local store lacks, and return them.
+    """Bring those of *refs* that the local store lacks, or has only damaged, and return them.
 
     An object has its name here when all its bytes are on the disk and have the right hash. One that is damaged there, or
     missing, leaves nothing here; the others are brought, then `ObjectCorrupt` or `ObjectMissing` is raised.
     """
-    lacking = {ref for ref in set(refs) if not objects.has(ref.digest, ref.size)}
+    lacking = {ref for ref in set(refs) if not objects.is_intact(ref)}
     if lacking:
         with closing(remote), objects.in_use():
             sizes = _sizes(remote, lacking)
