@@ -58,7 +58,11 @@ def load(run: str, *names: str) -> Any:
 
 
 def load_state(run: str, model: str | None = None) -> Any:
-    """The state dict of a run: its weights (of the *model*, where there are several), or `ID@50`, a checkpoint by parts."""
+    """The state dict of a run: its weights (of the *model*, where there are several).
+
+    Of `ID@50`, a checkpoint, a dictionary of the states of what was tracked, by name (`{"model": …, "opt": …, "random": …}`),
+    or with *model* the state of that one.
+    """
     project = open()
     return project.load_state(*project.find_checkpoint(run), model)
 

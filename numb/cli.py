@@ -303,6 +303,8 @@ def train(
         settings.check()
         put(hyper.as_yaml(settings.rows()))
         return
+    if resume and skip_done:
+        raise Usage("--skip-done is for a run that begins, and --resume goes on with one", "choose one of them")
     exclusive = [("--resume", resume), ("--init-from", init_from), ("--queue", queue_file)]
     if len(given_ones := [name for name, value in exclusive if value is not None]) > 1:
         raise Usage(f"{given_ones[0]} and {given_ones[1]} exclude each other", "choose one of them")
@@ -813,14 +815,15 @@ def revert(run: str | None, undo: bool, worktree: Path | None) -> None:
 
 
 @main.command()
-@click.argument("run", metavar="ID")
+@click.argument("run", metavar="ID[@STEP]")
 @click.option(
     "--into", type=click.Path(path_type=Path), metavar="DIR", help="Directory to create.  [default: report-ID]"
 )
 def report(run: str, into: Path | None) -> None:
-    """Copy a run's weights, graph, hyperparameters, results, log and patch into a new directory."""
+    """Copy a run's weights, or a checkpoint's, with graph, hyperparameters, results, log and patch, into a new directory."""
     project = _project(reading=True)
-    click.echo(project.report(project.find(run), into))
+    found, step = project.find_checkpoint(run)
+    click.echo(project.report(found, into, step))
 
 
 @main.command()

@@ -660,6 +660,8 @@ class Project:
         run = self.index.by_commit(tagged) if tagged else None
         if run is None and (removed := self.index.removed(text)):
             raise RunNotFound(f"{record.some(list(removed))} was removed", "numb undo takes back the last removal")
+        if run is None and text.rpartition("@")[2].isdecimal() and text[0] != "@":
+            raise RunNotFound(f"{text} is a step, and a whole run is asked for", f"numb show {text.rpartition('@')[0]}")
         if run is None:
             raise RunNotFound(f"there is no run {text}", "numb list")
         return run
@@ -878,14 +880,22 @@ class Project:
         return content
 
     def load_state(self, run: Run, step: int | None = None, model: str | None = None) -> Any:
-        """The state dict of one of the run's models, or with a *step* the parts of that checkpoint.
+        """The state dict of one of the run's models; with a *step* the parts of that checkpoint by name, or that of a *model*.
 
-        Raises `RunNotFound` where there is none, `ObjectMissing` and `ObjectCorrupt`.
+        Raises `ArtifactMissing` and `Refused` where there is none, `ObjectMissing` and `ObjectCorrupt`.
         """
         from numb import beginnings
 
         if step is not None:
-            manifest = self.branch.read_object(run, beginnings.checkpoint_of(run, step).manifest)
+            kept = beginnings.checkpoint_of(run, step)
+            manifest = self.branch.read_object(run, kept.manifest)
+            if model is not None:
+                part = next((part for part in kept.parts if model in (part, kept.networks.get(part))), None)
+                if part is None:
+                    raise ArtifactMissing(
+                        f"{run.id}@{step} has {', '.join(kept.parts)}, and no {model}", f"numb show {run.id}"
+                    )
+                return self.load_state(run, step)[part]
         elif model is None and len(run.weights) != 1:
             raise ArtifactMissing(f"{run.id} has weights of {', '.join(run.weights) or 'no model'}", "name the model")
         else:
@@ -936,44 +946,15 @@ class Project:
 
     # -- taking out
 
-    def report(self, run: Run, into: Path | None = None) -> Path:
-        """Write everything known about *run* into a directory that must not exist yet.
+    def report(self, run: Run, into: Path | None = None, step: int | None = None) -> Path:
+        """Write everything known about *run* into a directory that must not exist yet, with its checkpoint of *step*.
 
-        The directory appears complete or not at all. Raises `TargetExists`, `ObjectMissing`, `ObjectCorrupt`.
+        Without a step the checkpoint is the last one of a run that has kept no weights at its end. The directory appears
+        complete or not at all. Raises `Refused` for a step that there is not, `TargetExists`, `ObjectMissing`, `ObjectCorrupt`.
         """
-        from numb.capture import weights
-        from numb.capture.manifest import Manifest
-        from numb.view import report
+        from numb import reporting
 
-        commit = self.commit(run)
-        target = Path(into) if into else Path.cwd() / f"report-{run.id}"
-        row = self.row(run)
-        with atomic.new_directory(target) as folder:
-            # A report is not part of the project: no snapshot takes it in, nor what is left of one that was killed.
-            atomic.write(folder / ".gitignore", "*\n")
-            notes: list[str] = []
-            for name in run.weights:
-                stem = "state_dict" if len(run.weights) == 1 else f"state_dict-{name}"
-                manifest = self._manifest(run, name)
-                self.bring(Manifest.of(manifest).refs())
-                notes += weights.export(manifest, self.objects, folder / f"{stem}.pt", folder / f"{stem}.safetensors")
-            for name, content in self.git.record_files(commit).items():
-                if "/" not in name:
-                    atomic.write(folder / name, content)
-            for name, kept in run.artifacts.items():
-                path = folder / "artifacts" / name
-                atomic.make_directory(path.parent)
-                if kept.is_state:
-                    weights.export_value(self._load(run, name), path if path.suffix else path.with_suffix(".pt"))
-                else:
-                    atomic.write(path, self.artifact(run, name))
-            atomic.write(folder / "params.json", record.dumps(run.to_json()["params"], indent=2) + "\n")
-            results = {name: record.encode(value, name) for name, value in row.results.items()}
-            atomic.write(folder / "results.json", record.dumps(results, indent=2) + "\n")
-            atomic.write(folder / "changes.patch", self.patch(run))
-            names = {path.name for path in folder.iterdir()}
-            atomic.write(folder / "README.md", report.readme(row, notes, names))
-        return target
+        return reporting.written(self, run, Path(into) if into else Path.cwd() / f"report-{run.id}", step)
 
     def purge_plan(self, words: Sequence[str], where: Path | None = None) -> Purge:
         """What `purge` would take out of the branch: runs by their ids, or a path, as it is typed in the folder *where*.
@@ -1051,7 +1032,7 @@ class Project:
         return housekeeping.undo(self)[1]
 
     def collect(self, *, dry_run: bool = False) -> Collected:
-        """Remove the objects that no run names. Raises `NotPossible` while somebody saves, `ObjectMissing` where nobody knows."""
+        """Remove objects that no run names. Raises `NotPossible` while somebody saves, and `ObjectMissing`."""
         from numb import housekeeping
 
         return housekeeping.collect(self, dry_run=dry_run)

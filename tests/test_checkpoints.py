@@ -25,13 +25,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import numb
 from numb import atomic, inflight, record
 from numb.capture import requests, rng, tracking, weights
 from numb.capture.checkpoints import Checkpoints
 from numb.capture.manifest import Manifest
 from numb.capture.requests import Requests
 from numb.capture.weights import Saver, StateMismatch
-from numb.errors import StorageFailed
+from numb.errors import ArtifactMissing, StorageFailed
 from numb.keep import Keep
 from numb.layout import RunFolder
 from numb.record import Checkpoint
@@ -339,6 +340,31 @@ def test_a_run_begins_with_the_weights_of_another(torch_scene: Scene) -> None:
     )
     assert {"Net": {"same"}} == {name: {each["how"] for each in found} for name, found in last.items()}
     assert ["Net", "opt", "sched", "random"] == list(middle) and "changed" == middle["Net"][0]["how"]
+
+
+@pytest.mark.usefixtures("warm_training")
+def test_a_checkpoint_is_taken_out(torch_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has the parts of one, the last one of a run that was killed; and so has numb.load_state."""
+    torch_scene.write("train.py", TRAIN)
+    torch_scene.numb("train", env={"AT": "5", "SIGNAL": "SIGKILL"})
+    [run] = torch_scene.runs()
+    last = run["checkpoints"][-1]["step"]
+    done = [torch_scene.numb(f"report {words}") for words in ("@ --into ../last", "@@2 --into ../second", "@@99")]
+    whole = torch_scene.numb(f"show {run['id']}@2")
+    monkeypatch.chdir(torch_scene.root)
+    state, net = numb.load_state("@@2"), numb.load_state("@@2", "Net")
+
+    assert [0, 0, 125, 1] == [each.code for each in (*done, whole)] and f"try: numb show {run['id']}\n" in whole.stderr
+    for folder, step in (("last", last), ("second", 2)):
+        taken = torch_scene.root.parent / folder
+        parts = {path.name for path in (taken / "checkpoint").iterdir()}
+        assert {"model.pt", "model.safetensors", "opt.pt", "sched.pt", "random.pt"} == parts
+        assert step == torch.load(taken / "checkpoint" / "sched.pt", weights_only=True)["last_epoch"]
+        assert f"after step {step}" in (taken / "README.md").read_text()
+    written = torch.load(torch_scene.root.parent / "second/checkpoint/model.pt", weights_only=True)
+    assert all(torch.equal(value, net[name]) and value.equal(state["model"][name]) for name, value in written.items())
+    with pytest.raises(ArtifactMissing, match="and no Other"):
+        numb.load_state("@@2", "Other")
 
 
 @pytest.mark.usefixtures("warm_training")

@@ -790,7 +790,8 @@ def test_what_is_exported_is_what_torch_and_safetensors_read(objects: Objects, t
     }
     manifest = weights.save(state, objects)
 
-    notes = weights.export(manifest, objects, tmp_path / "state_dict.pt", tmp_path / "state_dict.safetensors")
+    back = weights.read(manifest, objects)
+    notes = weights.export(back, tmp_path / "state_dict.pt", tmp_path / "state_dict.safetensors")
 
     loaded = torch.load(tmp_path / "state_dict.pt", weights_only=True)
     assert everything(state) == everything(loaded)
@@ -820,7 +821,7 @@ import torch, safetensors.torch
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18))
 here = Path(sys.argv[1])
 try:
-    weights.export(json.load(sys.stdin), Objects(here / "objects"), here / "x.pt", here / "x.safetensors")
+    weights.export(weights.read(json.load(sys.stdin), Objects(here / "objects")), here / "x.pt", here / "x.safetensors")
 except StorageFailed as failed:
     print(str(failed).partition(": ")[0])
 """

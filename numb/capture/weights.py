@@ -249,29 +249,22 @@ def _copied(value: Any, known: dict[tuple[Any, ...], Tensor], depth: int) -> Any
         return value
 
 
-def export(manifest: Mapping[str, Any], objects: Objects, pt: Path, safetensors: Path) -> list[str]:
-    """Write the state dict to *pt*, for `torch.load`, and to *safetensors*; return what the second could not hold.
+def export(state: Mapping[str, Any], pt: Path, safetensors: Path) -> list[str]:
+    """Write a state dict to *pt*, for `torch.load`, and to *safetensors*; return what the second could not hold.
 
-    Each file appears whole or not at all. Raises what `read` raises, and `StorageFailed`.
+    Each file appears whole or not at all. Raises `StorageFailed`.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    state = read(manifest, objects)
     tensors, notes = _for_safetensors(state)
+    export_value(state, pt)
     try:
-        with atomic.replacing(pt) as file:
-            torch.save(state, file)
         with atomic.replacing(safetensors) as file:
             save_file(tensors, file, metadata={"format": "pt"})
             file.chmod(stat.S_IMODE(pt.stat().st_mode))  # safetensors makes it 0600, whatever the umask
-    except (RuntimeError, SafetensorError) as error:
-        import shutil  # for the message alone
-
-        needed, free = summary(manifest)["bytes"], shutil.disk_usage(pt.parent).free
-        why = f"it takes {needed} bytes, and {free} are free" if needed > free else first_line(error)
-        raise StorageFailed(f"cannot write {pt}: {why}", f"df -h {pt.parent}") from error
+    except SafetensorError as error:
+        raise _unwritten(safetensors, error) from error
     return notes
 
 
@@ -283,7 +276,14 @@ def export_value(value: Any, path: Path) -> None:
         with atomic.replacing(path) as file:
             torch.save(value, file)
     except RuntimeError as error:
-        raise StorageFailed(f"cannot write {path}: {first_line(error)}", f"df -h {path.parent}") from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: Exception) -> StorageFailed:
+    import shutil  # for the message alone
+
+    free = shutil.disk_usage(path.parent).free
+    return StorageFailed(f"cannot write {path}: {first_line(error)}, and {free} bytes are free", f"df -h {path.parent}")
 
 
 def summary(manifest: Mapping[str, Any]) -> dict[str, int]:

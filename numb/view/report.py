@@ -6,10 +6,13 @@ from collections.abc import Collection, Sequence
 
 from numb import record
 from numb.errors import printable
+from numb.record import Checkpoint
 from numb.view.table import Row
 
+CHECKPOINT = "checkpoint"  # the folder of its parts
 
-def readme(row: Row, notes: Sequence[str], names: Collection[str]) -> str:
+
+def readme(row: Row, notes: Sequence[str], names: Collection[str], checkpoint: Checkpoint | None = None) -> str:
     """Markdown for a reader who has never heard of numb; *names* are the files that stand beside it."""
     run = row.run
     stems = ["state_dict"] if len(run.weights) == 1 else [f"state_dict-{name}" for name in run.weights]
@@ -20,6 +23,11 @@ def readme(row: Row, notes: Sequence[str], names: Collection[str]) -> str:
         for stem in stems
     )
     kept = {
+        CHECKPOINT: ""
+        if checkpoint is None
+        else f"what the script tracked after step {checkpoint.step}, for `torch.load`: "
+        + ", ".join(map(printable, checkpoint.parts)),
+        "artifacts": "what the script has saved",
         "graph.onnx": "the network, without its weights",
         **{f"graph-{name}.onnx": f"the network {name}, without its weights" for name in run.models},
         "record.json": "everything numb recorded about the run",
@@ -40,7 +48,7 @@ def readme(row: Row, notes: Sequence[str], names: Collection[str]) -> str:
         + (
             f"## The weights\n\n```python\nimport torch\n\n{loading}model.load_state_dict(state)\n```\n\n"
             if run.weights
-            else "The run kept no weights.\n\n"
+            else "The run kept no weights at its end.\n\n"
         )
         + "".join(f"Note: {printable(note)}\n\n" for note in notes)
         + f"## The files\n\n{files}\n"
