@@ -17,7 +17,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "__main__": ({"cli"}, set()),
     "version": (set(), set()),
     "errors": (set(), set()),
-    "record": (set(), set()),
+    "record": ({"errors"}, set()),
     "layout": (set(), set()),
     "alive": (set(), set()),
     "atomic": ({"errors"}, set()),
@@ -50,9 +50,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "hp.runtime": ({"capture", "hp", "layout", "order"}, set()),
     "hp.settings": ({"errors", "hp", "record"}, set()),
     "hp.table": ({"atomic", "errors", "hp", "record"}, set()),
-    "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record"}, set()),
+    "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record", "rundir"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
-    "view.*": ({"hp", "record", "view"}, {"tabulate"}),
+    "view.*": ({"errors", "hp", "record", "view"}, {"tabulate"}),
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
@@ -62,8 +62,15 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
-    "doctor": ({"atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "purging", "record"}, set()),
-    "purging": ({"atomic", "errors", "gitrewrite", "inflight", "layout", "project", "record"}, set()),
+    "reporting": ({"atomic", "beginnings", "capture", "project", "record", "view"}, set()),
+    "doctor": (
+        {
+            "atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "purging", "record", "sharing",
+            "store.objects",
+        },
+        set(),
+    ),
+    "purging": ({"atomic", "errors", "gitrewrite", "layout", "project", "record"}, set()),
     "sharing": (
         {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "purging", "store.objects", "store.places", "store.remotes"},
         set(),
@@ -79,7 +86,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight",
-            "launch", "layout", "order", "purging", "queue", "record", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "talk",
+            "launch", "layout", "order", "purging", "queue", "record", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "talk",
             "trials", "view",
         },
         set(),
