@@ -479,7 +479,7 @@ class Project:
             run = replace(run, reason=f"{run.reason}, out of memory")
         try:
             flight.write_end(run)
-            return Ended(outcome.exit_code, self.branch.publish(run, told, flight))
+            return Ended(outcome.exit_code, self.branch.publish(run, told, flight), signalled=bool(outcome.passed_on))
         except (NumbError, OSError) as error:
             flight.close()
             hint = getattr(error, "hint", None) or "numb doctor --fix"

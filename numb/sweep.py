@@ -123,9 +123,7 @@ def _settle(claim: Claim, ended: Ended) -> None:
 
 def _was_asked_to_end(ended: Ended) -> bool:
     """Whether a run was ended from outside, and with it the queue."""
-    if ended.run is not None and ended.run.status == record.INCOMPLETE:
-        return (ended.run.reason or "").startswith("SIG")
-    return ended.run is not None and ended.run.status in _CUT_OFF
+    return ended.signalled or (ended.run is not None and ended.run.status in _CUT_OFF)
 
 
 def _check_whole(project: Project, queue: Queue, how: How) -> None:

@@ -78,6 +78,7 @@ class Ended:
     same: Run | None = None  # the earlier run that made this one unnecessary
     changed: Sequence[str] | None = None  # the files in which the code differs from that one's; None: not known
     command: Sequence[str] = ()  # of that one, where it was another: arguments are no hyperparameters
+    signalled: bool = False  # numb itself was asked to end, and has told the script
 
 
 @dataclass(frozen=True, slots=True)
