@@ -44,7 +44,11 @@ class Figure:
 
     @property
     def scale(self) -> float:
-        return {"ms": 1e3, "MB": 1e-6}[self.unit]
+        return {"ms": 1e3, "us": 1e6, "MB": 1e-6, "B": 1.0}[self.unit]
+
+    @property
+    def digits(self) -> int:
+        return 2 if self.unit == "us" else 1
 
 
 def seconds(work: Callable[[], object], times: int, before: Callable[[], object] = lambda: None) -> float:
@@ -405,11 +409,60 @@ def collecting() -> Iterator[Figure]:
         yield Figure("numb gc, 10,000 runs, memory", max(measured), 200e6, "of 1 TB of objects, were they here", "MB")
 
 
+LOGGING = """
+import json, os, time
+import numb
+N = 300_000
+losses = [0.5 + n * 1e-7 for n in range(N)]
+
+def logging():
+    for step in range(N):
+        numb.log(step=step, loss=losses[step], acc=0.5)
+
+def appending():
+    rows = []
+    append = rows.append
+    for step in range(N):
+        append((step, losses[step], 0.5))
+
+measured = {"log": [], "append": []}
+for _ in range(9):
+    for name, work in (("append", appending), ("log", logging)):
+        began = time.perf_counter()
+        work()
+        measured[name].append((time.perf_counter() - began) / N)
+time.sleep(0.3)
+size = os.path.getsize(os.environ["NUMB_RUN_DIR"] + "/series") / (9 * N)
+print(json.dumps({name: sorted(each)[4] for name, each in measured.items()} | {"bytes": size}))
+"""
+
+
+def series() -> Iterator[Figure]:
+    """`numb.log` in a loop, with the thread that writes what it has logged, beside a `list.append` of the same."""
+    with folder() as root:
+        repository(root)
+        (root / "nmb.json").write_text('{"version": 1, "train": {"command": ["python", "train.py"]}}')
+        (root / "train.py").write_text(LOGGING)
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "bench", cwd=root)
+        done = subprocess.run([*NUMB, "train"], cwd=root, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        kept = json.loads(
+            subprocess.run([*NUMB, "show", "@", "--json"], cwd=root, capture_output=True, check=True).stdout
+        )
+        table = kept["series"]["log"]
+        yield Figure(
+            "numb.log, a step and two values", found["log"], 3 * found["append"], "3 x list.append of them", "us"
+        )
+        yield Figure("a row in flight", found["bytes"], 50, "its time included", "B")
+        yield Figure("a row when the run has ended", table["size"] / table["rows"], 50, "compressed", "B")
+
+
 def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     missed = 0
-    for measure in (startup, snapshot, listing, hyperparameters, weights, collecting, overhead):
+    for measure in (startup, snapshot, listing, hyperparameters, weights, collecting, series, overhead):
         if wanted not in measure.__name__:
             continue
         for figure in measure():
@@ -417,8 +470,8 @@ def main() -> int:
             missed += not met
             verdict = "met" if met else "MISSED"
             print(
-                f"{figure.name:<34} {figure.value * figure.scale:8.1f} {figure.unit}   "
-                f"limit {figure.limit * figure.scale:8.1f} {figure.unit}  {verdict:<7}"
+                f"{figure.name:<34} {figure.value * figure.scale:8.{figure.digits}f} {figure.unit}   "
+                f"limit {figure.limit * figure.scale:8.{figure.digits}f} {figure.unit}  {verdict:<7}"
                 f"({figure.meaning})",
                 flush=True,
             )

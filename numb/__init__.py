@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from numb.hooks import log as log
 from numb.hooks import numb_model, numb_param, numb_queue, numb_trial_result
 from numb.hooks import run as run
 from numb.hooks import save as save
+from numb.hooks import series as series
 from numb.version import __version__
 
 if TYPE_CHECKING:

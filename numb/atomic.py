@@ -314,6 +314,23 @@ class Appender:
             _close(fd)
 
 
+def append(path: Name, content: Bytes) -> None:
+    """Append *content* to a file of which nobody else writes; all of it, or nothing where the disk is full."""
+    path = Path(path)
+    with _failing("write", path):
+        fd = _open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            end, rest = _fstat(fd).st_size, memoryview(content).cast("B")
+            try:
+                while len(rest):
+                    rest = rest[_write(fd, rest) :]
+            except BaseException:
+                _truncate(fd, end)
+                raise
+        finally:
+            _close(fd)
+
+
 def make_directory(path: Name) -> None:
     """Make *path* and the directories above it, unless they are there; on the disk when this returns."""
     path = Path(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from numb import atomic, record
+from numb import atomic, record, tables
 from numb.capture import manifest
 from numb.capture.manifest import Manifest
 from numb.errors import ObjectMissing, Refused
@@ -29,6 +29,7 @@ class Beginning:
     init_from: Origin | None = None
     networks: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    rows: bytes = b""  # a journal of what the series of the run had by then
 
     def told(self, order: Order) -> Order:
         """The order with what the script must know; what was set by hand counts more than what the run had."""
@@ -47,6 +48,8 @@ class Beginning:
             path = flight.folder.content / name
             atomic.make_directory(path.parent)
             atomic.write(path, text)
+        if self.rows:
+            atomic.write(flight.folder.series, self.rows)
 
 
 def resumed(project: Project, run: Run, step: int | None, *, again: bool = False) -> tuple[Run, Beginning]:
@@ -80,10 +83,11 @@ def resumed(project: Project, run: Run, step: int | None, *, again: bool = False
     }
     begun = replace(
         run, status=RUNNING, reason=None, exit_code=None, segments=(*run.segments, segment), checkpoints=tuple(earlier),
-        results={}, weights={}, graph=None, notes=(), left_out=(), nested=(), commit=None,
+        results={}, weights={}, graph=None, series={}, notes=(), left_out=(), nested=(), commit=None,
     )  # fmt: skip
+    rows = tables.framed(tables.before(project, run, chosen.step, chosen.time)) if run.series else b""
     given = {name: value for name, value in run.params.items() if name not in run.constants}
-    return begun, Beginning(state, texts, order, networks=chosen.networks, params=given)
+    return begun, Beginning(state, texts, order, networks=chosen.networks, params=given, rows=rows)
 
 
 def initial(project: Project, run: Run, step: int | None) -> Beginning:

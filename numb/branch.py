@@ -141,7 +141,7 @@ class Branch:
         if told.exception:
             atomic.write(folder.content / "traceback.txt", told.exception.encode(errors="backslashreplace"))
         self._snapshots.keep_index(folder.index)
-        with self._own_files(run, told, folder) as run:
+        with self._files(run, told, folder) as run:
             _write_record(run, folder.content)
             commit = self._append(run, folder.index, folder.content, reused)
         self.git.unpin(run.id)
@@ -149,17 +149,18 @@ class Branch:
         return replace(run, commit=commit)
 
     @contextmanager
-    def _own_files(self, run: Run, told: Told, folder: RunFolder) -> Iterator[Run]:
-        """The run with what its script has left in `run.dir`, of which nothing is collected before the commit names it."""
-        if not folder.own.is_dir():
+    def _files(self, run: Run, told: Told, folder: RunFolder) -> Iterator[Run]:
+        """The run with its series, and with what its script has left in `run.dir`; nothing of it is collected meanwhile."""
+        if not (folder.own.is_dir() or folder.series.exists()):
             yield run
             return
-        from numb import rundir  # few scripts have such a folder
+        from numb import rundir, tables  # few scripts have them
 
         objects = self._snapshots.folder.objects
         with objects.in_use():
             found, notes = rundir.gathered(folder, objects, told.artifacts)
-            yield replace(run, artifacts={**run.artifacts, **found}, notes=(*run.notes, *notes))
+            series = tables.kept(folder, objects)
+            yield replace(run, artifacts={**run.artifacts, **found}, series=series, notes=(*run.notes, *notes))
 
     def publish_lost(self, run: Run) -> None:
         """Put a run of which only its pinned snapshot is left on the branch."""

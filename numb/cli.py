@@ -6,7 +6,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numb.project import Project
     from numb.talk import Ended
 
+_MOMENT = 0.2  # seconds between two looks at what goes on
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -556,10 +558,11 @@ def list_(
 @main.command()
 @click.argument("run", metavar="ID")
 @click.option("--artifact", metavar="NAME", help="The bytes of a file that the script has saved.")
+@click.option("--series", metavar="NAME", help="The table of a series, as CSV; that of numb.log is called log.")
 @click.option("--log", "log", is_flag=True, help="What the script printed.")
 @click.option("--patch", is_flag=True, help="What the code had changed against HEAD.")
 @_JSON
-def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) -> None:
+def show(run: str, artifact: str | None, series: str | None, log: bool, patch: bool, as_json: bool) -> None:
     """Show everything about one run. ID is an id, a beginning of one, @ (the newest), @-1, or a tag."""
     import json
 
@@ -572,6 +575,9 @@ def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) 
         return
     if artifact is not None:
         click.echo(project.artifact(found, artifact), nl=False)
+        return
+    if series is not None:
+        click.echo(project.series_csv(found, series), nl=False)
         return
     if log:
         content = project.log(found)
@@ -586,6 +592,59 @@ def show(run: str, artifact: str | None, log: bool, patch: bool, as_json: bool) 
         put(json.dumps(table.detail(row, begun) | {"environment": environment}, indent=2, ensure_ascii=False))
         return
     put(detail.shown(row, environment, project.missing_weights(found), project.traceback(found), begun))
+
+
+@main.command()
+@click.argument("run", metavar="[ID]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option(
+    "-n", "number", type=click.IntRange(min=0), default=10, show_default=True, help="How many rows; 0 for all."
+)
+@click.option("--series", "name", metavar="NAME", help="Only this series; that of numb.log is called log.")
+@_JSON
+def tail(run: str | None, follow: bool, number: int, name: str | None, as_json: bool) -> None:
+    """Show the last rows that a run has logged, of the newest run if none is named."""
+    from collections import deque
+
+    from numb.view import series as view
+
+    project = _project(reading=True)
+    found = project.find(run) if run else project.newest()
+    last: deque[str] = deque(maxlen=number or None)
+    for block in project.follow(found, name):
+        if block is not None:
+            last.extend(
+                view.json_lines(block) if as_json else view.lines(block, named=name is None and block.series != "log")
+            )
+        elif not follow:
+            break
+        else:
+            _put_all(last)
+            last = deque()
+            time.sleep(_MOMENT)
+    _put_all(last)
+
+
+@main.command()
+@click.argument("run", metavar="[ID]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+def logs(run: str | None, follow: bool) -> None:
+    """Show what the script of a run has printed, of the newest run if none is named."""
+    from numb.view import detail
+
+    project = _project(reading=True)
+    for content in project.follow_log(project.find(run) if run else project.newest()):
+        if content:
+            shown = detail.log(content) + "\n" * content.endswith(b"\n") if sys.stdout.isatty() else content
+            click.echo(shown, nl=False)
+        elif not follow:
+            break
+        else:
+            time.sleep(_MOMENT)
+
+
+def _put_all(lines: Iterable[str]) -> None:
+    put("\n".join(lines))
 
 
 @main.group(invoke_without_command=True)

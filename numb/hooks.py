@@ -1,4 +1,4 @@
-"""The face that a training script sees: four hooks, and the run.
+"""The face that a training script sees: four hooks, the run, and its series.
 
 Without numb (no run folder in the environment) each of them does nothing. Under numb they hand over to `numb.capture`; an
 error of numb's own in there is recorded in the run, shown once, and never reaches the script.
@@ -7,20 +7,25 @@ error of numb's own in there is recorded in the run, shown once, and never reach
 from __future__ import annotations
 
 import contextlib
+import keyword
 import os
 import sys
+import time
+from _thread import RLock
+from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from numb import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
     from pathlib import Path
 
     from numb.capture.restored import Restored
     from numb.capture.session import Session
     from numb.hp.params import Params
+    from numb.journal import Schema
 
 _T = TypeVar("_T")
 
@@ -212,6 +217,154 @@ class Run:
         session = _session()
         if session is not None:
             session.finish(status, reason)
+
+
+_now = time.time  # our own reference, for scripts that replace it
+
+
+def log(**row: Any) -> None:
+    """Add a row to the series of this run: `numb.log(step=step, loss=loss, acc=0.9)`. Nothing without numb.
+
+    The first field says where the others belong: a step, an epoch. Every row has its time. Values are numbers, texts, truth
+    values and None; tensors and arrays with one element become numbers. A row is written within a tenth of a second, and the
+    script does not wait for it. Raises `TypeError`, under numb, for what cannot be kept, naming the field.
+    """
+    _usual.log(row)
+
+
+class Series:
+    """A series of a name and fields of its own: `log = numb.series("train", ["epoch", "loss"])`, then `log(epoch=1, loss=0.5)`.
+
+    A field that a row lacks is missing in it. Raises `TypeError` for one that the series does not have, with numb or without.
+    """
+
+    def __init__(self, name: str, fields: Sequence[str]) -> None:
+        self.name, self.fields = name, tuple(fields)
+        self.port = _Port(name)
+
+    def __call__(self, **row: Any) -> None:
+        """Add a row."""
+        if unknown := [name for name in row if name not in self.fields]:
+            raise TypeError(f"the series {self.name} has no {unknown[0]}; it has {', '.join(self.fields)}")
+        self.port.log({name: row.get(name) for name in self.fields})
+
+
+def series(name: str, fields: Sequence[str]) -> Series:
+    """A series beside that of `numb.log`. The first of the *fields* says where the others belong: an epoch, a step.
+
+    The same series each time. Raises `ValueError` for a name or fields that cannot be, or for other fields than before.
+    """
+    wanted = tuple(fields)
+    known = _series.get(name)
+    if known is None:
+        letters = name.replace("_", "").replace("-", "")
+        if not (letters.isalnum() and letters.isascii()) or len(name) > 80 or name == "log":
+            raise ValueError(f"numb.series: {name!r:.90} is no name; say letters, digits, _ and -, and not log")
+        if (
+            not wanted
+            or "Date" in wanted
+            or len(set(wanted)) < len(wanted)
+            or not all(isinstance(f, str) for f in wanted)
+        ):
+            raise ValueError(f"numb.series: {fields!r:.90} are no fields; say different names, and not Date")
+        known = _series[name] = Series(name, wanted)
+    if known.fields != wanted:
+        raise ValueError(f"numb.series: {name} has the fields {', '.join(known.fields)}")
+    return known
+
+
+class _Port:
+    """Where the rows of a series go: nowhere without numb, and under it to who writes them down."""
+
+    __slots__ = ("_name", "put")
+    put: Callable[[dict[str, Any]], None]
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.put = self._first
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Take a row as it was given."""
+        row["Date"] = _now()
+        self.put(row)
+
+    def _first(self, row: dict[str, Any]) -> None:
+        global _opens
+        with _opening:  # for other threads, too
+            if self.put == self._first:
+                _opens = True
+                session = None if _is_cut_off else _session()
+                if session is not None:
+                    session.log(self, self._name)
+                if self.put == self._first:
+                    self.put = _nowhere
+                _opens = False
+        self.put(row)
+
+    def hasten(self, schema: Schema, pack: Callable[..., bytes], put: Callable[[bytes], None]) -> bool:
+        """Only `numb.log` has a short way."""
+        return False
+
+    def close(self) -> None:
+        self.put = _nowhere
+
+
+class _Usual(_Port):
+    """That of `numb.log`, which becomes a function of just the arguments that its first row had.
+
+    So Python binds each to a name, and makes no dictionary: that alone would take longer than all the rest.
+    """
+
+    __slots__ = ()
+
+    def hasten(self, schema: Schema, pack: Callable[..., bytes], put: Callable[[bytes], None]) -> bool:
+        names = schema.fields
+        import struct
+
+        if any(name.startswith("_") or keyword.iskeyword(name) for name in names):
+            return False
+        made: dict[str, Any] = {}
+        given, values = ", ".join(f"{name}=None" for name in names), ", ".join(names)
+        exec(_LIKE_THE_FIRST.format(given=given, values=values, names=names), made)
+        globals().update(_put=put, _pack=pack, _Unfit=struct.error)
+        log.__kwdefaults__ = dict.fromkeys(names, _absent)
+        log.__code__ = made["log"].__code__
+        return True
+
+    def close(self) -> None:
+        super().close()
+        globals().update(_put=_nowhere)
+
+
+def _in_child() -> None:
+    """After a fork. Where a thread of the parent was opening a series, nobody lets go of its locks: no rows are kept here."""
+    global _opening, _is_cut_off
+    _opening = RLock()
+    _is_cut_off = _is_cut_off or _opens
+    if _is_cut_off:
+        for port in (_usual, *(each.port for each in _series.values())):
+            port.close()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+_LIKE_THE_FIRST = """
+def log(*, {given}, **_others):
+    if not _others:
+        try:
+            return _put(_pack({values}, _now()))
+        except _Unfit:
+            pass
+    given = zip({names!r}, ({values},))
+    _usual.log({{name: value for name, value in given if value is not _absent}} | _others)
+"""
+_absent = object()
+_nowhere = deque[Any](maxlen=0).append
+_opening = RLock()
+_opens = False  # just now, perhaps in another thread
+_is_cut_off = False
+_usual = _Usual("log")
+_series: dict[str, Series] = {}
 
 
 def save(name: str, value: Any) -> None:

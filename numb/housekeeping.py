@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import atomic, inflight, purging, record
+from numb import atomic, inflight, purging, record, tables
 from numb.branch import Branch
 from numb.capture.manifest import Manifest
 from numb.doctor import Finding
@@ -282,6 +282,12 @@ def _of_record(project: Project, run: Run) -> Iterator[Finding]:
         if kept.file is not None and not kept.is_state:
             try:
                 project.artifact(run, name)
+            except NumbError as error:
+                yield Finding(str(error), error.hint or "numb doctor")
+    for name, series in run.series.items():
+        if series.file is not None:
+            try:
+                tables.content(project, run, name)
             except NumbError as error:
                 yield Finding(str(error), error.hint or "numb doctor")
 

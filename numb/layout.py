@@ -118,6 +118,11 @@ class RunFolder:
         return self.content / "artifacts"
 
     @property
+    def series(self) -> Path:
+        """The journal of the numbers over time."""
+        return self.path / "series"
+
+    @property
     def own(self) -> Path:
         """What is the script's own, `run.dir`."""
         return self.path / "own"

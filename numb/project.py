@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from numb.hp import source
     from numb.hp.settings import Settings
     from numb.hp.table import Table
+    from numb.journal import Block
     from numb.launch import Outcome
     from numb.purging import Purge
     from numb.queue import Entry, Queue
@@ -666,6 +667,11 @@ class Project:
             raise RunNotFound(f"there is no run {text}", "numb list")
         return run
 
+    def newest(self) -> Run:
+        """The newest run, which may be in flight. Raises `RunNotFound` where there is none."""
+        flying = [row.run for row in self._in_flight() if row.run.kind == TRAIN and row.run.project == self.place]
+        return max(flying, key=lambda run: run.id) if flying else self.find("@")
+
     def find_checkpoint(self, text: str) -> tuple[Run, int | None]:
         """A run and a step of it: what `find` takes, and then `@50`; without that the step is None."""
         name, at, step = text.rpartition("@")
@@ -829,6 +835,43 @@ class Project:
             return artifacts.decoded(name, self.artifact(run, name))
         except ValueError as error:
             raise ObjectCorrupt(f"{name} of {run.id} cannot be read: {error}", "numb doctor") from error
+
+    def series(self, run: Run, name: str = "log") -> Iterator[Block]:
+        """The rows of a series, some at a time; of a run in flight those that have come by now.
+
+        Raises `KeyError` with the names that there are, `ObjectMissing` and `ObjectCorrupt`.
+        """
+        from numb import tables
+
+        return tables.blocks(self, run, name)
+
+    def series_csv(self, run: Run, name: str) -> bytes:
+        """The table of a series of a run that has ended. Raises what `series` raises."""
+        from numb import tables
+
+        return tables.content(self, run, name)
+
+    def follow(self, run: Run, name: str | None = None) -> Iterator[Block | None]:
+        """The rows of one series, or of all, and then what comes until the run is on the branch; None when nothing has come.
+
+        Who asks for the next one decides how long to wait. Raises what `series` raises.
+        """
+        from numb import tables
+
+        return tables.follow(self, run, name)
+
+    def follow_log(self, run: Run) -> Iterator[bytes]:
+        """What the script has printed, and then what it prints until the run is on the branch; empty when nothing has come."""
+        from numb import tables
+
+        path, seen = self.layout.run(run.id).log, 0
+        for _ in tables.unpublished(self, run):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                file.seek(seen)
+                seen += len(came := file.read())
+                yield came
+            yield b""
+        yield self.log(self.find(run.id))[seen:]
 
     def weight_differences(
         self, first: tuple[Run, int | None], second: tuple[Run, int | None]

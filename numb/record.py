@@ -312,6 +312,39 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What the numbers of one field of a series sum up to; those that are NaN or missing count only as the last one.
+
+    `lowest_at` and `highest_at` are the values of the first field, the step say, in these rows.
+    """
+
+    count: int = 0
+    mean: float | None = None
+    lowest: float | None = None
+    lowest_at: Any = None
+    highest: float | None = None
+    highest_at: Any = None
+    last: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Numbers over time: a table of so many rows, as a file of the record, or where it is large as an object, by gzip."""
+
+    rows: int
+    size: int  # bytes of the file or of the object
+    hash: str  # BLAKE3 of these, and the name of the object
+    file: str | None  # `series/….csv`
+    fields: Mapping[str, Summary] = field(default_factory=dict)  # in their order
+
+    def __post_init__(self) -> None:
+        if not _HASH.fullmatch(self.hash) or any(type(n) is not int or n < 0 for n in (self.rows, self.size)):
+            raise ValueError("a series that is nowhere")
+        if self.file is not None and not re.fullmatch(r"series/[\w-]{1,80}\.csv", self.file):
+            raise ValueError(f"{self.file[:80]!r} is no file of a series")
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """An earlier part of a run that was resumed: the commit that tells of it, and where the next one went on."""
 
@@ -398,6 +431,7 @@ class Run:
     weights: Mapping[str, Weights] = field(default_factory=dict)
     checkpoints: tuple[Checkpoint, ...] = ()
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    series: Mapping[str, Series] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
     init_from: Origin | None = None
     removes: tuple[Named, ...] = ()  # of an entry that removes others
@@ -438,8 +472,9 @@ class Run:
 
     @property
     def large(self) -> dict[str, int]:
-        """Objects that the record itself names, and their sizes: artifacts that are too large for git."""
-        return {kept.hash: kept.size for kept in self.artifacts.values() if kept.file is None and kept.hash}
+        """Objects that the record itself names, and their sizes: artifacts and series that are too large for git."""
+        every: list[Artifact | Series] = [*self.artifacts.values(), *self.series.values()]
+        return {kept.hash: kept.size for kept in every if kept.file is None and kept.hash}
 
     @property
     def in_flight(self) -> bool:
@@ -455,6 +490,8 @@ class Run:
                     plain[name] = {k: encode(v, k, literals=True) for k, v in value.items()}
                 case "models" | "weights" | "artifacts":
                     plain[name] = {k: _plain(v) for k, v in value.items()}
+                case "series":
+                    plain[name] = {k: _series_to_json(v) for k, v in value.items()}
                 case "left_out" | "nested" | "segments" | "removes":
                     plain[name] = [_plain(item) for item in value]
                 case "checkpoints":
@@ -482,6 +519,16 @@ class Run:
             return cls(**known, commit=commit)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"a record whose field {name!r} cannot be read: {error}") from error
+
+
+def _series_to_json(series: Series) -> dict[str, Any]:
+    fields = {name: {k: encode(v, name) for k, v in _plain(each).items()} for name, each in series.fields.items()}
+    return {**_plain(series), "fields": fields}
+
+
+def _series(plain: Mapping[str, Any]) -> Series:
+    fields = {str(name): _known(Summary, _values(each)) for name, each in plain.get("fields", {}).items()}
+    return cast(Series, _known(Series, {**plain, "fields": fields}))
 
 
 def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -539,6 +586,13 @@ def _segment(plain: Mapping[str, Any]) -> Segment:
     return cast(Segment, found)
 
 
+def _check_name(name: str) -> bool:
+    """Whether it can be part of a file's name; raises `ValueError`, for a record may come from anywhere."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name[:80]!r} is no name")
+    return True
+
+
 def _by_name(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
     """Models and weights by name; names become parts of file names, and a record may come from anywhere."""
     if wrong := [name for name in plain if not _NAME.fullmatch(name)]:
@@ -557,6 +611,7 @@ _READERS: dict[str, Any] = {
     "models": lambda plain: _by_name(Model, plain),
     "weights": lambda plain: _by_name(Weights, plain),
     "artifacts": lambda plain: {str(name): _artifact(item) for name, item in plain.items()},
+    "series": lambda plain: {name: _series(item) for name, item in plain.items() if _check_name(name)},
     "checkpoints": lambda plain: tuple(map(checkpoint_from_json, plain)),
     "removes": lambda plain: tuple(Named(RunId(item["id"]), str(item["commit"])) for item in plain),
     "segments": lambda plain: tuple(_segment(item) for item in plain),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import atomic, beginnings, record
+from numb import atomic, beginnings, record, tables
 from numb.capture import weights
 from numb.record import Checkpoint, Run
 from numb.view import report
@@ -34,6 +34,9 @@ def written(project: Project, run: Run, target: Path, step: int | None) -> Path:
         for name, content in project.git.record_files(commit).items():
             if "/" not in name:
                 atomic.write(folder / name, content)
+        for name in run.series:
+            atomic.make_directory(folder / "series")
+            atomic.write(folder / "series" / f"{name}.csv", tables.content(project, run, name))
         for name, artifact in run.artifacts.items():
             path = folder / "artifacts" / name
             atomic.make_directory(path.parent)

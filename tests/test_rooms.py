@@ -23,6 +23,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "atomic": ({"errors"}, set()),
     "keep": ({"record"}, set()),
     "artifacts": ({"capture", "record"}, {"numpy", "onnx", "pandas", "safetensors", "yaml"}),
+    "journal": ({"record"}, set()),
+    "tables": ({"atomic", "errors", "journal", "layout", "project", "record", "store.objects"}, set()),
     "rundir": ({"artifacts", "atomic", "layout", "record", "store.objects"}, set()),
     "config": ({"errors", "hp", "keep"}, set()),
     "processes": (set(), set()),
@@ -40,9 +42,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.places.ssh": ({"errors", "store.objects", "store.places"}, set()),
     "store.places.s3": ({"errors", "store.objects", "store.places"}, {"s3fs", "aiohttp", "botocore"}),
     "store.index": ({"atomic", "errors", "record"}, set()),
-    "hooks": ({"layout", "capture", "hp"}, set()),
+    "hooks": ({"layout", "capture", "hp", "journal"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
-    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "hp", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "hp", "journal", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
     # Reading sources and values knows nothing of files that are kept, of records, or of a run.
     "hp.*": ({"errors", "hp"}, set()),
     "hp.clicking": ({"errors", "hp"}, {"click"}),
@@ -56,13 +58,13 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
-    "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index"}, set()),
-    "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record"}, set()),
+    "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
+    "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
-    "reporting": ({"atomic", "beginnings", "capture", "project", "record", "view"}, set()),
+    "reporting": ({"atomic", "beginnings", "capture", "project", "record", "tables", "view"}, set()),
     "doctor": (
         {
             "atomic", "config", "errors", "gitstore", "inflight", "layout", "project", "purging", "record", "sharing",
@@ -78,15 +80,15 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "housekeeping": (
         {
             "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "purging", "record",
-            "snapshots",
+            "snapshots", "tables",
         },
         set(),
     ),
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight",
-            "launch", "layout", "order", "purging", "queue", "record", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "talk",
+            "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight", "journal",
+            "launch", "layout", "order", "purging", "queue", "record", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view",
         },
         set(),

@@ -32,6 +32,7 @@ from numb.capture.manifest import Manifest
 from numb.capture.progress import Progress
 from numb.capture.requests import Requests
 from numb.capture.restored import Restored
+from numb.capture.series import Port, Series
 from numb.capture.values import BadValue, Values, plain
 from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes
 from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed, one_line, printable
@@ -192,6 +193,11 @@ class Session:
         self._append(self._line("start", process=alive.identity(), **surroundings.interpreter()))
         atexit.register(self._at_exit)
         self._save_on_signal()
+
+    @functools.cached_property
+    def series(self) -> Series:
+        """Numbers over time."""
+        return Series(self)
 
     @property
     def training(self) -> bool:
@@ -492,6 +498,11 @@ class Session:
         self.progress.checkpoint(parts, step, results)
 
     @_guarded
+    def log(self, port: Port, name: str) -> None:
+        """Let what comes through *port* be rows of a series."""
+        self.series.open(port, name)
+
+    @_guarded
     def save(self, name: str, value: Any) -> None:
         """Keep a value as a file of the run."""
         saving.save(self, name, value)
@@ -691,6 +702,8 @@ class Session:
             return
         self.closed = True
         with _undisturbed():
+            if "series" in self.__dict__:
+                self.series.close()
             self.progress.wait()
             if self.requests.is_over_time and not self.requests.is_heard:
                 self.note("the time limit had passed, and the script never asked run.should_stop")

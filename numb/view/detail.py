@@ -8,7 +8,7 @@ from typing import Any
 
 from numb import record
 from numb.errors import printable
-from numb.record import Checkpoint, Run, Segment
+from numb.record import Checkpoint, Run, Segment, Series
 from numb.view.table import Row, age, status
 
 
@@ -47,6 +47,7 @@ def shown(
         [("trial", f"{trial.id}  {_trial(trial)}") for trial in row.trials],
         [(f"weights {name}", _weights(run, name)) for name in run.weights]
         + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),
+        [("series", f"{name}  {_series(each)}") for name, each in run.series.items()],
         [("artifact", f"{name}  {_size(kept.size)}") for name, kept in run.artifacts.items()],
         [("checkpoint", _checkpoint(kept)) for kept in run.checkpoints],
         [("begun with it", f"{each.id}{_beginning(each)}") for each in begun],
@@ -99,6 +100,11 @@ def _trial(trial: Run) -> str:
 def _weights(run: Run, name: str) -> str:
     kept = run.weights[name]
     return f"{kept.tensors} tensors, {kept.bytes / 1e6:.2f} MB" + (f", partial: {kept.partial}" if kept.partial else "")
+
+
+def _series(series: Series) -> str:
+    last = [f"{name} {record.brief(each.last)}" for name, each in series.fields.items()]
+    return f"{record.counted(series.rows, 'row')}, the last: {', '.join(last)}"
 
 
 def _size(count: int) -> str:

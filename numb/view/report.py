@@ -28,6 +28,7 @@ def readme(row: Row, notes: Sequence[str], names: Collection[str], checkpoint: C
         else f"what the script tracked after step {checkpoint.step}, for `torch.load`: "
         + ", ".join(map(printable, checkpoint.parts)),
         "artifacts": "what the script has saved",
+        "series": "numbers over time, as CSV",
         "graph.onnx": "the network, without its weights",
         **{f"graph-{name}.onnx": f"the network {name}, without its weights" for name in run.models},
         "record.json": "everything numb recorded about the run",

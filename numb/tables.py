@@ -1,0 +1,135 @@
+"""The series of a run that has ended, as tables among the files of its record, and the rows of any run's series."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING
+
+from numb import atomic, journal
+from numb.errors import ArtifactMissing, ObjectCorrupt, ObjectMissing
+from numb.journal import Block, Reader
+from numb.layout import RunFolder
+from numb.record import Run, Series
+from numb.store.objects import Objects, Ref, hash_of
+
+if TYPE_CHECKING:
+    from numb.project import Project
+
+_LARGE = 1 << 20  # bytes from which a table is an object
+_PIECE = 1 << 20
+_PATIENCE = 25  # how often a run that has ended is looked for on the branch
+_GZIP = 31  # zlib's word for the format
+
+
+def kept(folder: RunFolder, objects: Objects) -> dict[str, Series]:
+    """Make a table of each series of the journal. Raises `StorageFailed` and `OSError`."""
+    found = {}
+    for name, outline in journal.outlines(Reader(folder.series).blocks()).items():
+        fields = outline.fields
+        with tempfile.SpooledTemporaryFile(_LARGE, dir=str(folder.path)) as file:
+            journal.write_csv(journal.of(Reader(folder.series).blocks(), name), list(fields), file)
+            size = file.tell()
+            file.seek(0)
+            if size >= _LARGE:
+                ref = objects.put(_compressed(file))
+                found[name] = Series(outline.rows, ref.size, ref.digest, None, fields)
+                continue
+            content = file.read()
+        path = folder.content / f"series/{name}.csv"
+        atomic.make_directory(path.parent)
+        atomic.write(path, content)
+        found[name] = Series(outline.rows, size, hash_of(content), f"series/{name}.csv", fields)
+    return found
+
+
+def _compressed(file: IO[bytes]) -> Iterator[bytes]:
+    gzip = zlib.compressobj(3, wbits=_GZIP)  # 6 takes twice as long for a twentieth less
+    while piece := file.read(_PIECE):
+        yield gzip.compress(piece)
+    yield gzip.flush()
+
+
+def content(project: Project, run: Run, name: str) -> bytes:
+    """The CSV of a series, its hash compared. Raises `ArtifactMissing`, `ObjectMissing` and `ObjectCorrupt`."""
+    series = run.series.get(name)
+    if series is None:
+        there = ", ".join(run.series) or "none"
+        raise ArtifactMissing(f"{run.id} has no series {name}; it has {there}", f"numb show {run.id}")
+    if series.file is None:
+        project.bring([Ref(series.hash, series.size)])
+        try:
+            return zlib.decompress(project.objects.open_verified(series.hash, series.size), _GZIP)
+        except zlib.error as error:
+            raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: {error}", "numb doctor") from error
+    text = project.branch.read(run, series.file)
+    if text is None:
+        raise ObjectMissing(f"{run.id}: {series.file} is missing", "numb doctor")
+    if hash_of(text) != series.hash:
+        raise ObjectCorrupt(f"the series {name} of {run.id} is damaged", "numb doctor")
+    return text
+
+
+def blocks(project: Project, run: Run, name: str) -> Iterator[Block]:
+    """The rows of a series, some at a time; of a run in flight those that have come. Raises what `content` raises."""
+    if run.commit is None:
+        yield from journal.of(Reader(project.layout.run(run.id).series).blocks(), name)
+        return
+    lines = io.TextIOWrapper(io.BytesIO(content(project, run, name)), "utf-8", "surrogatepass", newline="\n")
+    try:
+        yield from journal.read_csv(name, lines)
+    except ValueError as error:
+        raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: {error}", "numb doctor") from error
+
+
+def follow(project: Project, run: Run, name: str | None = None) -> Iterator[Block | None]:
+    """The rows of one series, or of all, and then what comes while the run goes on; None where nothing has come just now.
+
+    Ends when the run is on the branch. Raises what `content` raises.
+    """
+    reader = Reader(project.layout.run(run.id).series)
+    seen: Counter[str] = Counter()
+    for now in unpublished(project, run):
+        for block in reader.blocks():
+            seen[block.series] += len(block.times)
+            if name in (None, block.series):
+                yield block
+        yield None
+        run = now
+    run = project.find(run.id)
+    for each in [name] if name else run.series:
+        left = seen[each]
+        for block in blocks(project, run, each):
+            skipped = min(left, len(block.times))
+            left -= skipped
+            yield block.after(skipped)
+
+
+def unpublished(project: Project, run: Run) -> Iterator[Run]:
+    """A run again and again, until it is on the branch, or has ended and does not come there."""
+    left = _PATIENCE
+    while run.commit is None and left:
+        yield run
+        run = project.find(run.id)
+        left = _PATIENCE if run.in_flight else left - 1
+
+
+def before(project: Project, run: Run, step: int, moment: float) -> Iterator[Block]:
+    """The rows that a run had when it took its checkpoint after *step*, at *moment*: what came later is done again."""
+
+    def stays(logged: float, first: object) -> bool:
+        return logged <= moment or (type(first) in (int, float) and first <= step)  # type: ignore[operator]
+
+    for name, series in run.series.items():
+        has_steps = next(iter(series.fields), "") in ("step", "global_step")
+        for block in blocks(project, run, name):
+            yield block.where(stays if has_steps else lambda logged, _: logged <= moment)
+
+
+def framed(found: Iterable[Block]) -> bytes:
+    """A journal with these rows."""
+    framer = journal.Framer()
+    return b"".join(framer.frames(block) for block in found if block.times)
