@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb.hooks import log as log
 from numb.hooks import numb_model, numb_param, numb_queue, numb_trial_result
+from numb.hooks import on as on
 from numb.hooks import run as run
 from numb.hooks import save as save
 from numb.hooks import series as series

@@ -267,6 +267,7 @@ def _together(words: Sequence[str], pairs: Sequence[str]) -> list[str]:
 @click.option(
     "--time-limit", type=Duration(), default=0.0, metavar="2h", help="Ask the script to stop after this time."
 )
+@click.option("--stop-on", metavar="RULES", help="End the training at nan,inf, or a limit of what it logs: 'loss>100'.")
 @click.option("--save-every", type=Duration(), default=0.0, metavar="10m", help="Ask the script for checkpoints.")
 @click.option("--dry-run", is_flag=True, help="Check, and print the hyperparameters as YAML; run nothing.")
 @click.pass_context
@@ -283,6 +284,7 @@ def train(
     resume: str | None,
     init_from: str | None,
     time_limit: float,
+    stop_on: str | None,
     save_every: float,
     dry_run: bool,
 ) -> None:
@@ -310,8 +312,10 @@ def train(
     exclusive = [("--resume", resume), ("--init-from", init_from), ("--queue", queue_file)]
     if len(given_ones := [name for name, value in exclusive if value is not None]) > 1:
         raise Usage(f"{given_ones[0]} and {given_ones[1]} exclude each other", "choose one of them")
-    if queue_file is not None and (time_limit or save_every):
-        raise Usage("--time-limit and --save-every are for one run, and no queue", f"numb queue run {queue_file}")
+    if queue_file is not None and (time_limit or save_every or stop_on):
+        raise Usage(
+            "--time-limit, --save-every and --stop-on are for one run, and no queue", f"numb queue run {queue_file}"
+        )
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
     settings = project.settings(given, files)
@@ -323,12 +327,23 @@ def train(
         redo=redo,
         settings=settings,
         strict=strict,
-        asking=Asking(time_limit, save_every),
+        asking=Asking(time_limit, save_every, _rules(stop_on)),
         resume=project.find_checkpoint(resume) if resume else None,
         init_from=project.find_checkpoint(init_from) if init_from else None,
     )
     _report_end(ended)
     sys.exit(ended.exit_code)
+
+
+def _rules(text: str | None) -> tuple[str, ...]:
+    from numb.guard import Guard
+
+    rules = tuple(filter(None, map(str.strip, (text or "").split(","))))
+    try:
+        Guard.of(rules)
+    except ValueError as error:
+        raise Usage(f"--stop-on: {error}", "numb train --stop-on 'nan,loss>100'") from None
+    return rules
 
 
 @main.command(cls=ScriptCommand)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from numb.errors import ConfigError, NotInitialised, StoreTooNew, Usage
+from numb.guard import Guard
 from numb.keep import ALL, Keep
 
 VERSION = 1
@@ -45,6 +46,7 @@ _TOP = (
     "checkpoints",
     "remotes",
     "push",
+    "stop_on",
 )
 
 
@@ -72,6 +74,7 @@ class Config:
     remotes: tuple[RemotePlace, ...] = ()  # where objects go
     push: str | None = None  # the one to which each run is pushed when it has ended
     keep: Keep = ALL  # which checkpoints of a run stay
+    stop_on: tuple[str, ...] = ()  # rules of `guard` that end a training
     warnings: tuple[str, ...] = ()  # one line for each key that numb does not know
     file: str = "nmb.json"
     broken: str | None = None  # why the file could not be understood, and these are the defaults
@@ -109,6 +112,7 @@ def load(path: Path) -> Config:
         remotes=_remotes(_section(document, "remotes")),
         push=_push(document),
         keep=_keep(_section(document, "checkpoints")),
+        stop_on=_texts(document, "stop_on", "nan, inf, or a limit such as loss>100", _is_rule),
         warnings=tuple(_warnings(document)),
         file=document.source.file,
     )
@@ -303,6 +307,13 @@ def _texts(section: Located | None, key: str, what: str, good: Callable[[str], b
         if not isinstance(item.value, str) or not _is_argument(item.value) or not good(item.value):
             raise item.wrong(f"{what} (a string)")
     return tuple(texts.value)
+
+
+def _is_rule(text: str) -> bool:
+    try:
+        return bool(Guard.of([text]))
+    except ValueError:
+        return False
 
 
 def _is_argument(text: str) -> bool:

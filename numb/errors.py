@@ -161,6 +161,10 @@ class ProblemsFound(NumbError):
     exit_code = 3
 
 
+class Diverged(RuntimeError):
+    """A guard (`--stop-on`) has ended the training; raised in the script by what was given the number."""
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line, whatever its class makes of that."""
     try:

@@ -13,7 +13,7 @@ import sys
 import time
 from _thread import RLock
 from collections import deque
-from functools import cache
+from functools import cache, partial, update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from numb import layout
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numb.capture.session import Session
     from numb.hp.params import Params
     from numb.journal import Schema
+    from numb.record import Summary
 
 _T = TypeVar("_T")
 
@@ -207,6 +208,15 @@ class Run:
                 return own
         return _temporary()
 
+    @property
+    def history(self) -> dict[str, Summary]:
+        """What was logged until now, by field: count, mean, lowest and highest value and where, and the last one.
+
+        Those of a series of its own are called `NAME.FIELD`. Empty without numb.
+        """
+        session = _session()
+        return (session.history() or {}) if session is not None else {}
+
     def finish(self, status: str, reason: str | None = None) -> None:
         """Say how the run has ended, where its exit code would not: `run.finish("failed", "diverged")`.
 
@@ -305,6 +315,9 @@ class _Port:
         """Only `numb.log` has a short way."""
         return False
 
+    def slow(self) -> None:
+        """Give every row as it is: it is to be looked at."""
+
     def close(self) -> None:
         self.put = _nowhere
 
@@ -330,6 +343,9 @@ class _Usual(_Port):
         log.__kwdefaults__ = dict.fromkeys(names, _absent)
         log.__code__ = made["log"].__code__
         return True
+
+    def slow(self) -> None:
+        log.__code__ = _as_written
 
     def close(self) -> None:
         super().close()
@@ -358,6 +374,7 @@ def log(*, {given}, **_others):
     given = zip({names!r}, ({values},))
     _usual.log({{name: value for name, value in given if value is not _absent}} | _others)
 """
+_as_written = log.__code__
 _absent = object()
 _nowhere = deque[Any](maxlen=0).append
 _opening = RLock()
@@ -365,6 +382,47 @@ _opens = False  # just now, perhaps in another thread
 _is_cut_off = False
 _usual = _Usual("log")
 _series: dict[str, Series] = {}
+
+
+class Callback:
+    """A function that is called when something happens; `remove()` ends that. To be called itself as ever."""
+
+    def __init__(self, event: str, function: Callable[..., Any]) -> None:
+        self.event, self.function = event, function
+        update_wrapper(self, function)
+        if (session := _session()) is not None:
+            session.on(event, function)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Do what the function does."""
+        return self.function(*arguments, **named)
+
+    def remove(self) -> None:
+        """Call it no more."""
+        if (session := _session()) is not None:
+            session.callbacks.remove(self.event, self.function)
+
+
+@overload
+def on(event: str) -> Callable[[Callable[..., Any]], Callback]: ...
+@overload
+def on(event: str, function: Callable[..., Any] | str) -> Callback: ...
+def on(event: str, function: Callable[..., Any] | str | None = None) -> Any:
+    """Call a function when something happens in this run, in the order in which they came: `@numb.on("step")` above it.
+
+    `"step"`: after each row of `numb.log`, with its first value and all of them by name. `"checkpoint"`: after
+    `run.checkpoint`, with step and results. `"end"`: when the script has ended by itself. `"fail"`: when an error, or a guard,
+    has ended it, with the reason. Instead of a function its name will do, `"package.module:function"`. What a function that
+    `"step"` calls raises is the script's; of the others it is told, and ends nothing. Without numb nothing is called. Raises
+    `ValueError` for another event.
+    """
+    if event not in ("step", "checkpoint", "end", "fail"):
+        raise ValueError(f"numb.on: {event!r:.40} is none of 'step', 'checkpoint', 'end' and 'fail'")
+    if isinstance(function, str):
+        from numb.capture.callbacks import resolved
+
+        function = resolved(function)
+    return partial(Callback, event) if function is None else Callback(event, function)
 
 
 def save(name: str, value: Any) -> None:

@@ -77,6 +77,7 @@ class Told:
     lost: tuple[tuple[int, str], ...] = ()  # steps whose checkpoint could not be kept, and why
     asked: str | None = None  # by what it was asked to stop
     finished: tuple[str, str | None] | None = None  # how it said that it has ended
+    guarded: str | None = None  # which rule has ended it
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     exception: str | None = None
@@ -281,6 +282,8 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             return replace(told, lost=(*told.lost, (int(event["step"]), str(event["why"]))))
         case "asked":
             return replace(told, asked=told.asked or str(event["reason"]))
+        case "guarded":
+            return replace(told, guarded=told.guarded or str(event["reason"]))
         case "finished":
             return replace(told, finished=_finished(event))
         case "error":
@@ -389,10 +392,13 @@ def _unseen(told: Told, folder: RunFolder) -> list[str]:
 
 def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
     last = told.exception.strip().splitlines()[-1] if told.exception else None
-    end = _incomplete(told) or told.finished or (COMPLETE, None)
+    failed = (FAILED, told.guarded) if told.guarded else None
+    end = failed or _incomplete(told) or told.finished or (COMPLETE, None)
     if outcome is None:
         if _nobody_reads(told):  # whatever it printed went through the launcher
             return KILLED, "the launcher died, and the script of having nobody to print to"
+        if failed:
+            return failed
         if told.exception:
             return (INTERRUPTED if told.exception_type == "KeyboardInterrupt" else FAILED), last
         if not told.ended:
@@ -402,7 +408,7 @@ def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
         name = signal.Signals(outcome.signal).name
         asked = outcome.signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         return (INTERRUPTED if asked else KILLED), name
-    if outcome.code == 0:
+    if outcome.code == 0 or failed:
         return end
     if told.exception_type == "KeyboardInterrupt":
         return INTERRUPTED, last

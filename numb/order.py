@@ -38,6 +38,7 @@ class Order:
     strict: bool = False  # rather no training than one that is not recorded
     time_limit: float = 0.0  # seconds, after which it is asked to stop; 0: none
     save_every: float = 0.0  # seconds between two checkpoints that it is asked for; 0: not said
+    stop_on: Sequence[str] = ()  # rules of `guard` that end it
 
     @classmethod
     def read(cls, folder: RunFolder) -> Order:
@@ -128,14 +129,16 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What a training is asked for while it runs, in seconds; 0 is never."""
+    """What a training is asked for while it runs, in seconds; 0 is never. And by what it ends itself: rules of `guard`."""
 
     time_limit: float = 0.0
     save_every: float = 0.0
+    stop_on: tuple[str, ...] = ()
 
     def told(self, strict: bool) -> dict[str, Any]:
         """As fields of an order."""
-        return {"time_limit": self.time_limit, "save_every": self.save_every, "strict": strict}
+        asked = {"time_limit": self.time_limit, "save_every": self.save_every, "stop_on": self.stop_on}
+        return {**asked, "strict": strict}
 
 
 NOTHING_ASKED = Asking()

@@ -228,7 +228,12 @@ def test_a_training_that_is_asked_to_stop_ends_by_itself(torch_scene: Scene, nam
 def test_a_queue_goes_on_with_what_was_cut_off(torch_scene: Scene, name: str) -> None:
     """AC-J10: before what has not begun, and from its last checkpoint; where the script cannot go on, it is trained anew."""
     entries = [{"lr": lr, "steps": 5} for lr in (0.1, 0.2, 0.3)]
-    torch_scene.write("train.py", TRAIN)
+    launcher = "__import__('json').load(open(os.environ['NUMB_RUN_DIR'] + '/run.json'))['launcher']['pid']"
+    whole = TRAIN.replace("os.getpid()", launcher).replace(
+        "    if run.should_stop", "        __import__('time').sleep(1)\n    if run.should_stop"
+    )
+    script = TRAIN if name == "SIGKILL" else whole  # numb is asked to end, and passes it on
+    torch_scene.write("train.py", script)
     torch_scene.write("q.json", json.dumps(entries[:2]))
     torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
     [cut] = torch_scene.runs()
@@ -251,7 +256,7 @@ def test_a_queue_goes_on_with_what_was_cut_off(torch_scene: Scene, name: str) ->
     assert 4 == len(other.stdout.splitlines()), "with other values for all it is another entry"
     torch_scene.write("q.json", '[{"lr": 0.4, "steps": 5}]')
     torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
-    torch_scene.write("train.py", TRAIN.replace("run.restore().step + 1", "1"))
+    torch_scene.write("train.py", script.replace("run.restore().step + 1", "1"))
     anew = torch_scene.numb("queue run q.json")
 
     assert 0 == anew.code and 5 == len(anew.stdout.splitlines()) and "trained anew" in anew.stderr

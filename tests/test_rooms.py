@@ -22,11 +22,12 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "alive": (set(), set()),
     "atomic": ({"errors"}, set()),
     "keep": ({"record"}, set()),
+    "guard": (set(), set()),
     "artifacts": ({"capture", "record"}, {"numpy", "onnx", "pandas", "safetensors", "yaml"}),
     "journal": ({"record"}, set()),
     "tables": ({"atomic", "errors", "journal", "layout", "project", "record", "store.objects"}, set()),
     "rundir": ({"artifacts", "atomic", "layout", "record", "store.objects"}, set()),
-    "config": ({"errors", "hp", "keep"}, set()),
+    "config": ({"errors", "guard", "hp", "keep"}, set()),
     "processes": (set(), set()),
     "output": (set(), set()),
     "launch": ({"errors", "output", "processes"}, set()),
@@ -42,9 +43,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.places.ssh": ({"errors", "store.objects", "store.places"}, set()),
     "store.places.s3": ({"errors", "store.objects", "store.places"}, {"s3fs", "aiohttp", "botocore"}),
     "store.index": ({"atomic", "errors", "record"}, set()),
-    "hooks": ({"layout", "capture", "hp", "journal"}, set()),
+    "hooks": ({"layout", "capture", "hp", "journal", "record"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
-    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "hp", "journal", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "guard", "hp", "journal", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
     # Reading sources and values knows nothing of files that are kept, of records, or of a run.
     "hp.*": ({"errors", "hp"}, set()),
     "hp.clicking": ({"errors", "hp"}, {"click"}),
@@ -94,7 +95,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "terminal": ({"errors", "record", "talk", "view"}, {"click"}),
-    "cli": ({"errors", "hp", "layout", "order", "project", "record", "talk", "terminal", "version", "view"}, {"click"}),
+    "cli": ({"errors", "guard", "hp", "layout", "order", "project", "record", "talk", "terminal", "version", "view"}, {"click"}),
 }  # fmt: skip
 
 

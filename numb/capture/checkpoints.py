@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,10 @@ class Checkpoints:
         known: Iterable[Checkpoint],
         tell: Callable[[Checkpoint | int], None],
         fail: Callable[[int, Exception], None],
+        *,
+        spare: bool = False,
     ) -> None:
+        self._spare = spare  # while the training goes on, the one before the newest stays too
         self._folder, self._objects, self._keep, self._tell, self._fail = folder, objects, keep, tell, fail
         self._known = {checkpoint.step: checkpoint for checkpoint in known}
         self._refs: dict[int, set[Ref]] = {}  # of those that this process has written
@@ -67,6 +70,21 @@ class Checkpoints:
         if (thread := self._thread) is not None:
             thread.join()  # which a signal may cut short: then whoever ends the script waits again
             self._thread = None
+
+    def close(self) -> None:
+        """Wait for the last one, and keep no spare one any more."""
+        self.wait()
+        if self._spare:
+            self._spare = False
+            try:
+                self._retire()
+            except Exception as error:  # as in `take`: it stays, then
+                self._fail(max(self._known), error)
+
+    def forget_from(self, step: int) -> None:
+        """Drop those of *step* and after it."""
+        self.wait()
+        self._drop([kept for kept in self._known if kept >= step])
 
     def need(self, refs: Iterable[Ref]) -> None:
         """Remember that these objects are not to be dropped with a checkpoint."""
@@ -102,14 +120,19 @@ class Checkpoints:
         self._retire()
 
     def _retire(self) -> None:
-        """Drop what no rule keeps: its manifest, and the objects that only this process has written and nobody else needs."""
+        """Drop what no rule keeps."""
         stay = self._keep.steps(self._known.values())
-        gone = [step for step in self._known if step not in stay]
-        for step in gone:
+        if self._spare:
+            stay = {*stay, *sorted(self._known)[-2:]}
+        self._drop([step for step in self._known if step not in stay])
+
+    def _drop(self, steps: Sequence[int]) -> None:
+        """Drop manifests, and the objects that only this process has written and nobody else needs."""
+        for step in steps:
             del self._known[step]
             self._tell(step)
             (self._folder / f"{step}.json").unlink(missing_ok=True)
-        self._waste.update(*(self._refs.pop(step, set()) for step in gone))
+        self._waste.update(*(self._refs.pop(step, set()) for step in steps))
         if self._objects.discard(self._waste, lambda: self._needed.union(*self._refs.values())):
             self._waste.clear()
 

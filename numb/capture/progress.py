@@ -45,6 +45,7 @@ class Progress:
             known,
             self._tell,
             self._failed,
+            spare=bool(self._session.guard),
         )
 
     def checkpoint(self, parts: Mapping[str, Any], step: int, results: Mapping[str, Any]) -> None:
@@ -62,6 +63,8 @@ class Progress:
             raise BadValue("run.checkpoint: nothing is tracked; run.track(model=net, opt=optimizer) says what to keep")
         if not self._session.training:
             return
+        decoded = {name: record.decode(value) for name, value in values.items()}
+        self._session.watch_over(decoded, "step", step)
         self._session.refuse_unrestored()
         self.checkpoints.wait()  # before the copy: two of them may be more than there is memory for
         if self._lost and self._session.order.strict:
@@ -72,21 +75,30 @@ class Progress:
         except Exception as error:  # no memory, a state of the user's that raises: told as what fails in the thread
             self._failed(step, error)
             return
-        decoded = {name: record.decode(value) for name, value in values.items()}
         best = Keep.of(self._session.order.keep).best
         if best and best not in decoded and not self._has_warned:
             self._has_warned = True
             self._session.warn(f"nmb.json keeps the best checkpoint by {best}, which run.checkpoint was not given")
         self.checkpoints.take(step, state, decoded, networks)
 
-    def need(self, refs: Iterable[Ref]) -> None:
-        """Remember that these objects do not go with a checkpoint."""
-        self.checkpoints.need(refs)
-
     def wait(self) -> None:
         """Wait until the last checkpoint is written, where there is one."""
         if "checkpoints" in self.__dict__:
             self.checkpoints.wait()
+
+    def close(self) -> None:
+        """Wait until the last checkpoint is written, and drop what no rule keeps."""
+        if "checkpoints" in self.__dict__:
+            self.checkpoints.close()
+
+    def forget_from(self, step: int) -> None:
+        """Drop the checkpoints of a step and of those after it: what a guard has refused is in them."""
+        if "checkpoints" in self.__dict__:
+            self.checkpoints.forget_from(step)
+
+    def need(self, refs: Iterable[Ref]) -> None:
+        """Remember that these objects do not go with a checkpoint."""
+        self.checkpoints.need(refs)
 
     def _tell(self, what: Checkpoint | int) -> None:
         """Raises where that cannot be written down: then nothing may be dropped for it."""

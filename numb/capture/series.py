@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numb import atomic, record
 from numb.capture.values import BadValue
 from numb.errors import NumbError
-from numb.journal import DATE, USUAL, Block, Framer, Schema
+from numb.journal import DATE, USUAL, Block, Framer, Outline, Reader, Schema
+from numb.record import Summary
 
 if TYPE_CHECKING:
     from numb.capture.session import Session
@@ -44,6 +45,9 @@ class Port(Protocol):
     def hasten(self, schema: Schema, pack: Callable[..., bytes], put: Callable[[bytes], None]) -> bool:
         """Pack rows of this schema at once, and put them there; False where such rows come by no other way."""
 
+    def slow(self) -> None:
+        """Give every row as it is again."""
+
     def close(self) -> None:
         """Keep nothing any more."""
 
@@ -51,8 +55,8 @@ class Port(Protocol):
 class Waiting:
     """The rows of one series that are not written yet, in their order."""
 
-    def __init__(self, name: str, port: Port) -> None:
-        self.name, self.port = name, port
+    def __init__(self, name: str, port: Port, observe: Callable[[str, Row], None]) -> None:
+        self.name, self.port, self._observe = name, port, observe
         self.schema: Schema | None = None  # of the packed ones
         self._packed = bytearray()
         self._written = 0  # bytes of packed rows, until now
@@ -64,12 +68,21 @@ class Waiting:
     def put(self, row: Row) -> None:
         """Take a row, with its time. Raises `BadValue`."""
         row = plain(row, "numb.log" if self.name == USUAL else self.name)
-        if self._is_new:
+        if self._is_new and not self.is_observed:
             self._is_new = False
             with contextlib.suppress(Exception):  # the long way is as good
                 self._hasten(row)
         with self._lock:
             self._others.append((self._written + len(self._packed), row))
+        if self.is_observed:
+            self._observe(self.name, row)
+
+    is_observed = False
+
+    def observe(self) -> None:
+        """Show each row, from now on, to whoever observes."""
+        self.is_observed = True
+        self.port.slow()
 
     def _hasten(self, row: Row) -> None:
         fields = tuple(name for name in row if name != DATE)
@@ -115,17 +128,40 @@ class Series:
         self._lock = threading.Lock()  # of those who write
         self._thread: threading.Thread | None = None
         self._has_lost = False
+        self._reader, self._outlines = Reader(self._path), dict[str, Outline]()
         os.register_at_fork(after_in_child=self._forget)
 
     def open(self, port: Port, name: str = USUAL) -> None:
         """Let what comes through *port* be rows of the series *name*."""
-        self._waiting.append(Waiting(name, port))
+        waiting = Waiting(name, port, self._session.observe)
+        self._waiting.append(waiting)
+        if self._is_observed:
+            waiting.observe()
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_on, name="numb-series", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError:  # the interpreter is ending: `close` writes
                 pass
+
+    _is_observed = False
+
+    def observe(self) -> None:
+        """Show each row to the session, before the script goes on."""
+        self._is_observed = True
+        for waiting in self._waiting:
+            waiting.observe()
+
+    def history(self) -> dict[str, Summary]:
+        """What the numbers of each field sum up to by now; those of a series with a name of its own as `NAME.FIELD`."""
+        self.flush()
+        for block in self._reader.blocks():
+            self._outlines.setdefault(block.series, Outline()).add(block)
+        return {
+            field if name == USUAL else f"{name}.{field}": summary
+            for name, outline in self._outlines.items()
+            for field, summary in outline.fields.items()
+        }
 
     def close(self) -> None:
         """Write what has come, and take no more."""

@@ -25,9 +25,10 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from numb import alive, atomic, layout, record
+from numb import alive, atomic, journal, layout, record
 from numb.capture import graph, saving, surroundings, weights
 from numb.capture.beginning import at_first_gradient
+from numb.capture.callbacks import Callbacks
 from numb.capture.manifest import Manifest
 from numb.capture.progress import Progress
 from numb.capture.requests import Requests
@@ -35,7 +36,8 @@ from numb.capture.restored import Restored
 from numb.capture.series import Port, Series
 from numb.capture.values import BadValue, Values, plain
 from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes
-from numb.errors import HyperparameterError, NumbError, Refused, StorageFailed, one_line, printable
+from numb.errors import Diverged, HyperparameterError, NumbError, Refused, StorageFailed, one_line, printable
+from numb.guard import Guard
 from numb.layout import RunFolder
 from numb.order import Order
 from numb.store.objects import Objects
@@ -152,7 +154,7 @@ def _guarded(hook: _F) -> _F:
             if os.environ.get(layout.BREAK_HOOK) == hook.__name__:
                 raise RuntimeError(f"{hook.__name__} was broken on purpose")
             return hook(self, *args, **kwargs)
-        except (Stop, BadValue):
+        except (Stop, BadValue, Diverged):
             raise
         except Exception as error:  # the guard around a hook: recorded, shown once
             if isinstance(error, StorageFailed) and self.order.strict and hook.__name__ == "checkpoint":
@@ -178,6 +180,8 @@ class Session:
         self.watched: list[Watched] = []
         self.values = Values(self)
         self.progress = Progress(self)
+        self.guard = Guard.of(self.order.stop_on)
+        self.callbacks = Callbacks()
         self.requests = Requests(self._asked_to_stop, self.order.time_limit, self.order.save_every)
         self._decorated: list[str] = []
         self._said = False
@@ -197,7 +201,10 @@ class Session:
     @functools.cached_property
     def series(self) -> Series:
         """Numbers over time."""
-        return Series(self)
+        made = Series(self)
+        if self.guard or self.callbacks.of("step"):
+            made.observe()
+        return made
 
     @property
     def training(self) -> bool:
@@ -496,11 +503,53 @@ class Session:
     def checkpoint(self, parts: Mapping[str, Any], step: int, results: Mapping[str, Any]) -> None:
         """Copy the states of what is tracked, and have them written while the script goes on."""
         self.progress.checkpoint(parts, step, results)
+        self._called("checkpoint", step, dict(results))
+
+    def _called(self, event: str, *arguments: Any) -> None:
+        """Call the user's functions; what they raise is told, and ends nothing."""
+        for function in self.callbacks.of(event):
+            try:
+                function(*arguments)
+            except Exception as error:  # the user's own
+                self.warn(f"a function that {event!r} calls has failed ({one_line(error)})")
 
     @_guarded
     def log(self, port: Port, name: str) -> None:
         """Let what comes through *port* be rows of a series."""
         self.series.open(port, name)
+
+    def observe(self, series: str, row: Mapping[str, Any]) -> None:
+        """A row has come: it may be one that ends the training. Raises `Diverged`, and what callbacks raise."""
+        values = {name: value for name, value in row.items() if name != journal.DATE}
+        where = next(iter(values), "")
+        self.watch_over(values, where, values.get(where))
+        if series == journal.USUAL:
+            for function in self.callbacks.of("step"):
+                function(values.get(where), values)
+
+    def watch_over(self, values: Mapping[str, Any], where: str, place: Any) -> None:
+        """End a training whose numbers a guard refuses. Raises `Diverged`."""
+        broken = self.guard.broken(values) if self.guard and self.training else None
+        if broken is None or self.closed:
+            return
+        what, _, which = broken.partition(" (")
+        reason = f"{what} at {where} {record.brief(place)}" + (f" ({which}" if which else "")
+        self.event("guarded", reason=reason)
+        if where == "step" and type(place) is int:
+            self.progress.forget_from(place)
+        raise Diverged(reason)
+
+    @_guarded
+    def on(self, event: str, function: Callable[..., Any]) -> None:
+        """Call a function of the user's when something happens."""
+        self.callbacks.add(event, function)
+        if event == "step" and "series" in self.__dict__:
+            self.series.observe()
+
+    @_guarded
+    def history(self) -> dict[str, record.Summary]:
+        """What the numbers that were logged sum up to."""
+        return self.series.history()
 
     @_guarded
     def save(self, name: str, value: Any) -> None:
@@ -700,11 +749,14 @@ class Session:
         """Save what is to be saved. Never raises, and no signal cuts it short but SIGKILL."""
         if self.stopped or self.closed:
             return
+        if not hurry:
+            reason = str(error) if isinstance(error, Diverged) else partial
+            self._called(*(("end",) if reason is None else ("fail", reason)))
         self.closed = True
         with _undisturbed():
             if "series" in self.__dict__:
                 self.series.close()
-            self.progress.wait()
+            self.progress.close()
             if self.requests.is_over_time and not self.requests.is_heard:
                 self.note("the time limit had passed, and the script never asked run.should_stop")
             if error is not None:
