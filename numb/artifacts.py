@@ -7,6 +7,7 @@ evaluated. Suffixes that are not known come back as bytes; a script may add its 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -23,6 +24,7 @@ Loader: TypeAlias = Callable[[str, bytes], Any]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST = 200
+_MOST_UNPACKED = 64 << 20  # bytes that any archive may become; a larger one so many times its size
 
 _own_savers: dict[str, list[Saver]] = {}
 _own_loaders: dict[str, list[Loader]] = {}
@@ -252,10 +254,16 @@ def _of_text(name: str, content: bytes) -> str:
 
 def _of_csv(name: str, content: bytes) -> Any:
     """A data frame whose index is the first column, where pandas is installed; else a list of dictionaries."""
+    if not content.strip():
+        return []
     if find_spec("pandas") is not None:
         import pandas
 
-        return pandas.read_csv(io.BytesIO(content), index_col=0)
+        frame = pandas.read_csv(io.BytesIO(content), index_col=0)
+        if "Date" in frame:
+            with contextlib.suppress(ValueError, TypeError):  # dates of another kind stay texts
+                frame["Date"] = pandas.to_datetime(frame["Date"])
+        return frame
     rows = csv.DictReader(io.StringIO(content.decode()))
     return [{field: _of_cell(cell) for field, cell in row.items()} for row in rows]
 
@@ -272,8 +280,15 @@ def _of_cell(cell: str | None) -> Any:
 
 
 def _of_numpy(name: str, content: bytes) -> Any:
+    import zipfile
+
     import numpy
 
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > max(_MOST_UNPACKED, 20 * len(content)):
+            raise ValueError(f"{len(content)} bytes would become {unpacked}")
     found = numpy.load(io.BytesIO(content), allow_pickle=False)
     return dict(found) if hasattr(found, "files") else found
 

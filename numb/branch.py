@@ -100,8 +100,12 @@ class Branch:
         index.lose(self.git.missing(lost))
 
     def read(self, run: Run, name: str) -> bytes | None:
-        """One file of a run's record; None when there is no such file, or it cannot be read."""
-        return self.git.read(run.commit, name) if run.commit else None
+        """One file of a run's record, of one in flight as it is now; None when there is none, or it cannot be read."""
+        if run.commit:
+            return self.git.read(run.commit, name)
+        with contextlib.suppress(OSError):
+            return (self.layout.run(run.id).content / name).read_bytes()
+        return None
 
     def read_object(self, run: Run, name: str) -> dict[str, Any] | None:
         """One file of a run's record that numb wrote as a JSON object. Raises `ObjectCorrupt` for anything else."""

@@ -735,9 +735,11 @@ def pull(name: str | None, objects: bool, as_json: bool) -> None:
     if objects:
         say(f"      {record.counted(got.objects, 'object')}, {store.size(got.bytes)}")
     if got.missing and objects:
-        say(f"      {record.counted(got.missing, 'object')} are not there either: numb verify says whose")
+        say(f"      not there either: {record.counted(got.missing, 'object')}; numb doctor says whose")
     elif got.missing:
-        say(f"      {record.counted(got.missing, 'object')} of weights are elsewhere; numb pull --objects fetches them")
+        say(
+            f"      elsewhere: {record.counted(got.missing, 'object')} of weights; numb pull --objects fetches what is there"
+        )
 
 
 @main.command()
@@ -821,11 +823,12 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
             say(f"      what was pushed of them is still in {names}: docs/sharing.md says how a place is freed")
     if plan.own:
         say(f"      {plan.path} is also in a commit of your own, {plan.own[:12]}, which numb does not rewrite")
+    name = project.git.branch
     for remote in remotes:
-        lease = f"git push --force-with-lease {remote} {project.git.branch}"
-        forget = f"git reflog expire --expire=now refs/remotes/{remote}/{project.git.branch}"
-        say(f"      {remote} still has the old branch: {lease} && {forget}")
-        say("      and other clones must fetch it anew before they push")
+        forget = f"git reflog expire --expire=now refs/remotes/{remote}/{name}"
+        say(f"      {remote} still has the old branch: git push --force-with-lease {remote} {name} && {forget}")
+        anew = f"git fetch {remote} && git branch -f {name} {remote}/{name}"
+        say(f"      then in every other clone, or it comes back from there: {anew}")
 
 
 @main.command()

@@ -285,7 +285,8 @@ def _weights(project: Project) -> Iterator[_Problem]:
         }
     if missing:
         names = record.some(list(missing), 5)
-        remedy = f"numb push {places[0].name}, where they still are" if places else "copy .nmb/objects from a backup"
+        elsewhere = f"where a clone has them: numb push {places[0].name}" if places else ""
+        remedy = elsewhere or "copy .nmb/objects from a backup"
         nor = f", and {record.some([place.name for place in places])} has not got them" if places else ""
         yield _Problem(f"the weights of {names} are missing or damaged in .nmb/objects{nor}", remedy)
 

@@ -20,6 +20,7 @@ from numb.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from numb.project import Project
+    from numb.store.index import Index
 
 _PATIENCE = 30.0  # seconds to wait for trainings that are saving
 
@@ -71,12 +72,14 @@ def needed(project: Project) -> Iterator[Needed]:
     Raises `ObjectMissing` where that cannot be told of one of them.
     """
     for name in project.git.our_branches():
-        yield from needed_on(project.branch if name == project.git.branch else _other(project, name))
+        branch = project.branch if name == project.git.branch else _other(project, name)
+        yield from needed_on(
+            branch, branch.from_branch()
+        )  # the kept listing is a cache, and this is about what is deleted
 
 
-def needed_on(branch: Branch) -> Iterator[Needed]:
-    """The same of one branch."""
-    index = branch.index
+def needed_on(branch: Branch, index: Index) -> Iterator[Needed]:
+    """The same of one branch, as an *index* of it says."""
     if damaged := [*index.damaged(), *((commit, "git has lost it") for commit in sorted(index.lost()))]:
         commit, why = damaged[0]
         raise ObjectMissing(f"what the run in commit {commit} needs is not known: {why}", "numb doctor")
@@ -87,7 +90,7 @@ def needed_on(branch: Branch) -> Iterator[Needed]:
         if sizes is None:
             raise ObjectMissing(f"what {run.id} needs is not known: {manifest} cannot be read", "numb doctor")
         found[run.id] |= sizes
-    for commit, run_id, earlier in _earlier(branch):
+    for commit, run_id, earlier in _earlier(branch, index):
         if earlier is None:
             raise ObjectMissing(
                 f"what an earlier part of {run_id} needs is not known: git has lost {commit}", "numb doctor"
@@ -102,12 +105,12 @@ def needed_on(branch: Branch) -> Iterator[Needed]:
     yield from (Needed(run, found[run.id]) for run in runs)
 
 
-def _earlier(branch: Branch) -> Iterator[tuple[str, RunId, Run | None]]:
+def _earlier(branch: Branch, index: Index) -> Iterator[tuple[str, RunId, Run | None]]:
     """The entries of runs that have gone on since, here or elsewhere, with their commits: what only they name is needed, too.
 
     None for one that cannot be read.
     """
-    known = branch.index.superseded()
+    known = index.superseded()
     texts = branch.git.read_all((commit, "record.json") for commit, _ in known)
     for (commit, run_id), text in zip(known, texts, strict=True):
         try:
@@ -233,11 +236,14 @@ def usage(project: Project) -> list[Used]:
 def verify(project: Project, runs: Sequence[Run] | None = None) -> list[Finding]:
     """Read every byte that *runs* need, or all there are, and compare it with its hash. Only what is wrong is returned."""
     findings: list[Finding] = []
-    chosen = project.index.everything() if runs is None else list(runs)
-    for commit, why in project.index.damaged() if runs is None else ():
+    index = project.branch.from_branch()
+    chosen = index.everything() if runs is None else [index.get(run.id) or run for run in runs]
+    for commit, why in index.damaged() if runs is None else ():
         findings.append(Finding(f"the run in commit {commit} cannot be read: {why}", "numb doctor"))
+    if runs is None and not index.rows() <= project.index.rows():
+        findings.append(Finding(f"{project.layout.listing} does not say what is on the branch", "numb doctor --fix"))
     ids = {run.id for run in chosen}
-    for commit, run_id, earlier in _earlier(project.branch):
+    for commit, run_id, earlier in _earlier(project.branch, index):
         if earlier is not None and run_id in ids:
             chosen.append(earlier)
         elif run_id in ids:
@@ -298,9 +304,10 @@ def _of_missing(project: Project, missing: Mapping[RunId, Sequence[str]]) -> Ite
         return
     if places := project.config.remotes:
         count = record.counted(sum(map(len, missing.values())), "object")
+        whose = f"{record.counted(len(missing), 'run')} ({record.some(list(missing), 3)})"
         yield Finding(
-            f"{count} that {record.counted(len(missing), 'run needs', 'runs need')} are not here, so they were not read",
-            f"numb pull {places[0].name} --objects",
+            f"not here, and so not read: {count} of {whose}",
+            f"numb pull {places[0].name} --objects; what is not there either, numb doctor tells",
         )
         return
     for run_id, digests in missing.items():

@@ -240,7 +240,7 @@ class Project:
 
     def _tell_changes(self, run: Run, queue: str | None) -> None:
         if changed := self._code_changed(run, queue):
-            self.talk.say(f"the code has changed since {run.id} was cut off: {record.some(changed, 5)}")
+            self.talk.say(f"the code has changed since {run.id}: {record.some(changed, 5)}")
 
     def _order(self, settings: Settings) -> Order:
         """What the script is told of values from outside."""
@@ -729,7 +729,8 @@ class Project:
             if left.run is None:
                 continue
             told = left.flight.told()
-            run = replace(left.run, models=told.models, params=told.params, results=told.results)
+            artifacts = {name: every[-1] for name, every in told.artifacts.items()}
+            run = replace(left.run, models=told.models, params=told.params, results=told.results, artifacts=artifacts)
             if not left.running and run.status == record.RUNNING:
                 run = replace(run, status=record.LOST)
             rows.append(Row(run, told.results, orphaned=left.orphaned))

@@ -41,8 +41,7 @@ def planned(project: Project, words: Sequence[str], where: Path) -> Purge:
         raise RunNotFound(f"there is no branch {git.branch}", "numb doctor")
     runs = [run for word in words if (run := _run(project, word)) is not None]
     if len(runs) == len(words):
-        trials = project.index.trials(run.id for run in runs)
-        ids = dict.fromkeys([*(run.id for run in runs), *(trial.id for each in trials.values() for trial in each)])
+        ids = dict.fromkeys([*(run.id for run in runs), *project.index.trials_ever(run.id for run in runs)])
         about = [each.id for each in project.index.about(set(ids))]
         return Purge((*ids, *about), None, 0, None)
     if len(words) > 1:

@@ -47,6 +47,9 @@ def add(project: Project, place: RemotePlace) -> None:
     if not config.is_remote_name(place.name):
         raise Usage(f"{place.name!r} is no name for a remote", "numb remote add lab /mnt/lab")
     remotes.open_remote(place.url)  # refuses what is none; nothing is contacted
+    known = {each.name: each.url for each in project.config.remotes}.get(place.name, place.url)
+    if known != place.url:
+        raise Usage(f"{place.name} is {known} already", f"numb remote remove {place.name}, or another name")
     path = project.home / CONFIG
     atomic.write(path, config.with_remote(path, place.name, place))
 
@@ -68,7 +71,8 @@ def place_of(project: Project, name: str | None) -> RemotePlace:
         if not places and len(known := project.git.remotes()) == 1:
             return RemotePlace(known[0], "", known[0])
         there = ", ".join(places) or "none"
-        raise Usage(f"say which remote; {CONFIG} has {there}", "numb remote add NAME URL")
+        hint = f"numb push {next(iter(places))}" if places else "numb remote add NAME URL"
+        raise Usage(f"say which remote; {CONFIG} has {there}", hint)
     if name not in places:
         raise Usage(f"there is no remote {name}", f"numb remote add {name} URL")
     return places[name]
@@ -182,7 +186,7 @@ def _open(project: Project, place: RemotePlace) -> Remote:
 
 def _refs(project: Project) -> set[Ref]:
     """What the runs of this branch need."""
-    found = housekeeping.needed_on(project.branch)
+    found = housekeeping.needed_on(project.branch, project.index)
     return {Ref(digest, size) for each in found for digest, size in each.objects.items()}
 
 

@@ -109,6 +109,38 @@ def test_every_kind_comes_back_typed(empty: Scene, monkeypatch: pytest.MonkeyPat
     assert 0 == empty.numb("doctor").code
 
 
+def test_tables_and_archives_of_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty table is one; dates are dates; an archive that would fill the memory is refused."""
+    import pandas
+
+    assert [] == artifacts.decoded("a.csv", artifacts.encoded("a.csv", []))
+    frame = artifacts.decoded("a.csv", b"n,Date,x\n1,2026-11-20T21:33:53.042Z,2\n")
+    assert pandas.Timestamp("2026-11-20T21:33:53.042Z") == frame["Date"][1] and 2 == frame["x"][1]
+    monkeypatch.setattr(artifacts, "_MOST_UNPACKED", 1 << 10)
+    bomb = io.BytesIO()
+    numpy.savez_compressed(bomb, a=numpy.zeros(1 << 16))
+    with pytest.raises(ValueError, match="bytes would become 524"):
+        artifacts.decoded("a.npz", bomb.getvalue())
+
+
+def test_what_a_live_run_has_saved_is_read(empty: Scene) -> None:
+    """By another process, while it goes on."""
+    empty.write(
+        "train.py",
+        "import numb, os, time\nnumb.save('notes', 'as yet')\nopen('ready', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n",
+    )
+    empty.numb("init")
+    process = empty.start("train")
+    empty.sh("until [ -e ready ]; do sleep 0.05; done")
+    [run] = empty.runs()
+    done = empty.numb(f"show {run['id']} --artifact notes.txt")
+    empty.write("go", "")
+    process.communicate(timeout=60)
+
+    assert (0, "as yet", 0) == (done.code, done.stdout, process.returncode)
+
+
 @pytest.mark.parametrize("first", ["small", "large"])
 def test_a_kill_while_something_is_saved_again_leaves_one_of_the_two(empty: Scene, first: str) -> None:
     """kill -9 before each write of the second one: what is loaded is the first or the second, whole."""

@@ -912,6 +912,27 @@ def test_entries_are_renamed_and_picked() -> None:
     assert weights.load_into(net, state, rename=rename).is_whole and torch.equal(net.top.bias, source.head.bias)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"only": "^boby"}, "only='^boby' finds nothing that fits model"),
+        ({"only": "["}, "only='[' is no regular expression: unterminated character set"),
+        ({"rename": {"head.": "body."}}, "rename gives body.weight and head.weight of the checkpoint the same name, body.weight"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_to_restore_is_refused(how: dict[str, Any], said: str, strict: bool) -> None:
+    """The training would go on with a network that was not loaded, or with weights that were not meant."""
+    source, net = (nn.Sequential(OrderedDict(body=nn.Linear(2, 2), head=nn.Linear(2, 2))) for _ in (1, 2))
+    state = tracking.states({"model": source})
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+
+    with pytest.raises(StateMismatch) as refused:
+        tracking.restore({"model": net}, state, strict=strict, **how)
+    assert said in str(refused.value)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 @pytest.mark.parametrize(("name", "part"), [("model", [1]), ("model", None), ("random", nn.Linear(1, 1))])
 def test_only_what_has_a_state_is_tracked(name: str, part: object) -> None:
     """Said where it is tracked, not where it is saved an hour later."""

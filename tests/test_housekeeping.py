@@ -253,6 +253,29 @@ def test_what_git_has_lost_is_found(lab: Scene) -> None:
     assert f"the run in commit {commit} cannot be read" in done[1][0].stdout
 
 
+@pytest.mark.parametrize("what", ["hash", "result", "id"])
+def test_a_flipped_bit_in_the_listing_costs_nothing(lab: Scene, what: str) -> None:
+    """It is a cache: nothing that a run needs is collected, nothing wrong is shown, and verify says so."""
+    run, shown = lab.runs()[-1], lab.numb("show @ --json").stdout
+    kept = run["artifacts"]["own.bin"]["hash"]
+    words = {"hash": kept, "result": '"n": 3', "id": run["id"]}[what].encode()
+    path = lab.root / ".nmb" / "index.sqlite"
+    content = bytearray(path.read_bytes())
+    at = content.rindex(words) + len(words) - 1
+    content[at] ^= 1
+    path.write_bytes(content)
+    verified = lab.numb("verify")
+    path.write_bytes(content)
+    collected = json.loads(lab.numb("gc --json").stdout)
+    path.write_bytes(content)
+
+    assert 0 == collected["objects"] and (3 == verified.code or what == "id"), verified
+    if what != "id":
+        assert shown == lab.numb(f"show {run['id']} --json").stdout
+    lab.numb("doctor --fix")
+    assert 0 == lab.numb("verify").code and shown == lab.numb("show @ --json").stdout
+
+
 @pytest.mark.parametrize("damage", ["a flipped bit", "no bytes"])
 def test_what_git_has_damaged_is_found(lab: Scene, damage: str) -> None:
     """A file of a snapshot, in which nothing but its hash tells of the damage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import time
@@ -147,6 +148,31 @@ def test_a_resumed_run_names_what_has_become_of_its_beginning(empty: Scene, word
     assert "stays" == empty.sh(f"git show {segment['commit']}:other.txt")
     assert [1, 2] == [kept["step"] for kept in run["checkpoints"]]
     assert 0 == empty.numb("gc").code and 0 == empty.numb("verify").code and 0 == empty.numb("doctor").code
+
+
+def test_the_trials_of_a_run_go_with_it_also_when_it_was_removed(lab: Scene) -> None:
+    """They have snapshots, too."""
+    lab.write("train.py", SCRIPT + "run = 1\n")
+    lab.write('my "keys"/ä b.txt', SECRET)
+    lab.numb("train")
+    run_id = lab.runs()[-1]["id"]
+    entry = lab.sh("git show numb:.nmb/run/record.json")
+    trial = json.loads(entry) | {"id": f"{run_id[:-4]}zzzz", "kind": "trial", "of": run_id}
+    lab.write("../record.json", json.dumps(trial))
+    lab.sh(
+        """
+        export GIT_INDEX_FILE=$PWD/.git/elsewhere
+        git read-tree numb
+        git update-index --cacheinfo 100644,$(git hash-object -w ../record.json),.nmb/run/record.json
+        git update-ref refs/heads/numb $(git commit-tree $(git write-tree) -p numb -m trial)
+        """
+    )
+    removed, purged = lab.numb("rm", run_id), lab.numb("purge", "--yes", run_id)
+
+    assert [0, 0] == [removed.code, purged.code] and "and 1 trial" in removed.stderr and "zzzz" in purged.stderr
+    assert "" == lab.sh(f"git log --format=%h --grep={run_id} numb") and "zzzz" not in lab.sh(
+        "git log --format=%B numb"
+    )
 
 
 def test_nothing_is_purged_before_what_was_cut_off_is_on_the_branch(lab: Scene) -> None:

@@ -122,8 +122,9 @@ def test_a_clone_that_has_not_fetched_weights_is_in_order(lab: Scene) -> None:
 
     assert 0 == healthy.code, healthy
     assert (3, 1) == (verified.code, verified.stdout.count("problem: ")), verified
-    assert "2 objects that 1 run needs are not here" in verified.stdout and "numb pull lab --objects" in verified.stdout
+    assert f"2 objects of 1 run ({ids(lab)[0]})" in verified.stdout and "numb pull lab --objects" in verified.stdout
     assert (3, 3) == (ill.code, away.code) and "lab has not got them" in ill.stdout and "numb push lab" in ill.stdout
+    assert ids(lab)[0] in ill.stdout
 
 
 def test_a_damaged_object_is_fetched_again(lab: Scene) -> None:

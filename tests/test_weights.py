@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pickle
+import random
 import subprocess
 import sys
 import zipfile
@@ -126,6 +127,30 @@ def test_nested_tensors_come_back(objects: Objects, layout: torch.layout) -> Non
 
     assert ([], None, layout) == (manifest["left_out"], manifest["partial"], back.layout)
     assert [bits(row) for row in nested.unbind()] == [bits(row) for row in back.unbind()]
+
+
+def test_arrays_and_long_lists_are_kept_as_data(objects: Objects) -> None:
+    """Also where there is no tensor among them; what is no data goes alone, and is named without torch's advice."""
+    state = {
+        "generators": {"py": random.Random(0).getstate(), "np": numpy.random.RandomState(0).get_state()},
+        "sampler": {"perm": numpy.arange(5), "losses": [0.1] * 3000},
+        "rates": [numpy.float64(n) / 7 for n in range(500)],
+        "mixed": {"seen": list(range(2000)), "function": lambda: 0, "class": random.Random},
+        "long": list(range(3000)),
+    }
+    manifest = weights.save(weights.copied(state), objects)
+    back = weights.read(manifest, objects)
+
+    assert ["mixed/function", "mixed/class"] == [each["name"] for each in manifest["left_out"]] and manifest[
+        "partial"
+    ] is None
+    assert "torch.load(weights_only=True) refuses it: it needs random.Random" == manifest["left_out"][1]["reason"]
+    for name in ("generators", "sampler", "rates", "long"):
+        assert repr(state[name]) == repr(back[name])
+    assert list(range(2000)) == back["mixed"]["seen"]
+    drawn = random.Random()
+    drawn.setstate(back["generators"]["py"])
+    assert random.Random(0).random() == drawn.random()
 
 
 def test_keys_of_numpy_come_back(objects: Objects) -> None:

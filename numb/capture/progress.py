@@ -53,6 +53,9 @@ class Progress:
 
         In a strict run an earlier one that was lost for want of storage is raised.
         """
+        step = (
+            step if isinstance(step, bool) or not hasattr(step, "__index__") else step.__index__()
+        )  # NumPy's and torch's
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise BadValue(f"run.checkpoint: step is {step!r:.40}, and should be a whole number from 0")
         try:
@@ -138,6 +141,12 @@ class Progress:
             found = tracking.begun(parts, state, session.order, random=True, **how)
         except (NumbError, OSError, ValueError) as error:
             session.stop(str(error), getattr(error, "hint", None))
+        if session.order.init_from and not found.loaded:
+            misfits = record.some([*found.mismatched, *found.not_in_model], 5)
+            session.stop(
+                f"nothing of {session.order.init_from} fits what the script tracks: {misfits}",
+                f"numb show {session.order.init_from}",
+            )
         self.has_restored = True
         session.event("restored", step=found.step, loaded=len(found.loaded))
         for what, names in (

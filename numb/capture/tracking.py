@@ -81,6 +81,10 @@ def restore(
     common = {name: part for name, part in parts.items() if name in saved}
     networks = {name: part for name, part in common.items() if is_network(part)}
     fits = {name: weights.fit(part, saved[name], rename, only) for name, part in networks.items()}
+    if only is not None and networks and not any(fit.loaded for fit in fits.values()):
+        raise StateMismatch(
+            f"only={only!r:.80} finds nothing that fits {record.some(list(networks), 5)}", "run.restore()"
+        )
     others = {name: part for name, part in common.items() if name not in networks}
     refused = {name: why for name, part in others.items() if (why := _refusal(part, saved[name]))}
 

@@ -23,7 +23,7 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -269,14 +269,28 @@ def export(state: Mapping[str, Any], pt: Path, safetensors: Path) -> list[str]:
 
 
 def export_value(value: Any, path: Path) -> None:
-    """Write tensors, nested as they are, for `torch.load`. Raises `StorageFailed`."""
+    """Write tensors, nested as they are, for `torch.load`; arrays become tensors, for it reads none. Raises `StorageFailed`."""
     import torch
 
     try:
         with atomic.replacing(path) as file:
-            torch.save(value, file)
+            torch.save(_without_numpy(value), file)
     except RuntimeError as error:
         raise _unwritten(path, error) from error
+
+
+def _without_numpy(value: Any) -> Any:
+    numpy = sys.modules.get("numpy")
+    kind = type(value)
+    if numpy and kind is numpy.ndarray:
+        return _of_numpy(value)
+    if _is_scalar(value):
+        return value.item()
+    if kind in (list, tuple):
+        return kind(map(_without_numpy, value))
+    if kind is dict:
+        return {_without_numpy(key): _without_numpy(item) for key, item in value.items()}
+    return value
 
 
 def _unwritten(path: Path, error: Exception) -> StorageFailed:
@@ -381,11 +395,14 @@ class _Saving:
     def _entry(self, value: Any, name: str) -> Any:
         """A value by its name: in the manifest if that has words for it, else in a file that torch reads."""
         if _can_be_spelled(value):
-            before = self._seen, len(self._pickles)
+            before = len(self._tensors), len(self._pickles)
             try:
                 found = self._spelled(value, name)
-                if before != (self._seen, len(self._pickles)) or len(json.dumps(found)) <= _VALUE_LIMIT:
+                if before != (len(self._tensors), len(self._pickles)) or len(json.dumps(found)) <= _VALUE_LIMIT:
                     return found
+                with suppress(_LeftOut):
+                    return self._pickle(_pickled(value), name)  # a long list, say: out of the record
+                return found
             except NotPlain:
                 pass
         return self._pickle(_pickled(value), name)
@@ -883,7 +900,14 @@ def unpickled(content: bytes | bytearray) -> Any:
     except _LeftOut:
         raise
     except Exception as error:  # hostile bytes make torch's readers raise almost anything
-        raise _LeftOut(f"torch.load(weights_only=True) refuses it: {first_line(error)}") from error
+        raise _LeftOut(f"torch.load(weights_only=True) refuses it{_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """What torch does not read as data; else its own first line, unless that is advice to read it all the same."""
+    needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+    first = first_line(error)
+    return f": it needs {needed[1]}" if needed else "" if "weights_only" in first.lower() else f": {first}"
 
 
 @contextmanager
@@ -902,9 +926,21 @@ def _sides(
     """What the model has and what the state has, by the model's names without wrappers."""
     there = model.state_dict()
     names = _plain_names(list(there))
-    wanted = re.compile(only or "").search
+    try:
+        wanted = re.compile(only or "").search
+    except re.error as error:
+        raise StateMismatch(f"only={only!r:.80} is no regular expression: {error}", 'only="^backbone"') from None
     mine = {names[name]: value for name, value in there.items() if wanted(names[name])}
-    renamed = {_renamed(name, rename or {}): value for name, value in plain_keys(state).items()}
+    renamed: dict[str, Any] = {}
+    came_from: dict[str, str] = {}
+    for name, value in plain_keys(state).items():
+        new = _renamed(name, rename or {})
+        if new in renamed:
+            raise StateMismatch(
+                f"rename gives {shown(came_from[new])} and {shown(name)} of the checkpoint the same name, {shown(new)}",
+                "rename the other one, too",
+            )
+        renamed[new], came_from[new] = value, name
     return mine, {name: value for name, value in renamed.items() if wanted(name)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,7 +20,7 @@ from numb.record import REMOVED, RESTORED, Origin, Run, RunId
 
 _T = TypeVar("_T")
 
-VERSION = 8
+VERSION = 9
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -29,7 +30,8 @@ create table entries (
     id text primary key, kind text not null, of text, project text not null, status text not null,
     architecture text, params_key text not null, has_results integer not null, trained integer not null,
     has_graph integer not null, commit_id text not null, record text not null, started real not null,
-    segments integer not null, resumed real not null, init_from text
+    segments integer not null, resumed real not null, init_from text,
+    crc integer not null
 ) without rowid;
 create index by_architecture on entries (architecture, params_key);
 create index by_origin on entries (of);
@@ -56,6 +58,7 @@ _TABLES = ("meta", "entries", "superseded", "damaged", "removals", "restorations
 _COLUMNS = (
     "id", "kind", "of", "project", "status", "architecture", "params_key", "has_results", "trained", "has_graph",
     "commit_id", "record", "started", "segments", "resumed", "init_from",
+    "crc",
 )  # fmt: skip
 
 # Of two entries with one id the run has gone on longer in one, or later: in whichever order a join brings them.
@@ -200,7 +203,7 @@ class Index:
                 row = _row(entry.commit, entry.record, self._doubtful)
                 runs.append(row)
                 if row[1] in (REMOVED, RESTORED):
-                    said = _run(str(row[11]), entry.commit)
+                    said = Run.from_json(json.loads(str(row[11])), entry.commit)
                     removals += [(each.commit, each.id, said.id) for each in said.removes]
                     restorations += [(said.of,)] if said.kind == RESTORED and said.of else []
             except (*_DAMAGE, OverflowError) as error:
@@ -265,9 +268,7 @@ class Index:
                 where.append(f"{column} = ?")
                 values.append(wanted)
         table = "sound as runs" if sound else "runs"
-        sql = (
-            f"select record, commit_id from {table} where {' and '.join(where)} order by started desc, id desc limit ?"
-        )
+        sql = f"select record, commit_id, crc from {table} where {' and '.join(where)} order by started desc, id desc limit ?"
         newest_first = self._runs(sql, (*values, -1 if limit is None else limit))
         return newest_first[::-1]
 
@@ -288,19 +289,26 @@ class Index:
         """The trials of each run, oldest first."""
         found: dict[str, list[Run]] = {}
         for run_id in of:
-            if trials := self._runs("select record, commit_id from runs where of = ? order by started, id", (run_id,)):
+            if trials := self._runs(
+                "select record, commit_id, crc from runs where of = ? order by started, id", (run_id,)
+            ):
                 found[run_id] = trials
         return found
 
+    def trials_ever(self, of: Iterable[RunId]) -> list[RunId]:
+        """The ids of the trials of these runs, removed ones too."""
+        sql = "select id from entries where of = ? and kind = 'trial' order by started, id"
+        return self._ask(lambda db: [RunId(row[0]) for run_id in of for row in db.execute(sql, (run_id,))])
+
     def begun_with(self, run_id: str) -> list[Run]:
         """The runs that began with the weights of this one, oldest first."""
-        return self._runs("select record, commit_id from runs where init_from = ? order by started, id", (run_id,))
+        return self._runs("select record, commit_id, crc from runs where init_from = ? order by started, id", (run_id,))
 
     def get(self, run_id: str) -> Run | None:
-        return self._first("select record, commit_id from runs where id = ?", (run_id,))
+        return self._first("select record, commit_id, crc from runs where id = ?", (run_id,))
 
     def by_commit(self, commit: str) -> Run | None:
-        return self._first("select record, commit_id from runs where commit_id = ?", (commit,))
+        return self._first("select record, commit_id, crc from runs where commit_id = ?", (commit,))
 
     def matching(self, text: str, limit: int = 10) -> list[RunId]:
         """Ids that begin with *text*, or that end with these four letters."""
@@ -317,7 +325,7 @@ class Index:
     def same(self, architecture: str, params_key: str, project: str, init_from: Origin | None = None) -> Run | None:
         """The newest complete run of this architecture with these hyperparameters that began with the same weights."""
         found = self._runs(
-            "select record, commit_id from sound where architecture = ? and params_key = ? and project = ?"
+            "select record, commit_id, crc from sound where architecture = ? and params_key = ? and project = ?"
             " and kind = 'train' and status = 'complete' order by started desc, id desc",
             (architecture, params_key, project),
         )
@@ -326,7 +334,7 @@ class Index:
     def complete(self, architecture: str, project: str, limit: int = 100) -> list[Run]:
         """The newest complete runs of an architecture, the newest first."""
         return self._runs(
-            "select record, commit_id from sound where architecture = ? and project = ? and kind = 'train'"
+            "select record, commit_id, crc from sound where architecture = ? and project = ? and kind = 'train'"
             " and status = 'complete' order by started desc, id desc limit ?",
             (architecture, project, limit),
         )
@@ -334,7 +342,7 @@ class Index:
     def architectures(self, project: str) -> list[Run]:
         """The newest run of each architecture that has weights."""
         return self._runs(
-            "select record, commit_id from runs where id in (select id from (select id, max(started) from sound"
+            "select record, commit_id, crc from runs where id in (select id from (select id, max(started) from sound"
             " where kind = 'train' and trained and project = ? group by architecture)) order by started, id",
             (project,),
         )
@@ -359,11 +367,11 @@ class Index:
 
     def everything(self) -> list[Run]:
         """Every entry that is not removed, of all kinds and projects, oldest first."""
-        return self._runs("select record, commit_id from runs order by started, id", ())
+        return self._runs("select record, commit_id, crc from runs order by started, id", ())
 
     def about(self, ids: Container[str]) -> list[Run]:
         """The entries that remove nothing but *ids*, and those that take one of these back."""
-        sql = "select record, commit_id from entries where kind in ('removed', 'restored') order by started, id"
+        sql = "select record, commit_id, crc from entries where kind in ('removed', 'restored') order by started, id"
         found = self._runs(sql, ())
         removals = [each for each in found if each.removes and all(one.id in ids for one in each.removes)]
         known = {each.id for each in removals}
@@ -371,7 +379,7 @@ class Index:
 
     def any_entry(self, run_id: str) -> Run | None:
         """An entry, whether it is removed or not."""
-        return self._first("select record, commit_id from entries where id = ?", (run_id,))
+        return self._first("select record, commit_id, crc from entries where id = ?", (run_id,))
 
     def superseded(self) -> list[tuple[str, RunId]]:
         """Earlier entries of runs that were resumed, and those that another machine has gone on with: commit and id."""
@@ -381,7 +389,7 @@ class Index:
     def removals(self) -> list[Run]:
         """The entries that have removed others and were not undone, oldest first."""
         return self._runs(
-            "select record, commit_id from entries where kind = 'removed' and id not in (select removal from restorations)"
+            "select record, commit_id, crc from entries where kind = 'removed' and id not in (select removal from restorations)"
             " order by started, id",
             (),
         )
@@ -460,6 +468,7 @@ def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
         len(segments),
         float(segments[-1]["resumed"]) if segments else 0.0,
         _text_or_nothing((plain.get("init_from") or {}).get("run")),
+        _crc(text.decode(errors="replace"), commit),
     )
 
 
@@ -481,7 +490,14 @@ def _text_or_nothing(value: object) -> str | None:
     return None if value is None else _text(value)
 
 
-def _run(text: str, commit: str) -> Run:
+def _crc(text: str, commit: str) -> int:
+    """A sum of what a row says: SQLite itself does not see a flipped bit in a text."""
+    return zlib.crc32(f"{commit}{text}".encode(errors="surrogatepass"))
+
+
+def _run(text: str, commit: str, crc: int) -> Run:
+    if _crc(text, commit) != crc:
+        raise ValueError(f"a row of {commit!r:.50} that has changed")
     return Run.from_json(json.loads(text), _commit(commit))
 
 
