@@ -81,7 +81,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "housekeeping": (
         {
             "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "purging", "record",
-            "snapshots", "tables",
+            "snapshots", "store.index", "tables",
         },
         set(),
     ),
