@@ -79,9 +79,10 @@ class Branch:
             self._catch_up(self.index)
 
     def close(self) -> None:
-        """Let go of the listing's file."""
+        """Let go of the listing's file; who asks again opens it again."""
         if "index" in self.__dict__:
             self.index.close()
+            del self.__dict__["index"]
 
     def from_branch(self) -> Index:
         """The listing as the branch has it now, whatever the kept one says."""

@@ -827,8 +827,7 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
     for remote in remotes:
         forget = f"git reflog expire --expire=now refs/remotes/{remote}/{name}"
         say(f"      {remote} still has the old branch: git push --force-with-lease {remote} {name} && {forget}")
-        anew = f"git fetch {remote} && git branch -f {name} {remote}/{name}"
-        say(f"      then in every other clone, or it comes back from there: {anew}")
+        say(f"      then in every other clone: numb pull {remote}")
 
 
 @main.command()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from numb import record
 from numb.errors import NumbError, RemoteFailed
 from numb.gitstore import GitStore, NetworkRefused
 from numb.layout import known_ref
+from numb.record import Run
 
 _PATIENCE = 60.0  # seconds without a word
 _TRIES = 20  # of a push that others are faster than
@@ -17,11 +19,13 @@ _TRANSIENT = ("cannot lock ref", "failed to update ref", "incorrect old value")
 def fetch(git: GitStore, remote: str, patience: float = _PATIENCE, purged: Sequence[str] = ()) -> str | None:
     """Fetch the branch from *remote*, a name that git knows, and return its tip there; None where it is not there.
 
-    A history that has one of the *purged* commits is refused. What is fetched is checked by git; the branch here stays as it
-    is. Raises `RemoteFailed`.
+    A history that has one of the *purged* commits is refused. Where it was purged itself, and the branch here is as it was
+    before, it takes the place of that; else the branch here stays as it is. What is fetched is checked by git. Raises
+    `RemoteFailed`.
     """
     _refuse_unknown(git, remote)
     known = known_ref(remote)
+    before = git.commit_of(known)
     spec = f"+refs/heads/{git.branch}:{known}"
     quiet = ("--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
     try:
@@ -43,7 +47,36 @@ def fetch(git: GitStore, remote: str, patience: float = _PATIENCE, purged: Seque
         raise RemoteFailed(
             f"a commit of {remote} has a path that no work tree may have: {strange[0]!r:.80}", f"git log {known}"
         )
+    if tip is not None:
+        _follow_purge(git, remote, tip, before)
     return tip
+
+
+def _follow_purge(git: GitStore, remote: str, tip: str, before: str | None) -> None:
+    """Let a branch that was purged at *remote*, whose tip was *before* there, take the place of ours, which has it all."""
+    ours = git.tip().commit
+    if ours is None or git.is_ancestor(ours, tip):
+        return
+    gone = [commit for commit in _purges(git, tip, ours) if git.has(commit) and git.is_ancestor(commit, ours)]
+    if not gone:
+        return
+    if before is not None and git.is_ancestor(ours, before):
+        git.replace_branch(tip, ours, known_ref(remote))
+        return
+    raise RemoteFailed(
+        f"branch {git.branch} of {remote} was purged, and this one has what is gone, and perhaps runs that are nowhere else",
+        f"git branch {git.branch}-before {git.branch} && git branch -f {git.branch} {known_ref(remote)}",
+    )
+
+
+def _purges(git: GitStore, tip: str, since: str) -> Iterator[str]:
+    """What purges that are told on the way to *tip* have taken off the branch."""
+    for entry in git.entries(tip, since):
+        try:
+            run = Run.from_json(record.loads(entry.record or b""))
+        except ValueError:
+            continue  # whoever reads the branch tells
+        yield from run.purges
 
 
 def push(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numb import atomic, gitrewrite, record
+from numb import atomic, gitrewrite, inflight, record
 from numb.errors import BranchInUse, RunNotFound
 from numb.layout import FOLDER, Layout
 from numb.record import Run, RunId
@@ -77,7 +78,10 @@ def carried_out(project: Project, purge: Purge) -> list[str]:
     known = purged(project)
     have_it: list[str] = []
 
+    firsts: list[str] = []
+
     def remember(gone: str) -> None:
+        firsts.append(gone)
         for layout in layouts:  # each of which may be removed, and joins others' histories
             if layout.folder.is_dir():
                 atomic.write(layout.purged, "".join(f"{commit}\n" for commit in [*known, gone]))
@@ -89,7 +93,17 @@ def carried_out(project: Project, purge: Purge) -> list[str]:
         git.unpin(run_id)
     project.branch.close()
     project.layout.listing.unlink(missing_ok=True)
+    _tell_others(project, purge, firsts)
     return have_it
+
+
+def _tell_others(project: Project, purge: Purge, firsts: Sequence[str]) -> None:
+    """Put an entry on the branch by which a clone that has the old one knows that it is the old one."""
+    what = purge.path or record.counted(len(purge.entries), "entry", "entries")
+    now = time.time()
+    entry = Run(RunId.new(now), record.PURGED, round(now, 3), record.COMPLETE, message=what, project=project.place)
+    if firsts:
+        project.branch.note(replace(entry, host=inflight.host(), purges=tuple(firsts)))
 
 
 def _layouts(project: Project) -> list[Layout]:
@@ -103,6 +117,7 @@ def purged(project: Project) -> list[str]:
     for layout in _layouts(project):
         with contextlib.suppress(OSError):
             lines |= dict.fromkeys(layout.purged.read_text().split())
+    lines |= dict.fromkeys(project.index.purges())
     git, tip = project.git, project.git.tip().commit
     return [
         line for line in lines if record.is_commit(line) and not (tip and git.has(line) and git.is_ancestor(line, tip))

@@ -24,7 +24,7 @@ RUNNING, COMPLETE, INCOMPLETE, FAILED = "running", "complete", "incomplete", "fa
 INTERRUPTED, KILLED, LOST = "interrupted", "killed", "lost"
 STATUSES = (RUNNING, COMPLETE, INCOMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 
-TRAIN, TRIAL, SAVED, REMOVED, RESTORED = "train", "trial", "saved", "removed", "restored"
+TRAIN, TRIAL, SAVED, REMOVED, RESTORED, PURGED = "train", "trial", "saved", "removed", "restored", "purged"
 
 _TAGS = frozenset(("$float", "$tuple", "$dict", "$literal"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
@@ -435,6 +435,7 @@ class Run:
     segments: tuple[Segment, ...] = ()
     init_from: Origin | None = None
     removes: tuple[Named, ...] = ()  # of an entry that removes others
+    purges: tuple[str, ...] = ()  # commits: a history that has one of them is as it was before a purge
     left_out: tuple[LeftOut, ...] = ()
     nested: tuple[Nested, ...] = ()
     graph: str | None = None
@@ -498,7 +499,7 @@ class Run:
                     plain[name] = [checkpoint_to_json(item) for item in value]
                 case "init_from":
                     plain[name] = None if value is None else _plain(value)
-                case "command" | "notes" | "constants":
+                case "command" | "notes" | "constants" | "purges":
                     plain[name] = list(value)
                 case _:
                     plain[name] = value
@@ -614,6 +615,7 @@ _READERS: dict[str, Any] = {
     "series": lambda plain: {name: _series(item) for name, item in plain.items() if _check_name(name)},
     "checkpoints": lambda plain: tuple(map(checkpoint_from_json, plain)),
     "removes": lambda plain: tuple(Named(RunId(item["id"]), str(item["commit"])) for item in plain),
+    "purges": lambda plain: tuple(filter(is_commit, map(str, plain))),
     "segments": lambda plain: tuple(_segment(item) for item in plain),
     "init_from": lambda plain: None if plain is None else Origin(RunId(plain["run"]), plain.get("step")),
     "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
@@ -707,7 +709,7 @@ def subject(run: Run) -> str:
         words.append(f"({run.status})")
     if run.results:
         words.append("→ " + " ".join(f"{name} {brief(value, 12)}" for name, value in list(run.results.items())[:4]))
-    if run.kind == SAVED:
+    if run.kind in (SAVED, PURGED):
         words.append(run.message)
     if run.removes:
         words.append(f"{counted(len(run.removes), 'entry', 'entries')}: {some([each.id for each in run.removes], 3)}")

@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "launch": ({"errors", "output", "processes"}, set()),
     "gitstore": ({"atomic", "errors", "layout", "record"}, {"git"}),
     "gitrewrite": ({"errors", "gitstore", "layout"}, set()),
-    "gitremote": ({"errors", "gitstore", "layout"}, set()),
+    "gitremote": ({"errors", "gitstore", "layout", "record"}, set()),
     "store.objects": ({"atomic", "errors"}, {"blake3"}),
     "store.parts": ({"atomic", "errors", "store.objects"}, set()),
     "store.remotes": ({"atomic", "errors", "store.objects", "store.places"}, set()),
@@ -73,7 +73,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
-    "purging": ({"atomic", "errors", "gitrewrite", "layout", "project", "record"}, set()),
+    "purging": ({"atomic", "errors", "gitrewrite", "inflight", "layout", "project", "record"}, set()),
     "sharing": (
         {"atomic", "config", "errors", "gitremote", "housekeeping", "layout", "project", "purging", "store.objects", "store.places", "store.remotes"},
         set(),

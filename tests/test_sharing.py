@@ -384,16 +384,27 @@ def test_what_was_purged_does_not_come_back(lab: Scene) -> None:
     [typed] = [line.split("old branch: ")[1] for line in told.stderr.splitlines() if "old branch: " in line]
     lab.sh(f"{typed.replace(' push ', ' push -q ')} && git gc -q --prune=now")
     left = lab.sh("git cat-file --batch-all-objects --batch | strings | grep -c hunter2 || true")
-    other.numb("train", env={"MINE": "3"})
-    theirs = other.numb("push")
+    third = clone(lab, "third")
+    third.sh("git fetch -q ../other numb:numb && git fetch -q ../other 'refs/numb/*:refs/numb/*'")
+    third.numb("train", env={"MINE": "3"})
+    pulled = other.numb("pull")
+    other.numb("train", env={"MINE": "4"})
+    theirs, own = other.numb("push"), [third.numb(words) for words in ("push", "pull origin")]
     after = lab.numb("pull")
+    [hint] = [line.partition("try: ")[2] for line in own[0].stderr.splitlines() if "try: " in line]
+    third.sh(hint)
+    again = third.numb("pull origin")
 
     assert [125] * 4 == [done.code for done in refused] and "0" == left, (
         "not in git's folder either, after what was said"
     )
     assert all("git push --force-with-lease origin numb" in done.stderr for done in refused)
-    assert (0, 125) == (theirs.code, after.code), "the other one has not purged, and brings it to the remote again"
-    assert "" == lab.sh("git log --format=%h numb -- secret.txt") and tip == lab.sh("git rev-parse numb")
+    assert [0, 0, 0, 0] == [done.code for done in (pulled, theirs, after, again)], (pulled, theirs, after, again)
+    assert [125, 125] == [done.code for done in own] and "runs that are nowhere else" in own[0].stderr
+    for scene in (lab, other, third):
+        assert "" == scene.sh("git log --format=%h numb -- secret.txt")
+    assert ids(lab) == ids(other) == ids(third) and 3 == len(ids(lab))
+    assert "purged" in lab.sh("git log --format=%s numb") and tip != lab.sh("git rev-parse numb")
 
 
 def test_what_is_sent_grows_with_what_is_new(lab: Scene) -> None:

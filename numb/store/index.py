@@ -394,6 +394,11 @@ class Index:
             (),
         )
 
+    def purges(self) -> list[str]:
+        """Commits that purges have taken off the branch, the first of each."""
+        found = self._runs("select record, commit_id, crc from entries where kind = 'purged' order by started, id", ())
+        return [commit for each in found for commit in each.purges]
+
     def removed(self, text: str) -> list[RunId]:
         """Ids of removed runs that begin with *text*."""
         sql = r"select distinct id from removed where id like ? escape '\' order by id limit 10"
