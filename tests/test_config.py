@@ -121,7 +121,9 @@ def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
     """No key has to be there, the version neither."""
     path = written(tmp_path, "{}")
 
-    assert load(path) == Config(None, None, 20, (), (), (), "numb", 64, (), None, Keep(None, None, None), (), str(path))
+    assert load(path) == Config(
+        None, None, 20, (), (), (), "numb", 64, (), None, Keep(None, None, None), (), (), str(path)
+    )
 
 
 def test_the_template_is_read_back_as_the_defaults(tmp_path: Path) -> None:
