@@ -21,7 +21,7 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from numb.record import Summary
@@ -195,40 +195,24 @@ def _next(file: IO[bytes]) -> tuple[bytes, bytes] | None:
 # Tables
 
 
-@dataclass(slots=True)
-class _Sum:
-    """A `record.Summary` on its way."""
-
-    count: int = 0
-    mean: float | None = None
-    lowest: float | None = None
-    lowest_at: Any = None
-    highest: float | None = None
-    highest_at: Any = None
-    last: Any = None
-
-    def add(self, values: Sequence[Any], firsts: Sequence[Any]) -> None:
-        """Add a column, and the column of the first field."""
-        if not values:
-            return
-        if (last := next((value for value in reversed(values) if value is not None), None)) is not None:
-            self.last = last
-        numbers, places = values, firsts
-        total = math.fsum(values) if isinstance(values, array) else math.nan
-        if total != total or math.isinf(total):  # what is no number among them
-            chosen = [type(value) in (int, float) and value == value for value in values]
-            numbers, places = list(itertools.compress(values, chosen)), list(itertools.compress(firsts, chosen))
-            total = _sum(numbers)
-        if not numbers:
-            return
-        low, high = min(numbers), max(numbers)
-        if self.lowest is None or low < self.lowest:
-            self.lowest, self.lowest_at = low, places[numbers.index(low)]
-        if self.highest is None or high > self.highest:
-            self.highest, self.highest_at = high, places[numbers.index(high)]
-        before = (self.mean or 0.0) * self.count
-        self.count += len(numbers)
-        self.mean = (before + total) / self.count
+def summed(before: Summary, values: Sequence[Any], firsts: Sequence[Any]) -> Summary:
+    """What a field sums up to when the column *values* follows; *firsts* is the column of the first field."""
+    last = next((value for value in reversed(values) if value is not None), before.last)
+    numbers, places = values, firsts
+    total = math.fsum(values) if isinstance(values, array) else math.nan
+    if total != total or math.isinf(total):  # what is no number among them
+        chosen = [type(value) in (int, float) and value == value for value in values]
+        numbers, places = list(itertools.compress(values, chosen)), list(itertools.compress(firsts, chosen))
+        total = _sum(numbers)
+    if not numbers:
+        return replace(before, last=last)
+    low, high, count = min(numbers), max(numbers), before.count + len(numbers)
+    after = replace(before, count=count, mean=((before.mean or 0.0) * before.count + total) / count, last=last)
+    if after.lowest is None or low < after.lowest:
+        after = replace(after, lowest=low, lowest_at=places[numbers.index(low)])
+    if after.highest is None or high > after.highest:
+        after = replace(after, highest=high, highest_at=places[numbers.index(high)])
+    return after
 
 
 def _sum(numbers: Sequence[Any]) -> float:
@@ -242,20 +226,15 @@ def _sum(numbers: Sequence[Any]) -> float:
 class Outline:
     """What a journal says of one series: its fields in the order of their coming, how many rows, and what they sum up to."""
 
-    sums: dict[str, _Sum] = field(default_factory=dict)
+    fields: dict[str, Summary] = field(default_factory=dict)
     rows: int = 0
-
-    @property
-    def fields(self) -> dict[str, Summary]:
-        """What is known of each field."""
-        return {name: Summary(*map(each.__getattribute__, each.__slots__)) for name, each in self.sums.items()}
 
     def add(self, block: Block) -> None:
         """Add a block."""
         self.rows += len(block.times)
         firsts = block.columns[0] if block.columns else ()
         for name, column in zip(block.fields, block.columns, strict=True):
-            self.sums.setdefault(name, _Sum()).add(column, firsts)
+            self.fields[name] = summed(self.fields.get(name, Summary()), column, firsts)
 
 
 def outlines(blocks: Iterable[Block]) -> dict[str, Outline]:

@@ -41,7 +41,7 @@ from numb.gitstore import GitStore, Snapshot
 from numb.inflight import InFlight, Told
 from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR
 from numb.order import NOTHING_ASKED, Asking, Order, encoded
-from numb.record import TRAIN, TRIAL, Origin, Run, RunId
+from numb.record import TRAIN, TRIAL, Artifact, Origin, Run, RunId, Series
 from numb.snapshots import Snapshots
 from numb.store.index import Index
 from numb.talk import Answers, Ended, Redo, Reverted, Row, Silent, Talk
@@ -907,13 +907,20 @@ class Project:
 
     def artifact(self, run: Run, name: str) -> bytes:
         """The bytes of a file that the run has saved, compared with their hash. Raises what `load` raises."""
-        from numb.store.objects import Ref, hash_of
-
         kept = run.artifacts.get(name)
         if kept is None:
             raise _no_artifact(run, name)
         if kept.is_state:
             raise ArtifactMissing(f"{name} of {run.id} is tensors, not a file", f"numb report {run.id}")
+        return self.kept_bytes(run, name, kept)
+
+    def kept_bytes(self, run: Run, name: str, kept: Artifact | Series) -> bytes:
+        """The bytes of a file of the run, or of the object that stands for it, compared with their hash.
+
+        Raises `ObjectMissing` and `ObjectCorrupt`.
+        """
+        from numb.store.objects import Ref, hash_of
+
         if kept.file is None:
             self.bring([Ref(kept.hash or "", kept.size)])
             return bytes(self.objects.open_verified(kept.hash or "", kept.size))

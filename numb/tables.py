@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from numb import atomic, journal
-from numb.errors import ArtifactMissing, ObjectCorrupt, ObjectMissing
+from numb.errors import ArtifactMissing, ObjectCorrupt
 from numb.journal import Block, Reader
 from numb.layout import RunFolder
 from numb.record import Run, Series
-from numb.store.objects import Objects, Ref, hash_of
+from numb.store.objects import Objects, hash_of
 
 if TYPE_CHECKING:
     from numb.project import Project
@@ -59,18 +59,13 @@ def content(project: Project, run: Run, name: str) -> bytes:
     if series is None:
         there = ", ".join(run.series) or "none"
         raise ArtifactMissing(f"{run.id} has no series {name}; it has {there}", f"numb show {run.id}")
-    if series.file is None:
-        project.bring([Ref(series.hash, series.size)])
-        try:
-            return zlib.decompress(project.objects.open_verified(series.hash, series.size), _GZIP)
-        except zlib.error as error:
-            raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: {error}", "numb doctor") from error
-    text = project.branch.read(run, series.file)
-    if text is None:
-        raise ObjectMissing(f"{run.id}: {series.file} is missing", "numb doctor")
-    if hash_of(text) != series.hash:
-        raise ObjectCorrupt(f"the series {name} of {run.id} is damaged", "numb doctor")
-    return text
+    found = project.kept_bytes(run, f"the series {name}", series)
+    if series.file is not None:
+        return found
+    try:
+        return zlib.decompress(found, _GZIP)
+    except zlib.error as error:
+        raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: {error}", "numb doctor") from error
 
 
 def blocks(project: Project, run: Run, name: str) -> Iterator[Block]:
