@@ -626,8 +626,10 @@ def tail(run: str | None, follow: bool, number: int, name: str | None, as_json: 
     project = _project(reading=True)
     found = project.find(run) if run else project.newest()
     last: deque[str] = deque(maxlen=number or None)
+    is_empty = True
     for block in project.follow(found, name):
         if block is not None:
+            is_empty = False
             last.extend(
                 view.json_lines(block) if as_json else view.lines(block, named=name is None and block.series != "log")
             )
@@ -638,6 +640,10 @@ def tail(run: str | None, follow: bool, number: int, name: str | None, as_json: 
             last = deque()
             time.sleep(_MOMENT)
     _put_all(last)
+    if is_empty:
+        what = f"no rows of {name}" if name else "no rows of numb.log or a series"
+        say(f"numb: {found.id} has {what}" + (" yet" if found.commit is None else ""))
+        say(f"      numb logs {found.id} shows what its script has printed")
 
 
 @main.command()

@@ -338,7 +338,10 @@ class _Usual(_Port):
             return False
         made: dict[str, Any] = {}
         given, values = ", ".join(f"{name}=None" for name in names), ", ".join(names)
-        exec(_LIKE_THE_FIRST.format(given=given, values=values, names=names), made)
+        floats = "".join(
+            f" and {n}.__class__ is float" for n, code in zip(names, schema.codes, strict=True) if code == "d"
+        )
+        exec(_LIKE_THE_FIRST.format(given=given, values=values, names=names, floats=floats), made)
         globals().update(_put=put, _pack=pack, _Unfit=struct.error)
         log.__kwdefaults__ = dict.fromkeys(names, _absent)
         log.__code__ = made["log"].__code__
@@ -366,7 +369,7 @@ os.register_at_fork(after_in_child=_in_child)
 
 _LIKE_THE_FIRST = """
 def log(*, {given}, **_others):
-    if not _others:
+    if not _others{floats}:
         try:
             return _put(_pack({values}, _now()))
         except _Unfit:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -99,6 +100,31 @@ for wrong in ({"step": 1, "loss": [1]}, {"step": print}):
     )
     assert "train  4 rows, the last: epoch 4, loss 1" in empty.numb("show @").stdout
     assert 0 == empty.numb("verify").code and "" == done.stderr.replace(f"numb: saved {run['id']}\n", "")
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("first", ["loss", "0.5"])
+def test_a_loss_with_a_gradient_is_logged_without_a_word(torch_scene: Scene, first: str) -> None:
+    """torch warns of whoever makes a number of one: the script would print what it does not print without numb."""
+    script = """
+import torch
+loss = (torch.ones(1, requires_grad=True) * 2).sum()
+numb.log(step=0, loss=FIRST)
+for step in range(1, 4):
+    numb.log(step=step, loss=loss)
+"""
+    done = trained(torch_scene, script.replace("FIRST", first))
+
+    assert [2.0] * 3 == [row["loss"] for row in rows_of(torch_scene)][1:]
+    assert "" == done.stdout and re.fullmatch(r"numb: saved \S+\n", done.stderr)
+
+
+def test_a_run_that_has_logged_nothing_says_so(empty: Scene) -> None:
+    """And what there is to look at instead."""
+    trained(empty, "print('nothing')\nnumb.numb_param({})\n")
+    done = empty.numb("tail")
+
+    assert (0, "") == (done.code, done.stdout) and "has no rows" in done.stderr and "numb logs" in done.stderr
 
 
 @pytest.mark.usefixtures("warm")

@@ -67,11 +67,11 @@ class Waiting:
 
     def put(self, row: Row) -> None:
         """Take a row, with its time. Raises `BadValue`."""
-        row = plain(row, "numb.log" if self.name == USUAL else self.name)
         if self._is_new and not self.is_observed:
             self._is_new = False
             with contextlib.suppress(Exception):  # the long way is as good
-                self._hasten(row)
+                self._hasten(row)  # as it was given: tensors are to come by the long way, every one
+        row = plain(row, "numb.log" if self.name == USUAL else self.name)
         with self._lock:
             self._others.append((self._written + len(self._packed), row))
         if self.is_observed:
