@@ -991,7 +991,7 @@ def test_requests_come_once_and_are_not_lost(clock: list[float]) -> None:
 )
 def test_a_time_is_typed_as_people_write_it(text: str, seconds: float | None) -> None:
     """Anything else is a mistake in the call."""
-    from numb.cli import Duration
+    from numb.commands.running import Duration
 
     if seconds is None:
         with pytest.raises(click.BadParameter, match="is no time: say 90s, 10m, 2h or 1h30m"):

@@ -95,7 +95,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "terminal": ({"errors", "record", "talk", "view"}, {"click"}),
-    "cli": ({"errors", "guard", "hp", "layout", "order", "project", "record", "talk", "terminal", "version", "view"}, {"click"}),
+    "commands.*": ({"commands", "errors", "guard", "hp", "layout", "order", "project", "record", "talk", "terminal", "view"}, {"click"}),
+    "cli": ({"commands", "version"}, {"click"}),
 }  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def imported(module: str) -> set[str]:
             found |= (
                 {f"{node.module}.{name.name}" for name in node.names} if node.module == "numb" else {node.module or ""}
             )
-            if node.module in ("numb.capture", "numb.hp", "numb.view", "numb.store"):
+            if node.module in ("numb.capture", "numb.commands", "numb.hp", "numb.view", "numb.store"):
                 found |= {f"{node.module}.{name.name}" for name in node.names}
     return found
 

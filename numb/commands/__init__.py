@@ -1,0 +1,1 @@
+"""The commands, by what they are for. Each parses, calls one method of `Project`, and renders what came back."""

@@ -1,0 +1,195 @@
+"""The commands that look at runs: list, show, tail, logs, diff, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from numb.commands.common import as_json_option, opened
+from numb.errors import Usage
+from numb.terminal import bold, put, say, width
+
+_MOMENT = 0.2  # seconds between two looks at what goes on
+
+
+@click.command("list")
+@click.option(
+    "-n", "number", type=click.IntRange(min=0), default=None, help="Show the newest N; 0 shows all.  [default: 40]"
+)
+@click.option("--untrialed", is_flag=True, help="Only runs without a trial result.")
+@click.option("--status", "statuses", multiple=True, metavar="WORD", help="Only runs of this status; may be repeated.")
+@click.option("--all-columns", is_flag=True, help="Show hyperparameters that are equal in all runs too.")
+@click.option("--all-projects", is_flag=True, help="Also runs of other folders with an nmb.json and the same branch.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: all runs, all fields.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: all runs.")
+def list_(
+    number: int | None,
+    untrialed: bool,
+    statuses: tuple[str, ...],
+    all_columns: bool,
+    all_projects: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List the runs by architecture, newest last, with what differs between them. * marks the best value."""
+    from numb import record
+    from numb.view import table
+
+    for status in statuses:
+        if status not in record.STATUSES:
+            raise Usage(f"{status} is not a status", f"one of {', '.join(record.STATUSES)}")
+    project = opened(reading=True)
+    limit = number or None if number is not None or as_json or as_csv else 40
+    rows = project.runs(limit=limit, statuses=statuses, untrialed=untrialed, all_projects=all_projects)
+    if as_json:
+        put(table.as_json(rows))
+    elif as_csv:
+        put(table.as_csv(rows))
+    else:
+        there = project.index.counts(None if all_projects else project.place)
+        hidden = sum(there.values()) - len(rows)
+        put(table.runs(rows, known=there, all_columns=all_columns, bold=bold, width=width(sys.stdout)))
+        if not rows:
+            say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
+        elif number is None and hidden > 0 and not (statuses or untrialed):
+            say(f"numb: {hidden} older runs are not shown: numb list -n 0")
+        if not all_projects and (others := project.elsewhere()):
+            what = f"{record.counted(sum(others.values()), 'run')} of other projects ({record.some(list(others))})"
+            say(f"numb: {what} not shown: numb list --all-projects")
+    for line in project.branch.troubles():
+        say(f"numb: {line}")
+
+
+@click.command()
+@click.argument("run", metavar="ID")
+@click.option("--artifact", metavar="NAME", help="The bytes of a file that the script has saved.")
+@click.option("--series", metavar="NAME", help="The table of a series, as CSV; that of numb.log is called log.")
+@click.option("--log", "log", is_flag=True, help="What the script printed.")
+@click.option("--patch", is_flag=True, help="What the code had changed against HEAD.")
+@as_json_option
+def show(run: str, artifact: str | None, series: str | None, log: bool, patch: bool, as_json: bool) -> None:
+    """Show everything about one run. ID is an id, a beginning of one, @ (the newest), @-1, or a tag."""
+    import json
+
+    from numb.view import detail, table
+
+    project = opened(reading=True)
+    found = project.find(run)
+    if patch:
+        click.echo(project.patch(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ), nl=False)
+        return
+    if artifact is not None:
+        click.echo(project.artifact(found, artifact), nl=False)
+        return
+    if series is not None:
+        click.echo(project.series_csv(found, series), nl=False)
+        return
+    if log:
+        content = project.log(found)
+        if sys.stdout.isatty():
+            put(detail.log(content))
+        else:
+            click.echo(content, nl=False)
+        return
+    row, begun = project.row(found), project.begun_with(found)
+    environment = project.environment(found)
+    if as_json:
+        put(json.dumps(table.detail(row, begun) | {"environment": environment}, indent=2, ensure_ascii=False))
+        return
+    put(detail.shown(row, environment, project.missing_weights(found), project.traceback(found), begun))
+
+
+@click.command()
+@click.argument("run", metavar="[ID]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option(
+    "-n", "number", type=click.IntRange(min=0), default=10, show_default=True, help="How many rows; 0 for all."
+)
+@click.option("--series", "name", metavar="NAME", help="Only this series; that of numb.log is called log.")
+@as_json_option
+def tail(run: str | None, follow: bool, number: int, name: str | None, as_json: bool) -> None:
+    """Show the last rows that a run has logged, of the newest run if none is named."""
+    from collections import deque
+
+    from numb.view import series as view
+
+    project = opened(reading=True)
+    found = project.find(run) if run else project.newest()
+    last: deque[str] = deque(maxlen=number or None)
+    is_empty = True
+    for block in project.follow(found, name):
+        if block is not None:
+            is_empty = False
+            last.extend(
+                view.json_lines(block) if as_json else view.lines(block, named=name is None and block.series != "log")
+            )
+        elif not follow:
+            break
+        else:
+            _put_all(last)
+            last = deque()
+            time.sleep(_MOMENT)
+    _put_all(last)
+    if is_empty:
+        what = f"no rows of {name}" if name else "no rows of numb.log or a series"
+        say(f"numb: {found.id} has {what}" + (" yet" if found.commit is None else ""))
+        say(f"      numb logs {found.id} shows what its script has printed")
+
+
+@click.command()
+@click.argument("run", metavar="[ID]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+def logs(run: str | None, follow: bool) -> None:
+    """Show what the script of a run has printed, of the newest run if none is named."""
+    from numb.view import detail
+
+    project = opened(reading=True)
+    for content in project.follow_log(project.find(run) if run else project.newest()):
+        if content:
+            shown = detail.log(content) + "\n" * content.endswith(b"\n") if sys.stdout.isatty() else content
+            click.echo(shown, nl=False)
+        elif not follow:
+            break
+        else:
+            time.sleep(_MOMENT)
+
+
+def _put_all(lines: Iterable[str]) -> None:
+    put("\n".join(lines))
+
+
+@click.command()
+@click.argument("first", metavar="ID")
+@click.argument("second", metavar="ID")
+@click.option("--weights", is_flag=True, help="How much each tensor changed; ID@STEP is a checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; of the weights.")
+def diff(first: str, second: str, weights: bool, as_json: bool) -> None:
+    """Show how one run differs from another: its code as a patch, or with --weights its tensors."""
+    from numb.view import weights as view
+
+    project = opened(reading=True)
+    if not weights:
+        if as_json:
+            raise Usage("--json is for --weights", f"numb diff {first} {second}")
+        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        click.echo(project.code_difference(project.find(first), project.find(second), color=color), nl=False)
+        return
+    found = project.weight_differences(project.find_checkpoint(first), project.find_checkpoint(second))
+    put(view.as_json(found) if as_json else view.table(found))
+
+
+@click.command()
+@click.argument("run", metavar="ID[@STEP]")
+@click.option(
+    "--into", type=click.Path(path_type=Path), metavar="DIR", help="Directory to create.  [default: report-ID]"
+)
+def report(run: str, into: Path | None) -> None:
+    """Copy a run's weights, or a checkpoint's, with graph, hyperparameters, results, log and patch, into a new directory."""
+    project = opened(reading=True)
+    found, step = project.find_checkpoint(run)
+    click.echo(project.report(found, into, step))
