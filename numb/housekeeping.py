@@ -15,7 +15,7 @@ from numb.capture.manifest import Manifest
 from numb.doctor import Finding
 from numb.errors import NotPossible, NumbError, ObjectCorrupt, ObjectMissing
 from numb.layout import Layout, RunFolder
-from numb.record import REMOVED, RESTORED, Named, Run, RunId
+from numb.record import NOTED, REMOVED, RESTORED, TRAIN, Named, Run, RunId
 from numb.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -40,12 +40,24 @@ def remove(project: Project, runs: Sequence[Run]) -> Run:
 
 
 def undo(project: Project) -> tuple[Run, list[RunId]]:
-    """Put an entry on the branch that takes back the last removal. Raises `NotPossible` where there is none."""
-    removals = project.index.removals()
-    if not removals:
-        raise NotPossible("there is nothing to undo: no run is removed", "numb list")
-    last = removals[-1]
-    return _put(project, RESTORED, of=last.id), [each.id for each in last.removes]
+    """Put an entry on the branch that takes back the last removal or remark; returns that, and the runs it was about.
+
+    Raises `NotPossible` where there is none.
+    """
+    last = project.index.undoable()
+    if last is None:
+        raise NotPossible("there is nothing to undo: no run is removed, and nothing was said about one", "numb list")
+    _put(project, RESTORED, of=last.id)
+    return last, [each.id for each in last.removes] or [last.of or last.id]
+
+
+def remark(project: Project, run: Run, said: Mapping[str, Any]) -> Run:
+    """Put an entry on the branch that says something about a run. Raises `NotPossible` for one that is in flight."""
+    if run.commit is None:
+        raise NotPossible(f"{run.id} is still in flight", "numb list")
+    if run.kind != TRAIN:
+        raise NotPossible(f"{run.id} is no run but a {run.kind}", f"numb list, and then: numb show {run.of or 'ID'}")
+    return _put(project, NOTED, of=run.id, **said)
 
 
 def _put(project: Project, kind: str, **facts: Any) -> Run:

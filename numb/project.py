@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from numb.purging import Purge
     from numb.queue import Entry, Queue
     from numb.sharing import Progress, Pulled, Pushed
+    from numb.store.index import Answer
     from numb.store.objects import Objects, Ref
 
 # Rooms that only some commands need are imported where they are used: `numb list` answers at once.
@@ -630,7 +631,7 @@ class Project:
     # -- looking
 
     def find(self, text: str) -> Run:
-        """The run that an id, a unique beginning of one, its last four letters, `@`, `@-1` or a tag names.
+        """The run that an id, a unique beginning of one, its last four letters, its name, `@`, `@-1` or a tag names.
 
         A trial, or what a revert has kept, is meant only where no run is. Raises `RunNotFound` with the candidates.
         """
@@ -646,6 +647,9 @@ class Project:
                 there = record.counted(self.index.projects().get(self.place, 0), "run")
                 raise RunNotFound(f"{text}: there {'is' if there == '1 run' else 'are'} {there}", "numb list")
             return self._get(newest)
+        called = [] if record.is_id(text) else self.index.called(text)
+        if len(called) == 1:
+            return self._get(called[0])
         named = [self._get(name) for name in self.index.matching(text, limit=-1)]
         runs = [run for run in named if run.id == text or run.kind == TRAIN]
         if len(runs or named) == 1:
@@ -655,7 +659,7 @@ class Project:
             raise RunNotFound(
                 f"{text} is the beginning of several {'runs' if runs else 'entries'}: {which}", "add a letter"
             )
-        for row in self._in_flight():
+        for row in self.in_flight():
             if row.run.id.startswith(text) or (len(text) == 4 and row.run.id.endswith(f"-{text}")):
                 return row.run
         tagged = self.git.resolve_tag(text) if not text.startswith("-") else None
@@ -664,13 +668,17 @@ class Project:
             raise RunNotFound(f"{record.some(list(removed))} was removed", "numb undo takes back the last removal")
         if run is None and text.rpartition("@")[2].isdecimal() and text[0] != "@":
             raise RunNotFound(f"{text} is a step, and a whole run is asked for", f"numb show {text.rpartition('@')[0]}")
+        if run is None and called:
+            raise RunNotFound(
+                f"{record.counted(len(called), 'run')} have the tag {text}: {record.some(called)}", "name one"
+            )
         if run is None:
             raise RunNotFound(f"there is no run {text}", "numb list")
         return run
 
     def newest(self) -> Run:
         """The newest run, which may be in flight. Raises `RunNotFound` where there is none."""
-        flying = [row.run for row in self._in_flight() if row.run.kind == TRAIN and row.run.project == self.place]
+        flying = [row.run for row in self.in_flight() if row.run.kind == TRAIN and row.run.project == self.place]
         return max(flying, key=lambda run: run.id) if flying else self.find("@")
 
     def find_checkpoint(self, text: str) -> tuple[Run, int | None]:
@@ -689,6 +697,8 @@ class Project:
     def runs(
         self,
         *,
+        where: str | None = None,
+        sort: Sequence[str] = (),
         limit: int | None = None,
         statuses: Sequence[str] = (),
         untrialed: bool = False,
@@ -697,17 +707,23 @@ class Project:
     ) -> list[Row]:
         """The train runs, oldest first, with those in flight; *limit* keeps the newest.
 
-        Those of this project, or with *all_projects* those of every folder with an `nmb.json` that has the same branch.
+        *where* is an expression of `numb.query` that holds for them, *sort* names what they are put in order by, `-` before it
+        for the highest first; then *limit* keeps the first. Those of this project, or with *all_projects* those of every folder
+        with an `nmb.json` that has the same branch. Raises `Usage` for an expression that cannot be understood.
         """
         self.branch.recover()
         place = None if all_projects else self.place
+        if where is not None or sort:
+            from numb import asking
+
+            condition = asking.condition(where, statuses, untrialed, architecture)
+            return asking.chosen(self, condition, asking.sorts(sort), limit, place)
         found = self.index.runs(
             limit=limit, statuses=statuses, untrialed=untrialed, architecture=architecture, project=place
         )
-        trials, lost = self.index.trials(run.id for run in found), self.index.lost()
-        rows = [Row.of(run, trials.get(run.id, ()), lost=run.commit in lost) for run in found]
+        rows = self.rows(found)
+        flying = [row for row in self.in_flight() if row.run.kind == TRAIN]
         known = {row.run.id: len(row.run.segments) for row in rows}
-        flying = [row for row in self._in_flight() if row.run.kind == TRAIN]
         flying = [row for row in flying if len(row.run.segments) > known.get(row.run.id, -1)]
         if not all_projects:
             flying = [row for row in flying if row.run.project == self.place]
@@ -719,11 +735,67 @@ class Project:
         rows = [*(row for row in rows if row.run.id not in resumed), *flying]
         return rows if limit is None else rows[max(0, len(rows) - limit) :]
 
+    def rows(self, runs: Sequence[Run]) -> list[Row]:
+        """Runs of the branch with their trials, and what was said about them."""
+        trials, lost = self.index.trials(run.id for run in runs), self.index.lost()
+        remarks = self.index.remarks(run.id for run in runs)
+        return [Row.of(run, trials.get(run.id, ()), remarks.get(run.id, ()), lost=run.commit in lost) for run in runs]
+
+    def best(
+        self, by: str | None = None, number: int = 1, *, lowest: bool | None = None, where: str | None = None
+    ) -> list[Row]:
+        """The runs with the best values under a name, which is that of the only result if none is given; the best first.
+
+        With *lowest* None its name says whether low is good: a loss, an error. Raises `Usage`.
+        """
+        from numb import asking
+
+        return asking.best(self, by, number, lowest, where)
+
+    def values(self, rows: Sequence[Row], names: Sequence[str]) -> list[list[Any]]:
+        """What *rows* have under these names, as the expressions of `numb.query` spell them; None where they have nothing.
+
+        Raises `Usage` for a name that no run has.
+        """
+        from numb import asking
+
+        return asking.values(self, rows, names)
+
+    def names(self) -> list[str]:
+        """Every name that runs have a value under: facts, hyperparameters, results, series."""
+        from numb import asking
+
+        return asking.names(self)
+
+    def sql(self, text: str, *, all_projects: bool = False) -> Answer:
+        """What a query says of the table `runs`, which is as the branch is now; it cannot change anything. Raises `Usage`."""
+        from numb import asking
+
+        return asking.sql(self, text, None if all_projects else self.place)
+
+    def export(
+        self, target: Path, where: str | None = None, sort: Sequence[str] = (), names: Sequence[str] = ()
+    ) -> int:
+        """Write a table of the runs, as CSV, JSON or Parquet by the suffix of *target*; returns how many they are.
+
+        It has all names, or *names*. Raises `Usage`.
+        """
+        from numb import asking
+
+        return asking.export(self, Path(target), where, sort, names)
+
+    def duplicates(self) -> list[Row]:
+        """The runs that have the same architecture, hyperparameters and beginning as others, those together, oldest first."""
+        from numb import asking
+
+        return asking.duplicates(self)
+
     def elsewhere(self) -> dict[str, int]:
         """How many runs other projects of this repository have on the same branch, by their folders."""
         return {place: count for place, count in self.index.projects().items() if place != self.place}
 
-    def _in_flight(self) -> list[Row]:
+    def in_flight(self) -> list[Row]:
+        """What is running, or was cut off and is not on the branch yet, as far as it is known."""
         rows = []
         for left in inflight.all_left(self.layout):
             if left.run is None:
@@ -737,9 +809,8 @@ class Project:
         return rows
 
     def row(self, run: Run) -> Row:
-        """A run with its trials."""
-        trials = self.index.trials([run.id]).get(run.id, ())
-        return Row.of(run, trials, lost=run.commit in self.index.lost())
+        """A run with its trials, and what was said about it."""
+        return self.rows([run])[0]
 
     def begun_with(self, run: Run) -> list[Run]:
         """The runs that began with the weights of *run*, oldest first."""
@@ -990,7 +1061,7 @@ class Project:
 
         return revert.undo(self)
 
-    def export(self, run: Run, target: Path) -> None:
+    def check_out(self, run: Run, target: Path) -> None:
         """Write the snapshot of *run* into the new directory *target*; nothing else is touched."""
         from numb import revert
 
@@ -1077,11 +1148,30 @@ class Project:
 
         return housekeeping.remove(self, runs)
 
-    def undo(self) -> list[RunId]:
-        """Take back the last removal; returns the ids that are there again. Raises `NotPossible` where there is none."""
+    def remark(
+        self,
+        run: Run,
+        *,
+        message: str = "",
+        tags: Sequence[str] = (),
+        untags: Sequence[str] = (),
+        name: str | None = None,
+        results: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Say something about a run that has ended, by an entry on the branch; `undo` takes it back.
+
+        A *message* is a note, *name* what the run is called from now on (empty: nothing), *results* are merged into its own.
+        Raises `NotPossible` for one in flight, and `Usage` for a name or tag that is none, or a name that another run has.
+        """
+        from numb import remarks
+
+        return remarks.made(self, run, message, tags, untags, name, results or {})
+
+    def undo(self) -> tuple[Run, list[RunId]]:
+        """Take back the last removal or remark; returns it, and the runs that it was about. Raises `NotPossible`."""
         from numb import housekeeping
 
-        return housekeeping.undo(self)[1]
+        return housekeeping.undo(self)
 
     def collect(self, *, dry_run: bool = False) -> Collected:
         """Remove objects that no run names. Raises `NotPossible` while somebody saves, and `ObjectMissing`."""

@@ -25,16 +25,23 @@ INTERRUPTED, KILLED, LOST = "interrupted", "killed", "lost"
 STATUSES = (RUNNING, COMPLETE, INCOMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 
 TRAIN, TRIAL, SAVED, REMOVED, RESTORED, PURGED = "train", "trial", "saved", "removed", "restored", "purged"
+NOTED = "noted"  # something was said about a run afterwards
 
 _TAGS = frozenset(("$float", "$tuple", "$dict", "$literal"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
 _ID = re.compile(r"\d{8}-\d{6}-[a-z2-9]{4}")
 _NAME = re.compile(r"[\w-]{1,80}")
+_HANDLE = re.compile(r"[^\W\d][\w.+/-]{0,79}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _OBJECT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _MAX_BITS = 13_287  # 4000 digits: Python itself reads and writes no integer of more than 4300
 _DEEPEST = 64
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+
+_LOWER_IS_BETTER = (
+    "loss", "err", "perplexity", "ppl", "bits", "bpc", "nll", "mse", "mae", "rmse", "fid", "frechet", "distance", "wer", "cer",
+    "time", "seconds", "cost", "regret", "bce", "kl", "entropy",
+)  # fmt: skip
 
 
 class RunId(str):
@@ -434,6 +441,9 @@ class Run:
     series: Mapping[str, Series] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
     init_from: Origin | None = None
+    name: str | None = None  # of an entry that says something: what it is called from now on, "" for nothing
+    tags: tuple[str, ...] = ()  # of an entry that says something
+    untags: tuple[str, ...] = ()  # and those that it takes back
     removes: tuple[Named, ...] = ()  # of an entry that removes others
     purges: tuple[str, ...] = ()  # commits: a history that has one of them is as it was before a purge
     left_out: tuple[LeftOut, ...] = ()
@@ -499,7 +509,7 @@ class Run:
                     plain[name] = [checkpoint_to_json(item) for item in value]
                 case "init_from":
                     plain[name] = None if value is None else _plain(value)
-                case "command" | "notes" | "constants" | "purges":
+                case "command" | "notes" | "constants" | "purges" | "tags" | "untags":
                     plain[name] = list(value)
                 case _:
                     plain[name] = value
@@ -522,14 +532,60 @@ class Run:
             raise ValueError(f"a record whose field {name!r} cannot be read: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said about a run after it had ended."""
+
+    notes: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    name: str | None = None
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entries: Iterable[Run]) -> Said:
+        """All that *entries* say, oldest first."""
+        notes: list[str] = []
+        tags: dict[str, None] = {}
+        name: str | None = None
+        results: dict[str, Any] = {}
+        for entry in entries:
+            notes += [entry.message] if entry.message else []
+            tags = {tag: None for tag in (*tags, *entry.tags) if tag not in entry.untags}
+            name = (entry.name or None) if entry.name is not None else name
+            results |= entry.results
+        return cls(tuple(notes), tuple(tags), name, results)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is listed."""
+        return {"name": self.name, "tags": list(self.tags), "remarks": list(self.notes)}
+
+
+def results_of(run: Run, trials: Sequence[Run], said: Said) -> dict[str, Any]:
+    """A run's own results, those of the newest of its *trials* (oldest first) that has some, and what came afterwards."""
+    newest = next((trial.results for trial in reversed(trials) if trial.results), {})
+    return {**run.results, **newest, **said.results}
+
+
+def handle(text: str) -> str:
+    """A name or a tag that is none of the other ways to name a run. Raises `ValueError`, which says why it is none."""
+    if not _HANDLE.fullmatch(text) or text.endswith(("/", ".")):
+        raise ValueError(f"{printable(text)[:80]!r} must begin with a letter, and go on with letters, digits and -_.+/")
+    return text
+
+
 def _series_to_json(series: Series) -> dict[str, Any]:
     fields = {name: {k: encode(v, name) for k, v in _plain(each).items()} for name, each in series.fields.items()}
     return {**_plain(series), "fields": fields}
 
 
 def _series(plain: Mapping[str, Any]) -> Series:
-    fields = {str(name): _known(Summary, _values(each)) for name, each in plain.get("fields", {}).items()}
+    fields = {str(name): _known(Summary, values(each)) for name, each in plain.get("fields", {}).items()}
     return cast(Series, _known(Series, {**plain, "fields": fields}))
+
+
+def series_from_json(plain: Mapping[str, Any]) -> dict[str, Series]:
+    """Series by name, whose names are parts of file names. Raises `ValueError`."""
+    return {name: _series(item) for name, item in plain.items() if _check_name(name)}
 
 
 def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -539,7 +595,7 @@ def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def checkpoint_from_json(plain: Mapping[str, Any]) -> Checkpoint:
     """The inverse. Raises `ValueError` or `TypeError` for what is none: its manifest becomes part of a path."""
-    found = _known(Checkpoint, {**plain, "results": _values(plain.get("results", {}))})
+    found = _known(Checkpoint, {**plain, "results": values(plain.get("results", {}))})
     if not all(type(number) is int and number >= 0 for number in (found.step, found.tensors, found.bytes)):
         raise ValueError("a checkpoint without numbers")
     if found.manifest != checkpoint_manifest(found.step):
@@ -564,7 +620,8 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def _values(plain: Mapping[str, Any]) -> dict[str, Any]:
+def values(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Decoded hyperparameters or results."""
     return {k: decode(v) for k, v in plain.items()}
 
 
@@ -606,13 +663,16 @@ _READERS: dict[str, Any] = {
     "command": tuple,
     "notes": tuple,
     "constants": tuple,
-    "params": _values,
-    "results": _values,
+    "params": values,
+    "results": values,
     "started": float,
     "models": lambda plain: _by_name(Model, plain),
     "weights": lambda plain: _by_name(Weights, plain),
     "artifacts": lambda plain: {str(name): _artifact(item) for name, item in plain.items()},
-    "series": lambda plain: {name: _series(item) for name, item in plain.items() if _check_name(name)},
+    "series": lambda plain: series_from_json(plain),
+    "tags": lambda plain: tuple(map(handle, plain)),
+    "untags": lambda plain: tuple(map(str, plain)),
+    "name": lambda plain: None if plain is None else str(plain) and handle(plain),
     "checkpoints": lambda plain: tuple(map(checkpoint_from_json, plain)),
     "removes": lambda plain: tuple(Named(RunId(item["id"]), str(item["commit"])) for item in plain),
     "purges": lambda plain: tuple(filter(is_commit, map(str, plain))),
@@ -621,6 +681,17 @@ _READERS: dict[str, Any] = {
     "left_out": lambda plain: tuple(_known(LeftOut, item) for item in plain),
     "nested": lambda plain: tuple(_known(Nested, item) for item in plain),
 }
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a result of this name is good where it is low: a loss, an error, a distance."""
+    words = re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*", name)
+    return any(word.lower().startswith(_LOWER_IS_BETTER) for word in words)
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* is the whole id of a run."""
+    return _ID.fullmatch(text) is not None
 
 
 def is_commit(text: str) -> bool:
@@ -711,6 +782,10 @@ def subject(run: Run) -> str:
         words.append("→ " + " ".join(f"{name} {brief(value, 12)}" for name, value in list(run.results.items())[:4]))
     if run.kind in (SAVED, PURGED):
         words.append(run.message)
+    if run.kind == NOTED:
+        words += [f"name {run.name}" if run.name else "no name"] if run.name is not None else []
+        words += [f"+{tag}" for tag in run.tags] + [f"-{tag}" for tag in run.untags]
+        words += [run.message.split("\n")[0]] if run.message else []
     if run.removes:
         words.append(f"{counted(len(run.removes), 'entry', 'entries')}: {some([each.id for each in run.removes], 3)}")
     line = " ".join("".join(c if c.isprintable() else " " for c in word) for word in words)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from numb import record
 from numb.errors import NumbError
-from numb.record import Run
+from numb.record import Run, Said
 
 if TYPE_CHECKING:
     from numb.inflight import InFlight
+
+SILENCE = Said()
 
 
 class Redo(Enum):
@@ -83,19 +86,20 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a listing: a run, its results (its own and those of its newest trial), and its trials."""
+    """One line of a listing: a run, its results (its own, those of its newest trial, and what came later), and its trials."""
 
     run: Run
     results: Mapping[str, Any]
     trials: tuple[Run, ...] = ()
     orphaned: int | None = None  # the pid of a script whose launcher has died
     lost: bool = False  # git does not have its commit any more
+    said: Said = SILENCE  # what was said about it afterwards
 
     @classmethod
-    def of(cls, run: Run, trials: Sequence[Run], *, lost: bool = False) -> Row:
-        """The row of a run that was evaluated by *trials*, oldest first."""
-        newest = next((trial.results for trial in reversed(trials) if trial.results), {})
-        return cls(run, {**run.results, **newest}, tuple(trials), lost=lost)
+    def of(cls, run: Run, trials: Sequence[Run], remarks: Sequence[Run] = (), *, lost: bool = False) -> Row:
+        """The row of a run that was evaluated by *trials*, and about which *remarks* were made, both oldest first."""
+        said = Said.of(remarks)
+        return cls(run, record.results_of(run, trials, said), tuple(trials), lost=lost, said=said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,12 @@ def test_json_and_csv_are_data(scene: Scene) -> None:
     (run,) = json.loads(listed.stdout, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     (row,) = csv.DictReader(io.StringIO(table.stdout))
     assert {"acc": 0.3, "loss": {"$float": "nan"}} == run["results"]
-    assert ("0.3", "sgd", "nan", "complete") == (row["param.lr"], row["param.name"], row["result.loss"], row["status"])
+    assert ("0.3", "sgd", "nan", "complete") == (
+        row["params.lr"],
+        row["params.name"],
+        row["results.loss"],
+        row["status"],
+    )
     assert ("", "") == (listed.stderr, table.stderr)
 
 

@@ -42,7 +42,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.places.sftp": (set(), set()),
     "store.places.ssh": ({"errors", "store.objects", "store.places"}, set()),
     "store.places.s3": ({"errors", "store.objects", "store.places"}, {"s3fs", "aiohttp", "botocore"}),
-    "store.index": ({"atomic", "errors", "record"}, set()),
+    "query": ({"errors"}, set()),
+    "store.columns": ({"errors", "query", "record"}, set()),
+    "store.index": ({"atomic", "errors", "query", "record", "store.columns"}, set()),
     "hooks": ({"layout", "capture", "hp", "journal", "record"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
     "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "guard", "hp", "journal", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
@@ -61,6 +63,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
     "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
+    "asking": ({"atomic", "errors", "project", "query", "record", "store.columns", "store.index", "talk", "view"}, {"pyarrow"}),
+    "remarks": ({"errors", "housekeeping", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
@@ -88,8 +92,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "artifacts", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight", "journal",
-            "launch", "layout", "order", "purging", "queue", "record", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
+            "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight", "journal",
+            "launch", "layout", "order", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view",
         },
         set(),

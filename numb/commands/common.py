@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+where_option = click.option(
+    "--where", metavar="EXPR", help="Only runs for which it holds: 'lr < 1e-3 and results.acc > 0.9'"
+)
+sort_option = click.option(
+    "--sort", multiple=True, metavar="NAMES", help="By what to sort; -NAME begins with the highest: -results.acc,lr"
+)
 
 
 class Numb(click.Group):

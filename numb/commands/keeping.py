@@ -167,15 +167,18 @@ def rm(runs: tuple[str, ...], as_json: bool) -> None:
 @click.command()
 @as_json_option
 def undo(as_json: bool) -> None:
-    """Take back the last numb rm."""
+    """Take back the last numb rm, note, tag, name or extract."""
     from numb import record
     from numb.view import store
 
-    found = list(opened(reading=True).undo())
+    entry, found = opened(reading=True).undo()
     if as_json:
         put(store.ids_json(found))
         return
-    say(f"numb: back again: {record.some(found, 5)}")
+    if entry.removes:
+        say(f"numb: back again: {record.some(found, 5)}")
+    else:
+        say(f"numb: taken back: {record.subject(entry).partition(' of ')[2]}")
 
 
 @click.command()
@@ -262,7 +265,7 @@ def revert(run: str | None, undo: bool, worktree: Path | None) -> None:
         raise Usage("say which run", "numb revert ID, numb revert --undo, or numb revert ID --worktree DIR")
     project = opened(reading=True)
     if worktree is not None:
-        project.export(project.find(run or ""), worktree)
+        project.check_out(project.find(run or ""), worktree)
         click.echo(worktree)
         return
     done = project.undo_revert() if undo else project.revert(project.find(run or ""))

@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from numb.commands.common import as_json_option, opened
+from numb.commands.common import as_json_option, opened, sort_option, where_option
 from numb.errors import Usage
 from numb.terminal import bold, put, say, width
 
@@ -21,42 +22,75 @@ _MOMENT = 0.2  # seconds between two looks at what goes on
 @click.option(
     "-n", "number", type=click.IntRange(min=0), default=None, help="Show the newest N; 0 shows all.  [default: 40]"
 )
+@where_option
+@sort_option
+@click.option("--columns", metavar="NAMES", help="Show these, with commas between them: id,lr,results.acc")
+@click.option("--group-by", metavar="NAME", help="A table for each value of NAME.")
 @click.option("--untrialed", is_flag=True, help="Only runs without a trial result.")
 @click.option("--status", "statuses", multiple=True, metavar="WORD", help="Only runs of this status; may be repeated.")
+@click.option("--duplicates", is_flag=True, help="Only runs of which there are several with the same settings.")
 @click.option("--all-columns", is_flag=True, help="Show hyperparameters that are equal in all runs too.")
 @click.option("--all-projects", is_flag=True, help="Also runs of other folders with an nmb.json and the same branch.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: all runs, all fields.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: all runs.")
+@click.option("--md", "markdown", is_flag=True, help="Print Markdown.")
 def list_(
     number: int | None,
+    where: str | None,
+    sort: tuple[str, ...],
+    columns: str | None,
+    group_by: str | None,
     untrialed: bool,
     statuses: tuple[str, ...],
+    duplicates: bool,
     all_columns: bool,
     all_projects: bool,
     as_json: bool,
     as_csv: bool,
+    markdown: bool,
 ) -> None:
-    """List the runs by architecture, newest last, with what differs between them. * marks the best value."""
+    """List the runs by architecture, newest last, with what differs between them. * marks the best value.
+
+    With --sort it is one table, and what it is sorted by begins at the top.
+    """
     from numb import record
     from numb.view import table
 
     for status in statuses:
         if status not in record.STATUSES:
             raise Usage(f"{status} is not a status", f"one of {', '.join(record.STATUSES)}")
+    narrowed = [where is not None, bool(sort), untrialed, bool(statuses)]
+    if duplicates and any(narrowed):
+        raise Usage("--duplicates looks at all runs", "numb list --duplicates")
     project = opened(reading=True)
-    limit = number or None if number is not None or as_json or as_csv else 40
-    rows = project.runs(limit=limit, statuses=statuses, untrialed=untrialed, all_projects=all_projects)
-    if as_json:
+    limit = number or None if number is not None or as_json or as_csv or duplicates else 40
+    how: dict[str, Any] = {"where": where, "sort": sort, "limit": limit, "statuses": statuses, "untrialed": untrialed}
+    rows = project.duplicates() if duplicates else project.runs(**how, all_projects=all_projects)
+    if columns is not None:
+        names = [name.strip() for name in columns.split(",") if name.strip()]
+        cells = project.values(rows, names)
+        form = table.json_of if as_json else table.csv_of if as_csv else table.of
+        text = table.of(names, cells, markdown=True) if markdown else form(names, cells)
+        put(text.removesuffix("\n"))
+    elif as_json:
         put(table.as_json(rows))
     elif as_csv:
         put(table.as_csv(rows))
     else:
+        groups: dict[str, Any] | None = None
+        if group_by is not None:
+            groups = table.grouped(rows, group_by, [line[0] for line in project.values(rows, [group_by])])
+        elif rows and (sort or duplicates):
+            groups = {"": rows} if sort else table.alike(rows)
         there = project.index.counts(None if all_projects else project.place)
         hidden = sum(there.values()) - len(rows)
-        put(table.runs(rows, known=there, all_columns=all_columns, bold=bold, width=width(sys.stdout)))
+        look: dict[str, Any] = {"known": {} if any(narrowed) else there, "groups": groups, "markdown": markdown}
+        put(table.runs(rows, **look, all_columns=all_columns, bold=bold, width=width(sys.stdout)))
         if not rows:
-            say("numb: no runs" + (" like that" if statuses or untrialed else " yet: numb train"))
-        elif number is None and hidden > 0 and not (statuses or untrialed):
+            say("numb: no runs" + (" like that" if any(narrowed) or duplicates else " yet: numb train"))
+        elif any(narrowed) and limit == len(rows):
+            say(f"numb: the {'first' if sort else 'newest'} {limit} are shown, of perhaps more: -n 0 shows all")
+        elif number is None and hidden > 0 and not (any(narrowed) or duplicates):
             say(f"numb: {hidden} older runs are not shown: numb list -n 0")
         if not all_projects and (others := project.elsewhere()):
             what = f"{record.counted(sum(others.values()), 'run')} of other projects ({record.some(list(others))})"

@@ -9,18 +9,23 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from numb import atomic, record
-from numb.errors import StorageFailed
-from numb.record import REMOVED, RESTORED, Origin, Run, RunId
+from numb.errors import StorageFailed, Usage
+from numb.query import PARAMS, RESULTS, SERIES, Condition, Name, Sort
+from numb.record import NOTED, REMOVED, RESTORED, Origin, Run, RunId, Said
+from numb.store import columns
+from numb.store.columns import Columns
 
 _T = TypeVar("_T")
 
-VERSION = 9
+VERSION = 10
 _LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -31,7 +36,7 @@ create table entries (
     architecture text, params_key text not null, has_results integer not null, trained integer not null,
     has_graph integer not null, commit_id text not null, record text not null, started real not null,
     segments integer not null, resumed real not null, init_from text,
-    crc integer not null
+    crc integer not null, params text not null, results text not null, series text not null, said text not null
 ) without rowid;
 create index by_architecture on entries (architecture, params_key);
 create index by_origin on entries (of);
@@ -48,17 +53,18 @@ create trigger outdone before insert on entries when exists (
         and (segments, resumed) > (new.segments, new.resumed)
 )
 begin insert or ignore into superseded values (new.commit_id, new.id); end;
+create table names (space text not null, name text not null, primary key (space, name)) without rowid;
 create table removals (commit_id text not null, id text not null, removal text not null, primary key (commit_id, removal));
 create table restorations (removal text primary key) without rowid;
 create view removed as select commit_id, id, removal from removals where removal not in (select removal from restorations);
 create view runs as select * from entries where commit_id not in (select commit_id from removed);
 create view sound as select * from runs where commit_id not in (select commit_id from damaged);
 """
-_TABLES = ("meta", "entries", "superseded", "damaged", "removals", "restorations")
+_TABLES = ("meta", "entries", "superseded", "damaged", "names", "removals", "restorations")
 _COLUMNS = (
     "id", "kind", "of", "project", "status", "architecture", "params_key", "has_results", "trained", "has_graph",
     "commit_id", "record", "started", "segments", "resumed", "init_from",
-    "crc",
+    "crc", "params", "results", "series", "said",
 )  # fmt: skip
 
 # Of two entries with one id the run has gone on longer in one, or later: in whichever order a join brings them.
@@ -68,7 +74,10 @@ _PUT = (
     + " where (excluded.segments, excluded.resumed) >= (entries.segments, entries.resumed)"
 )
 
+_READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+
 _LOST = "git has lost the commit"
+_REMARK = "of = ? and kind = 'noted' and id not in (select removal from restorations)"
 
 # What SQLite says when the file may be sound and only cannot be had: everything else is damage.
 _OUT_OF_REACH = ("locked", "unable to open", "readonly", "disk is full", "disk I/O")
@@ -85,6 +94,14 @@ class Entry(Protocol):
     def record(self) -> bytes | None: ...
     @property
     def unread(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query has found."""
+
+    names: list[str]
+    rows: list[tuple[Any, ...]]
 
 
 class Index:
@@ -192,6 +209,8 @@ class Index:
         With *again* they are all that can be reached, and nothing else is damaged any more.
         """
         runs: list[tuple[object, ...]] = []
+        names: set[tuple[str, str]] = set()
+        touched: set[str] = set()
         removals: list[tuple[str, str, str]] = []
         restorations: list[tuple[str]] = []
         damaged: list[tuple[str, str, str | None]] = []
@@ -200,12 +219,14 @@ class Index:
                 damaged.append((entry.commit, _why(entry), entry.unread))
                 continue
             try:
-                row = _row(entry.commit, entry.record, self._doubtful)
+                row = _row(entry.commit, entry.record, self._doubtful, names)
                 runs.append(row)
+                touched.update((str(row[0]), str(row[2] or "")))
                 if row[1] in (REMOVED, RESTORED):
                     said = Run.from_json(json.loads(str(row[11])), entry.commit)
                     removals += [(each.commit, each.id, said.id) for each in said.removes]
                     restorations += [(said.of,)] if said.kind == RESTORED and said.of else []
+                    touched.update(each.id for each in said.removes)
             except (*_DAMAGE, OverflowError) as error:
                 damaged.append((entry.commit, str(error), None))
 
@@ -217,6 +238,8 @@ class Index:
                 db.execute("delete from damaged")
             db.executemany("insert or replace into damaged values (?,?,?)", damaged)
             db.execute("insert or replace into meta values ('tip', ?)", (tip,))
+            db.executemany("insert or ignore into names values (?,?)", names)
+            _bring_up(db, touched)
 
         try:
             self._change(change)
@@ -262,7 +285,9 @@ class Index:
             where.append(f"status in ({','.join('?' * len(statuses))})")
             values += statuses
         if untrialed:
-            where.append("not exists (select 1 from runs t where t.of = runs.id and t.has_results)")
+            where.append(
+                "not exists (select 1 from runs t where t.of = runs.id and t.kind = 'trial' and t.has_results)"
+            )
         for column, wanted in (("architecture", architecture), ("project", project)):
             if wanted is not None:
                 where.append(f"{column} = ?")
@@ -271,6 +296,92 @@ class Index:
         sql = f"select record, commit_id, crc from {table} where {' and '.join(where)} order by started desc, id desc limit ?"
         newest_first = self._runs(sql, (*values, -1 if limit is None else limit))
         return newest_first[::-1]
+
+    def chosen(
+        self,
+        where: Condition | None,
+        sorts: Sequence[Sort] = (),
+        *,
+        limit: int | None = None,
+        project: str | None = None,
+        flying: Sequence[Run] = (),
+    ) -> list[RunId]:
+        """The train runs for which a condition holds, in the order that *sorts* ask for, else the newest first.
+
+        Those in flight, of which the branch knows nothing, are *flying*. Raises `Usage` for a name that no run has.
+        """
+
+        def question(db: sqlite3.Connection) -> list[RunId]:
+            trained, found = self._trained(db, flying)
+            text, values = found.where(where) if where else ("1", [])
+            if project is not None:
+                text, values = f"project = ? and {text}", [project, *values]
+            sql = f"select id from ({trained}) where {text} order by {found.order(sorts)} limit ?"
+            return [RunId(row[0]) for row in db.execute(sql, (*values, -1 if limit is None else limit))]
+
+        return self._ask(question)
+
+    def values(self, wanted: Sequence[Name], ids: Sequence[str], flying: Sequence[Run] = ()) -> list[tuple[Any, ...]]:
+        """What these runs have under these names, a row for each. Raises `Usage` for a name that no run has."""
+
+        def question(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            trained, found = self._trained(db, flying)
+            cells = ", ".join(found.sql(name) for name in wanted)
+            each = f"select {cells} from ({trained}) where id = ?"
+            return [tuple(db.execute(each, (run_id,)).fetchone() or [None] * len(wanted)) for run_id in ids]
+
+        return self._ask(question)
+
+    def resolved(self, name: Name, flying: Sequence[Run] = ()) -> Name:
+        """A name with what it is a name of. Raises `Usage` where no run has it."""
+        return self._ask(lambda db: self._trained(db, flying)[1].resolved(name))
+
+    def facts(self) -> list[str]:
+        """The names of what every run has."""
+        return list(columns.FACTS)
+
+    def names(self, flying: Sequence[Run] = ()) -> dict[str, list[str]]:
+        """The names that runs have values under, by space, sorted."""
+        return self._ask(lambda db: {space: list(each) for space, each in self._trained(db, flying)[1].known.items()})
+
+    def _trained(self, db: sqlite3.Connection, flying: Sequence[Run]) -> tuple[str, Columns]:
+        """The train runs, those in flight in place of what the branch has of them, as SQL; and the names that they have."""
+        names: set[tuple[str, str]] = {(str(space), str(name)) for space, name in db.execute("select * from names")}
+        rows = [_row("", record.dumps(run.to_json()).encode(), False, names) for run in flying]
+        cells = ", ".join(f"json_extract(value, '$[{i}]') as {column}" for i, column in enumerate(_COLUMNS))
+        here = f"select {cells} from json_each({columns.quoted(json.dumps(rows))})"
+        there = f"select {', '.join(_COLUMNS)} from main.runs where kind = 'train'"
+        if flying:
+            there += f" and id not in (select id from ({here})) union all {here}"
+        known = {space: sorted(name for each, name in names if each == space) for space in (PARAMS, RESULTS, SERIES)}
+        return there, Columns(time.time(), known)
+
+    def sql(self, text: str, flying: Sequence[Run] = (), *, project: str | None = None) -> Answer:
+        """What a query says of the table `runs`, which has a column for each name; nothing can be changed by it.
+
+        Raises `Usage` with what SQLite has against it.
+        """
+        copy = (
+            _connect(None)
+            if self.path is None
+            else sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+        )
+        try:
+            if self.path is None:
+                self._db.backup(copy)
+            trained, found = self._trained(copy, flying)
+            cells = ", ".join(f"{sql} as {columns.identifier(label)}" for label, sql in found.view().items())
+            mine = "" if project is None else f" where project = {columns.quoted(project)}"
+            copy.execute(f"create temp view runs as select {cells} from ({trained}){mine}")
+            copy.commit()
+            copy.set_authorizer(_only_reading)
+            copy.set_progress_handler(lambda: 0, 100_000)  # so that Ctrl-C is heard
+            asked = copy.execute(text)
+            return Answer([str(each[0]) for each in asked.description or ()], asked.fetchall())
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise Usage(f"SQL: {error}", "numb sql 'select id, \"results.acc\" from runs'") from None
+        finally:
+            copy.close()
 
     def projects(self) -> dict[str, int]:
         """How many runs each project has."""
@@ -290,10 +401,30 @@ class Index:
         found: dict[str, list[Run]] = {}
         for run_id in of:
             if trials := self._runs(
-                "select record, commit_id, crc from runs where of = ? order by started, id", (run_id,)
+                "select record, commit_id, crc from runs where of = ? and kind = 'trial' order by started, id",
+                (run_id,),
             ):
                 found[run_id] = trials
         return found
+
+    def remarks(self, of: Iterable[RunId]) -> dict[str, list[Run]]:
+        """What was said about each run and not undone, oldest first."""
+        if not self._ask(lambda db: db.execute("select 1 from entries where kind = 'noted' limit 1").fetchone()):
+            return {}
+        sql = f"select record, commit_id, crc from runs where {_REMARK} order by started, id"
+        found = {run_id: self._runs(sql, (run_id,)) for run_id in of}
+        return {run_id: remarks for run_id, remarks in found.items() if remarks}
+
+    def called(self, name: str) -> list[RunId]:
+        """The runs that have this name, or where none has it this tag."""
+        sql = (
+            "select id from runs where kind = 'train' and said != '{}' and json_extract(said, '$.name') = ?1",
+            "select id from runs where kind = 'train' and said != '{}'"
+            " and ?1 in (select value from json_each(said, '$.tags'))",
+        )
+        return self._ask(
+            lambda db: next(filter(None, ([RunId(row[0]) for row in db.execute(one, (name,))] for one in sql)), [])
+        )
 
     def trials_ever(self, of: Iterable[RunId]) -> list[RunId]:
         """The ids of the trials of these runs, removed ones too."""
@@ -370,12 +501,13 @@ class Index:
         return self._runs("select record, commit_id, crc from runs order by started, id", ())
 
     def about(self, ids: Container[str]) -> list[Run]:
-        """The entries that remove nothing but *ids*, and those that take one of these back."""
-        sql = "select record, commit_id, crc from entries where kind in ('removed', 'restored') order by started, id"
+        """The entries that remove nothing but *ids*, or say something about them, and those that take one of these back."""
+        sql = "select record, commit_id, crc from entries where kind in ('removed', 'restored', 'noted') order by started, id"
         found = self._runs(sql, ())
-        removals = [each for each in found if each.removes and all(one.id in ids for one in each.removes)]
-        known = {each.id for each in removals}
-        return removals + [each for each in found if each.of in known]
+        theirs = [each for each in found if each.removes and all(one.id in ids for one in each.removes)]
+        theirs += [each for each in found if each.kind == NOTED and each.of is not None and each.of in ids]
+        known = {each.id for each in theirs}
+        return theirs + [each for each in found if each.kind == RESTORED and each.of in known]
 
     def any_entry(self, run_id: str) -> Run | None:
         """An entry, whether it is removed or not."""
@@ -386,11 +518,11 @@ class Index:
         sql = "select commit_id, id from superseded where id in (select id from runs) order by commit_id"
         return self._ask(lambda db: [(str(commit), RunId(id)) for commit, id in db.execute(sql)])
 
-    def removals(self) -> list[Run]:
-        """The entries that have removed others and were not undone, oldest first."""
-        return self._runs(
-            "select record, commit_id, crc from entries where kind = 'removed' and id not in (select removal from restorations)"
-            " order by started, id",
+    def undoable(self) -> Run | None:
+        """The last entry that has removed others, or said something about one, and was not undone."""
+        return self._first(
+            "select record, commit_id, crc from entries where kind in ('removed', 'noted')"
+            " and id not in (select removal from restorations) order by started desc, id desc limit 1",
             (),
         )
 
@@ -424,10 +556,16 @@ class Index:
         return next(iter(self._runs(sql, values)), None)
 
 
+def _only_reading(action: int, first: str | None, second: str | None, *_: object) -> int:
+    allowed = action in _READING and second != "load_extension"
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+
 def _connect(path: Path | None) -> sqlite3.Connection:
     uri = ":memory:" if path is None else str(path)
     db = sqlite3.connect(uri, timeout=2.0, isolation_level="IMMEDIATE")
     try:
+        db.execute("pragma temp_store = memory")
         db.execute("pragma synchronous = off")  # a cache: what a power cut damages is rebuilt
         db.execute("pragma journal_mode = memory")
         version = db.execute("pragma user_version").fetchone()[0]
@@ -446,7 +584,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return db
 
 
-def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
+def _row(commit: str, text: bytes, doubtful: bool, names: set[tuple[str, str]]) -> tuple[object, ...]:
     plain = json.loads(text.decode(errors="replace"))
     if not isinstance(plain, dict) or plain.get("format") != record.FORMAT:
         raise ValueError("a record of a format that this numb does not know")
@@ -456,6 +594,12 @@ def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
     if started != started:
         raise ValueError("a record that began at no time")
     segments = plain.get("segments") or ()
+    spaces = {
+        PARAMS: record.values(plain.get("params") or {}),
+        RESULTS: record.values(plain.get("results") or {}),
+        SERIES: columns.summed(record.series_from_json(plain["series"])) if plain.get("series") else {},
+    }
+    names |= {(space, name) for space, values in spaces.items() for name in record.flat(values)}
     return (
         RunId(plain["id"]),
         _text(plain["kind"]),
@@ -474,7 +618,45 @@ def _row(commit: str, text: bytes, doubtful: bool) -> tuple[object, ...]:
         float(segments[-1]["resumed"]) if segments else 0.0,
         _text_or_nothing((plain.get("init_from") or {}).get("run")),
         _crc(text.decode(errors="replace"), commit),
+        *map(columns.flat, spaces.values()),
+        "{}",
     )
+
+
+def _bring_up(db: sqlite3.Connection, touched: set[str]) -> None:
+    """Write to the rows of runs what came later: results of trials, and what was said about them."""
+    for above in (
+        "select id from removals where removal = ?",
+        "select of from entries where id = ? and of is not null",
+    ):
+        touched |= {str(row[0]) for entry in list(touched) for row in db.execute(above, (entry,))}
+    parents = {str(row[0]) for row in db.execute("select distinct of from entries where of is not null")}
+    for run_id in sorted(touched & parents):
+        found = db.execute(
+            "select record, commit_id, crc from entries where id = ? and kind = 'train'", (run_id,)
+        ).fetchone()
+        if found is None:
+            continue
+        run = _run(*found)
+        children = "select record, commit_id, crc from runs where "
+        trials = [
+            _run(*row) for row in db.execute(children + "of = ? and kind = 'trial' order by started, id", (run_id,))
+        ]
+        said = Said.of(_run(*row) for row in db.execute(children + _REMARK + " order by started, id", (run_id,)))
+        results = record.results_of(run, trials, said)
+        told = {
+            "name": said.name,
+            "tags": list(said.tags),
+            "note": "\n".join(said.notes) or None,
+            "trials": len(trials),
+        }
+        db.executemany(
+            "insert or ignore into names values (?,?)", [(RESULTS, name) for name in record.flat(said.results)]
+        )
+        db.execute(
+            "update entries set results = ?, said = ? where id = ?",
+            (columns.flat(results), record.dumps({k: v for k, v in told.items() if v}), run_id),
+        )
 
 
 def _why(entry: Entry) -> str:

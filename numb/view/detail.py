@@ -26,7 +26,10 @@ def shown(
     sections: list[Sequence[tuple[str, str | None]]] = [
         [
             ("run", run.id),
+            ("name", row.said.name),
+            ("tags", " ".join(row.said.tags)),
             ("message", run.message),
+            *(("noted", line) for text in row.said.notes for line in text.splitlines()),
             ("status", _status(row)),
             (
                 "started",
@@ -43,7 +46,7 @@ def shown(
         ],
         [("network", run.network), *((f"  {name}", _model(run, name)) for name in run.models)],
         [("hyperparameter", f"{name} = {record.brief(value, 200)}") for name, value in run.params.items()],
-        [("result", f"{name} = {record.brief(value, 200)}") for name, value in row.results.items()],
+        [("result", f"{name} = {record.brief(value, 200)}") for name, value in record.flat(row.results).items()],
         [("trial", f"{trial.id}  {_trial(trial)}") for trial in row.trials],
         [(f"weights {name}", _weights(run, name)) for name in run.weights]
         + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),

@@ -20,11 +20,6 @@ from numb import record
 from numb.errors import printable
 from numb.record import Run
 
-LOWER_IS_BETTER = (
-    "loss", "err", "perplexity", "ppl", "bits", "bpc", "nll", "mse", "mae", "rmse", "fid", "frechet", "distance", "wer", "cer",
-    "time", "seconds", "cost", "regret", "bce", "kl", "entropy",
-)  # fmt: skip
-
 
 class Row(Protocol):
     """What is shown of one run."""
@@ -39,14 +34,53 @@ class Row(Protocol):
     def orphaned(self) -> int | None: ...
     @property
     def lost(self) -> bool: ...
+    @property
+    def said(self) -> record.Said: ...
 
 
-def grid(rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[int] = ()) -> str:
-    """A plain table: columns set apart by two spaces, those in *right* flush right."""
+def grid(
+    rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[int] = (), *, markdown: bool = False
+) -> str:
+    """A plain table: columns set apart by two spaces, those in *right* flush right; or one for a page in *markdown*."""
     from tabulate import tabulate  # a third of the time of `numb list`, so only when a table is shown
 
+    if not rows:
+        return ""
     aligned = ["right" if i in set(right) else "left" for i in range(len(headers))]
-    return tabulate(rows, headers, tablefmt="plain", disable_numparse=True, colalign=aligned) if rows else ""
+    if markdown:
+        rows, headers = [[_escaped(cell) for cell in row] for row in rows], list(map(_escaped, headers))
+    form = "pipe" if markdown else "plain"
+    return str(tabulate(rows, headers, tablefmt=form, disable_numparse=True, colalign=aligned))
+
+
+def _escaped(cell: str) -> str:
+    """A cell in which nothing is taken for Markdown or HTML."""
+    return re.sub(r"([\\|`*_\[\]<>&#~])", r"\\\1", cell)
+
+
+def of(names: Sequence[str], cells: Sequence[Sequence[Any]], *, markdown: bool = False) -> str:
+    """A table of values under names, as a person would write them; numbers flush right."""
+    right = [i for i in range(len(names)) if any(_number(line[i]) is not None for line in cells)]
+    rows = [["" if value is None else record.brief(value, 60) for value in line] for line in cells]
+    return grid(rows, list(map(printable, names)), right, markdown=markdown)
+
+
+def csv_of(names: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
+    """The same as CSV: nothing where there is no value, and what CSV has nothing like as JSON."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(value) for value in line] for line in cells)
+    return out.getvalue()
+
+
+def json_of(names: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
+    """The same as a JSON list of objects."""
+    plain = [
+        {name: record.encode(value, name, literals=True) for name, value in zip(names, line, strict=True)}
+        for line in cells
+    ]
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def runs(
@@ -57,23 +91,65 @@ def runs(
     now: float | None = None,
     bold: Callable[[str], str] = str,
     width: int | None = None,
+    groups: Mapping[str, Sequence[Row]] | None = None,
+    markdown: bool = False,
 ) -> str:
     """The listing: grouped by architecture, newest last, with the hyperparameters that differ as columns.
 
     The best value of each result is marked with `*`: the lowest for a loss, an error or a distance, else the highest.
     Where an architecture has more runs, as *known* tells, the title says that these are some of them. Where *width* is too
-    narrow for a table, what matters least is cut or left out, and the title says what.
+    narrow for a table, what matters least is cut or left out, and the title says what. With *groups* these are shown in their
+    order, under the titles by which they are known.
     """
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.run.architecture or "-", []).append(row)
-    ordered = sorted(groups.values(), key=lambda members: members[-1].run.id)
     moment = time.time() if now is None else now
+    if groups is not None:
+        tables = [
+            _group(each, moment, all_columns, bold, width, title=title, markdown=markdown)
+            for title, each in groups.items()
+        ]
+        return "\n\n".join(tables)
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.run.architecture or "-", []).append(row)
+    ordered = sorted(found.values(), key=lambda members: members[-1].run.id)
     there = known or {}
     return "\n\n".join(
-        _group(members, moment, all_columns, bold, width, of=there.get(members[-1].run.architecture or "-", 0))
+        _group(
+            members,
+            moment,
+            all_columns,
+            bold,
+            width,
+            of=there.get(members[-1].run.architecture or "-", 0),
+            markdown=markdown,
+        )
         for members in ordered
     )
+
+
+def grouped(rows: Sequence[Row], name: str, values: Sequence[Any]) -> dict[str, list[Row]]:
+    """The rows of each value of a name, for `runs`; numbers in their order."""
+    found: dict[str, list[Row]] = {}
+    first: dict[str, Any] = {}
+    for row, value in zip(rows, values, strict=True):
+        title = f"{name}={record.brief(value)}" if value is not None else f"without {name}"
+        found.setdefault(title, []).append(row)
+        first.setdefault(title, value)
+    return dict(sorted(found.items(), key=lambda item: _rank(first[item[0]])))
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    number = _number(value)
+    return (0, number, "") if number is not None else (2 if value is None else 1, 0.0, str(value))
+
+
+def alike(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each architecture with the same hyperparameters, for `runs`."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        key = f"{row.run.network} {record.key({'params': row.run.params, 'from': str(row.run.init_from)})[:6]}"
+        found.setdefault(key, []).append(row)
+    return found
 
 
 def choices(rows: Sequence[Row], *, now: float | None = None, width: int | None = None) -> str:
@@ -107,20 +183,24 @@ def _group(
     width: int | None = None,
     numbered: bool = False,
     of: int = 0,
+    title: str | None = None,
+    markdown: bool = False,
 ) -> str:
     values = [record.flat(row.run.params) for row in rows]
     params = _names(values)
     equal = [] if all_columns or len(rows) == 1 else [n for n in params if _same(values, n)]
     columns = _columns(rows, values, [n for n in params if n not in equal], now, numbered)
-    text, hidden = _fitted(columns, width)
-    title = bold(printable(rows[-1].run.network)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
+    text, hidden = _fitted(columns, None if markdown else width, markdown=markdown)
+    title = (
+        bold(printable(rows[-1].run.network if title is None else title)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
+    )
     if of > len(rows):
         title += f" of {of}" + (" (* is the best of these)" if "*" in text else "")
     if equal:
         title += ", all with " + " ".join(f"{printable(n)}={record.brief(values[0][n])}" for n in equal)
     if hidden:
         title += f"; too narrow for {', '.join(hidden)}"
-    return title + "\n" + text
+    return title.strip() + ("\n\n" if markdown else "\n") + text
 
 
 @dataclass(slots=True, eq=False)
@@ -136,29 +216,37 @@ class _Column:
 def _columns(
     rows: Sequence[Row], params: Sequence[Mapping[str, Any]], differing: Sequence[str], now: float, numbered: bool
 ) -> list[_Column]:
-    results = _names(row.results for row in rows)
+    shown = [record.flat(row.results) for row in rows]
+    results = _names(shown)
     columns = [_Column("", [str(n) for n in range(1, len(rows) + 1)], right=True)] if numbered else []
     columns.append(_Column("id", [row.run.id for row in rows]))
     if len({row.run.project for row in rows}) > 1:
         columns.append(_Column("project", [printable(row.run.project) for row in rows]))
+    if len({row.run.architecture for row in rows}) > 1:
+        columns.append(_Column("network", [printable(row.run.network) for row in rows], [(3, 12)]))
+    if any(row.said.name for row in rows):
+        columns.append(_Column("name", [row.said.name or "" for row in rows], [(2, 8)]))
     for n in differing:
         cells = [record.brief(values[n]) if n in values else "" for values in params]
         columns.append(_Column(printable(n), cells, [(4, 0)], right=True))
     for n in results:
-        best = _best(n, [row.results.get(n) for row in rows])
-        cells = [_marked(row.results, n, best, len(rows) > 1) for row in rows]
+        best = _best(n, [each.get(n) for each in shown])
+        cells = [_marked(each, n, best, len(rows) > 1) for each in shown]
         columns.append(_Column(printable(n), cells, [(5, 0)], right=True))
     states = [status(row) for row in rows]
     if not numbered or any(state != record.COMPLETE for state in states):
-        words = max(len(re.split("[:,(]", state)[0]) for state in states)
-        columns.append(_Column("status", states, [(2, words + 1), (6, 0)]))
+        least = max(len(re.split("[:,(]", state)[0]) for state in states)
+        columns.append(_Column("status", states, [(2, least + 1), (6, 0)]))
     columns.append(_Column("age", [age(row.run.started, now) for row in rows], [(3, 0)]))
-    if any(row.run.message for row in rows):
-        columns.append(_Column("message", [record.brief(row.run.message, 40) for row in rows], [(0, 12), (1, 0)]))
+    if any(row.said.tags for row in rows):
+        columns.append(_Column("tags", [record.brief(" ".join(row.said.tags), 40) for row in rows], [(1, 10), (3, 0)]))
+    words = ["; ".join(filter(None, [row.run.message, *row.said.notes])) for row in rows]
+    if any(words):
+        columns.append(_Column("message", [record.brief(text, 40) for text in words], [(0, 12), (1, 0)]))
     return columns
 
 
-def _fitted(columns: list[_Column], width: int | None) -> tuple[str, list[str]]:
+def _fitted(columns: list[_Column], width: int | None, *, markdown: bool = False) -> tuple[str, list[str]]:
     """The table, and the names of the columns that were left out of it to make it as narrow as *width*."""
     hidden: list[str] = []
     steps = sorted(
@@ -167,7 +255,8 @@ def _fitted(columns: list[_Column], width: int | None) -> tuple[str, list[str]]:
     while True:
         right = [i for i, column in enumerate(columns) if column.right]
         lines = list(zip(*(column.cells for column in columns), strict=True))
-        text = _indented(grid(lines, [column.head for column in columns], right))
+        text = grid(lines, [column.head for column in columns], right, markdown=markdown)
+        text = text if markdown else _indented(text)
         if width is None or not steps or (over := max(map(len, text.splitlines())) - width) <= 0:
             return text, hidden
         _, least, column = steps.pop(0)
@@ -205,9 +294,7 @@ def _best(name: str, values: Iterable[Any]) -> float | None:
     numbers = [number for number in map(_number, values) if number is not None]
     if not numbers:
         return None
-    words = re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]*", name)
-    lower = any(word.lower().startswith(LOWER_IS_BETTER) for word in words)
-    return min(numbers) if lower else max(numbers)
+    return min(numbers) if record.lower_is_better(name) else max(numbers)
 
 
 def _marked(results: Mapping[str, Any], name: str, best: float | None, several: bool) -> str:
@@ -249,26 +336,24 @@ def detail(row: Row, begun: Sequence[Run] = ()) -> dict[str, Any]:
     """One run as plain values: its record, its commit, its newest results, its trials, the ids of those *begun* with it."""
     shown = row.run.to_json() | {"commit": row.run.commit}
     shown["results"] = {name: record.encode(value, name) for name, value in row.results.items()}
+    shown |= row.said.to_json()
     shown["trials"] = [trial.to_json() | {"commit": trial.commit} for trial in row.trials]
     shown["begun"] = [run.id for run in begun]
     return shown
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """One line for each run; hyperparameters as `param.NAME`, results as `result.NAME`."""
-    flat = [record.flat(row.run.params) for row in rows]
-    params, results = _names(flat), _names(row.results for row in rows)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    """One line for each run; hyperparameters as `params.NAME`, results as `results.NAME`."""
+    flat, shown = [record.flat(row.run.params) for row in rows], [record.flat(row.results) for row in rows]
+    params, results = _names(flat), _names(shown)
     fixed = ["id", "status", "started", "seconds", "architecture", "message", "commit"]
-    writer.writerow([*fixed, *(f"param.{n}" for n in params), *(f"result.{n}" for n in results)])
-    for row, values in zip(rows, flat, strict=True):
+    lines = []
+    for row, values, found in zip(rows, flat, shown, strict=True):
         run = row.run
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started))
         known = [run.id, run.status, started, run.seconds, run.architecture, run.message, run.commit]
-        cells = [_cell(values.get(n)) for n in params] + [_cell(row.results.get(n)) for n in results]
-        writer.writerow([*known, *cells])
-    return out.getvalue().rstrip("\n")
+        lines.append([*known, *map(values.get, params), *map(found.get, results)])
+    return csv_of([*fixed, *(f"params.{n}" for n in params), *(f"results.{n}" for n in results)], lines).rstrip("\n")
 
 
 def _cell(value: Any) -> Any:

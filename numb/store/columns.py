@@ -1,0 +1,218 @@
+"""What a row of the listing has a value for, by name, as SQL: facts of the run, hyperparameters, results, series.
+
+Values lie in a column of JSON for each space, flat, under dotted names: the number of names has no limit, and none of them
+becomes a word of SQL. There NaN is null, infinity is `9e999`, None is left out, and what SQL has nothing like is text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numb import record
+from numb.errors import Usage, printable
+from numb.query import PARAMS, RESULTS, RUN, SERIES, Among, Compare, Condition, Is, Joined, Name, Not, Sort
+
+FACTS = {
+    "id": "id",
+    "status": "status",
+    "reason": "json_extract(record, '$.reason')",
+    "started": "started",
+    "age": "({now} - started)",
+    "seconds": "json_extract(record, '$.seconds')",
+    "exit_code": "json_extract(record, '$.exit_code')",
+    "network": "(select group_concat(type, '+') from (select distinct coalesce(nullif(json_extract(value, '$.type'), ''), key)"
+    " as type from json_each(record, '$.models') order by 1))",
+    "architecture": "architecture",
+    "parameters": "(select sum(json_extract(value, '$.parameters')) from json_each(record, '$.models'))",
+    "name": "json_extract(said, '$.name')",
+    "tags": "json_extract(said, '$.tags')",
+    "note": "json_extract(said, '$.note')",
+    "message": "json_extract(record, '$.message')",
+    "trials": "json_extract(said, '$.trials')",
+    "checkpoints": "json_array_length(record, '$.checkpoints')",
+    "resumed": "segments",
+    "init_from": "init_from",
+    "queue": "json_extract(record, '$.queue')",
+    "host": "json_extract(record, '$.host')",
+    "project": "project",
+    "branch": "json_extract(record, '$.branch')",
+    "base": "json_extract(record, '$.base')",
+    "command": "json_extract(record, '$.command')",
+    "commit": "commit_id",
+}
+_TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', started, 'unixepoch')"
+_MOST = 1900  # columns of a view; SQLite has at most 2000
+_AWKWARD = re.compile(r'["\\\x00-\x1f]')  # what a path into JSON cannot quote
+_MEMBERS = "(select value from json_each(said, '$.tags'))"
+
+
+def flat(values: Mapping[str, Any]) -> str:
+    """The JSON of a column, from decoded values."""
+    cells = []
+    for name, value in record.flat(values).items():
+        if value is not None:
+            cells.append(f"{json.dumps(_key(name), ensure_ascii=False)}:{_cell(value)}")
+    return "{" + ",".join(cells) + "}"
+
+
+def _key(name: str) -> str:
+    return _AWKWARD.sub("\ufffd", name.encode(errors="replace").decode())
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case float() if value != value:
+            return "null"
+        case float() if math.isinf(value):
+            return "9e999" if value > 0 else "-9e999"
+        case bool() | int() | float():
+            return json.dumps(value)
+        case str():
+            return json.dumps(value.encode(errors="replace").decode(), ensure_ascii=False)
+        case _:
+            return json.dumps(record.brief(value, 1 << 20), ensure_ascii=False)
+
+
+def summed(series: Mapping[str, record.Series]) -> dict[str, Any]:
+    """What series sum up to, by name: `loss.last` for those of `numb.log`, `val.loss.last` for others."""
+    found: dict[str, Any] = {}
+    for name, each in series.items():
+        for inner, numbers in each.fields.items():
+            start = inner if name == "log" else f"{name}.{inner}"
+            known = {"last": numbers.last, "min": numbers.lowest, "max": numbers.highest, "mean": numbers.mean}
+            found |= {f"{start}.{word}": value for word, value in known.items() if value is not None}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names that runs have, and what each is in SQL."""
+
+    now: float
+    known: Mapping[str, Iterable[str]] = field(default_factory=dict)  # by space: params, results, series
+
+    def resolved(self, name: Name) -> Name:
+        """The name with its space. Raises `Usage` where no run has it, with those that are near."""
+        if name.space is not None:
+            if name.space == RUN and name.name not in FACTS:
+                raise self._unknown(name, [f"run.{fact}" for fact in FACTS])
+            if name.space != RUN and name.name not in self.known.get(name.space, ()):
+                whole = Name(str(name))  # a hyperparameter of its own may be called `results.x`
+                found = next((each for each in self.known if whole.name in self.known[each]), None)
+                if found is None:
+                    raise self._unknown(name, [f"{name.space}.{each}" for each in self.known.get(name.space, ())])
+                return Name(whole.name, found)
+            return name
+        if name.name in FACTS:
+            return Name(name.name, RUN)
+        for space in (PARAMS, RESULTS, SERIES):
+            if name.name in self.known.get(space, ()):
+                return Name(name.name, space)
+        every = [*FACTS, *(each for space in self.known.values() for each in space)]
+        raise self._unknown(name, every)
+
+    def _unknown(self, name: Name, every: Iterable[str]) -> Usage:
+        import difflib
+
+        near = difflib.get_close_matches(str(name), list(every), n=3, cutoff=0.6)
+        hint = f"did you mean {', '.join(near)}?" if near else "numb list --csv | head -1 has the names"
+        return Usage(f"no run has {printable(str(name))}", hint)
+
+    def sql(self, name: Name) -> str:
+        """The value of a name. Raises `Usage`."""
+        name = self.resolved(name)
+        if name.space == RUN:
+            return FACTS[name.name].replace("{now}", repr(self.now))
+        return f"json_extract({name.space}, {quoted('$.' + chr(34) + _key(name.name) + chr(34))})"
+
+    def where(self, condition: Condition) -> tuple[str, list[Any]]:
+        """A condition as SQL that is 0 or 1, with its values. Raises `Usage`."""
+        match condition:
+            case Joined(word, parts):
+                texts, values = zip(*map(self.where, parts), strict=True)
+                return f"({f' {word} '.join(texts)})", [value for each in values for value in each]
+            case Not(inner):
+                text, given = self.where(inner)
+                return f"not {text}", given
+            case Is(name, what):
+                return self._is(self.resolved(name), what), []
+            case Among(name, among):
+                each = [self.where(Compare(name, "=", value)) for value in among]
+                return f"({' or '.join(text for text, _ in each)})", [value for _, values in each for value in values]
+            case Compare(name, sign, value):
+                return self._compared(self.resolved(name), sign, value)
+        raise TypeError(f"no condition: {condition!r}")
+
+    def _is(self, name: Name, what: str) -> str:
+        text = self.sql(name)
+        if name.space in (None, RUN):
+            return {"missing": f"({text} is null)", "nan": "0"}.get(what) or f"coalesce({text} not in ('', 0), 0)"
+        kind = text.replace("json_extract(", "json_type(", 1)
+        words = {
+            "missing": f"({kind} is null)",
+            "nan": f"coalesce({kind} = 'null', 0)",
+            "false": f"coalesce({text} in ('', 0), 0)",
+        }
+        return words.get(what) or f"coalesce({text} not in ('', 0), 0)"
+
+    def _compared(self, name: Name, sign: str, value: Any) -> tuple[str, list[Any]]:
+        text = self.sql(name)
+        if value is None:
+            missing = self._is(name, "missing")
+            return (missing if sign == "=" else f"not {missing}"), []
+        if sign in ("~", "!~"):
+            found = f"coalesce(instr(lower({text}), lower(?)) > 0, 0)"
+            return (found if sign == "~" else f"(not {found} and {text} is not null)"), [str(value)]
+        if name == Name("tags", RUN) and sign in ("=", "!="):
+            return f"(? {'in' if sign == '=' else 'not in'} {_MEMBERS})", [value]
+        if isinstance(value, Name):
+            other = self.sql(value)
+            alike = f"(typeof({text}) = 'text') = (typeof({other}) = 'text')"
+            return f"coalesce({alike} and {text} {sign} {other}, 0)", []
+        given = float(value) if isinstance(value, int) and abs(value) >= 1 << 63 else value
+        if sign in (">", ">="):  # to SQL every text is more than any number
+            bound = " and {0} <= 9e999" if not isinstance(value, str) else ""
+            return f"coalesce({text} {sign} ?{bound.format(text)}, 0)", [given]
+        if sign in ("<", "<=") and isinstance(value, str):
+            return f"coalesce({text} {sign} ? and typeof({text}) = 'text', 0)", [given]
+        return f"coalesce({text} {sign} ?, 0)", [given]
+
+    def order(self, sorts: Iterable[Sort]) -> str:
+        """What to order by: missing values and NaN last, equal ones by age, the newest first. Raises `Usage`."""
+        words = []
+        for sort in sorts:
+            text = self.sql(sort.name)
+            words.append(f"{text} is null, {text}{' desc' if sort.descending else ''}")
+        return ", ".join([*words, "started desc", "id desc"])
+
+    def view(self) -> dict[str, str]:
+        """Every column of the table `runs` of `numb sql`, in order, and its SQL: names as they are, and once each."""
+        found: dict[str, str] = {}
+        taken: set[str] = set()
+        wanted = [(fact, Name(fact, RUN)) for fact in FACTS]
+        wanted += [(name, Name(name, PARAMS)) for name in self.known.get(PARAMS, ())]
+        wanted += [
+            (f"{space}.{name}", Name(name, space)) for space in (RESULTS, SERIES) for name in self.known.get(space, ())
+        ]
+        for name, meant in wanted:
+            label = name if name.lower() not in taken else f"{meant.space}.{meant.name}"  # SQL sees no case
+            if label.lower() in taken or len(found) >= _MOST:
+                continue
+            taken.add(label.lower())
+            found[label] = _TIME if meant == Name("started", RUN) else self.sql(meant)
+        return found
+
+
+def quoted(text: str) -> str:
+    """A text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A name as SQL spells it."""
+    return '"' + name.replace('"', '""').replace("\x00", "\ufffd") + '"'
