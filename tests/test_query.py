@@ -104,7 +104,7 @@ def test_what_cannot_be_understood_is_shown_where_it_stands(text: str, at: int) 
     assert (f"        {text}", f"        {' ' * at}^") == (shown, mark)
 
 
-@given(st.text(max_size=40) | st.lists(st.sampled_from(list("()<=~1,`'") + ["not", "and", "or", "in", "is", "lr", "nan"]), max_size=60).map(" ".join))  # fmt: skip
+@given(st.text(max_size=40) | st.lists(st.sampled_from([*list("()<=~1,`'"), "not", "and", "or", "in", "is", "lr", "nan"]), max_size=60).map(" ".join))  # fmt: skip
 def test_any_text_is_an_expression_or_an_error_of_numbs(text: str) -> None:
     """Whatever a person types, and however deep."""
     try:
