@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record", "rundir"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"errors", "hp", "record", "view"}, {"tabulate"}),
+    "view.plot": ({"errors", "record", "view"}, {"matplotlib", "plotext"}),
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
