@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from numb.sharing import Progress, Pulled, Pushed
     from numb.store.index import Answer
     from numb.store.objects import Objects, Ref
+    from numb.view.charts import Chart, Curves, Parallel, Scatter
 
 # Rooms that only some commands need are imported where they are used: `numb list` answers at once.
 
@@ -790,6 +791,17 @@ class Project:
 
         return asking.duplicates(self)
 
+    def chosen(self, names: Sequence[str] = (), where: str | None = None) -> list[Row]:
+        """The runs that are named, each once; or those for which *where* holds, or all of this project, oldest first.
+
+        Raises `RunNotFound` and `Usage`.
+        """
+        if names and where is not None:
+            raise Usage("IDs and --where exclude each other", "choose one of them")
+        if not names:
+            return self.runs(where=where)
+        return [self.row(run) for run in {run.id: run for run in map(self.find, names)}.values()]
+
     def elsewhere(self) -> dict[str, int]:
         """How many runs other projects of this repository have on the same branch, by their folders."""
         return {place: count for place, count in self.index.projects().items() if place != self.place}
@@ -1042,6 +1054,49 @@ class Project:
         if manifest is None:
             raise ObjectMissing(f"{run.id}: the manifest of {name}'s weights is missing", "numb doctor")
         return manifest
+
+    # -- plotting
+
+    def curves(
+        self,
+        names: Sequence[str] = (),
+        series: Sequence[str] = (),
+        *,
+        x: str | None = None,
+        smooth: int = 1,
+        log: bool = False,
+    ) -> Curves:
+        """Numbers over time, of the runs that are named or the newest one, thinned to what can be seen.
+
+        Each of *series* makes a frame: `loss`, a field of `numb.log`, `val:loss`, or several with commas between them; without
+        any, the losses and what else there is. *x* is a field, `row` or `elapsed`; else the first field, if it says when.
+        *smooth* is over how many rows a mean is taken. Raises `ArtifactMissing` and `NotPossible`, and what `series` raises.
+        """
+        from numb import plotting
+
+        return plotting.curves(self, names, series, x, smooth, log=log)
+
+    def scatter(self, x: str, y: str, names: Sequence[str] = (), *, log: bool = False) -> Scatter:
+        """A result *y* against a hyperparameter *x*, of the runs that are named or all of the newest architecture.
+
+        A name is that of a hyperparameter, or else of a result; `results.acc` is a result. Raises `ArtifactMissing` and
+        `NotPossible`.
+        """
+        from numb import plotting
+
+        return plotting.scatter(self, names, x, y, log=log)
+
+    def parallel(self, result: str, names: Sequence[str] = (), *, log: bool = False) -> Parallel:
+        """Every hyperparameter that differs, and a result, of such runs as `scatter` takes. Raises what that raises."""
+        from numb import plotting
+
+        return plotting.parallel(self, names, result, log=log)
+
+    def picture(self, chart: Chart, into: Path) -> Path:
+        """Write a chart into a file, as PNG or SVG by its suffix. Raises `NotPossible` where matplotlib is missing."""
+        from numb import plotting
+
+        return plotting.picture(chart, into)
 
     # -- going back
 

@@ -68,6 +68,16 @@ def content(project: Project, run: Run, name: str) -> bytes:
         raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: {error}", "numb doctor") from error
 
 
+def fields(project: Project, run: Run) -> dict[str, list[str]]:
+    """The fields of each series; of a run in flight those that have come."""
+    if run.commit is not None:
+        return {name: list(series.fields) for name, series in run.series.items()}
+    found: dict[str, dict[str, None]] = {}
+    for block in Reader(project.layout.run(run.id).series).blocks():
+        found.setdefault(block.series, {}).update(dict.fromkeys(block.fields))
+    return {name: list(known) for name, known in found.items()}
+
+
 def blocks(project: Project, run: Run, name: str) -> Iterator[Block]:
     """The rows of a series, some at a time; of a run in flight those that have come. Raises what `content` raises."""
     if run.commit is None:

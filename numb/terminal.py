@@ -164,10 +164,27 @@ def width(stream: Any) -> int | None:
         return None
 
 
+def height(stream: Any) -> int | None:
+    """How many lines a terminal has, if *stream* is one that knows."""
+    try:
+        return os.get_terminal_size(stream.fileno()).lines or None if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def coloured() -> bool:
+    """Whether what goes to stdout may have colours."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def ascii_only(stream: Any) -> bool:
+    """Whether a stream takes no more than ASCII."""
+    return _encodable("⠿", stream) != "⠿"
+
+
 def bold(text: str) -> str:
     """The same, bold on a terminal that shows it."""
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return click.style(text, bold=True) if coloured else text
+    return click.style(text, bold=True) if coloured() else text
 
 
 def complain(error: NumbError) -> None:

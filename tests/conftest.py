@@ -240,6 +240,7 @@ def sealed(home: Path) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "numb-tests-pycache"),  # warm, and out of the scenes
+        "MPLCONFIGDIR": str(Path(tempfile.gettempdir()) / "numb-tests-matplotlib"),  # what it knows of fonts: a second
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }

@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record", "rundir"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.*": ({"errors", "hp", "record", "view"}, {"tabulate"}),
+    "view.charts": ({"errors", "record", "view"}, {"matplotlib"}),
     "view.plot": ({"errors", "record", "view"}, {"matplotlib", "plotext"}),
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
@@ -70,6 +71,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
+    "plotting": ({"atomic", "errors", "journal", "project", "record", "tables", "talk", "view"}, set()),
     "reporting": ({"atomic", "beginnings", "capture", "project", "record", "tables", "view"}, set()),
     "doctor": (
         {
@@ -94,7 +96,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight", "journal",
-            "launch", "layout", "order", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
+            "launch", "layout", "order", "plotting", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view",
         },
         set(),

@@ -52,6 +52,8 @@ class Curve:
     label: str
     x: Sequence[float]
     y: Sequence[float]
+    run: str = ""  # its id
+    field: str = ""  # `loss`, or `val:loss` of a series of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ def parallel_figure(axes: Sequence[Axis], *, title: str = "") -> Figure:
             linewidths=1.2,
             clip_on=False,
         )
-        lines.set_clim(0, 1)
+        lines.set_clim(0, 1.1)  # without the palest colours
         host.add_collection(lines, autolim=False)
         return figure
 
@@ -348,8 +350,13 @@ def _whole_ticks(signals: Sequence[_Signal]) -> Sequence[float]:
     places = [x for signal in signals for x, y in zip(signal.x, signal.y, strict=True) if y == y]
     if not places or not all(x.is_integer() for x in places):
         return ()
-    low, high = min(places), max(places)
-    return sorted({float(round(low + (high - low) * part / 6)) for part in range(7)})
+    low, high = int(min(places)), int(max(places))
+    return [float(tick) for tick in range(low, high + 1, max(1, math.ceil((high - low) / 6)))]
+
+
+def _spelled(tick: float) -> str:
+    """`0.0316`, and steps in full as long as they are no millions."""
+    return f"{tick:.7g}" if tick.is_integer() else f"{tick:.3g}"
 
 
 def _logarithmic_ticks(values: Sequence[float]) -> Sequence[float]:
@@ -418,8 +425,12 @@ class _Frame:
         for name, scale in (("x", self.across), ("y", self.up)):
             places = [at for each in signals for at in (each.x if name == "x" else each.y) if at == at]
             ticks = scale.ticks or (_logarithmic_ticks(places) if scale.log else ())
+            laid = scale.laid(places)
+            if laid and min(laid) == max(laid):
+                ticks, around = ticks or places[:1], abs(laid[0]) / 2 or 1.0
+                figure.ruler(name).lim(laid[0] - around, laid[0] + around)
             if ticks:
-                names = [shown(text, ascii=self.ascii) for text in scale.names] or [f"{tick:.3g}" for tick in ticks]
+                names = [shown(text, ascii=self.ascii) for text in scale.names] or [_spelled(tick) for tick in ticks]
                 figure.ruler(name).ticks(scale.laid(ticks), names)
         for signal in signals:
             there = [place for place, y in enumerate(signal.y) if y == y]

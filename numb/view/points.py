@@ -21,24 +21,38 @@ def number(value: Any) -> float:
     return float(value) if -_LARGEST < value < _LARGEST else GAP
 
 
-def smooth(values: Iterable[Any], window: int) -> Iterator[float]:
-    """The mean of each value and those before it, at most *window* together; what is no number counts in none, and is a gap.
+@dataclass(slots=True)
+class Mean:
+    """The mean of a value and those before it, at most *window* together; what is no number counts in none, and is a gap.
 
     The sums are only added up, never taken apart again: one large value leaves no error behind it.
     """
-    before: list[
-        tuple[float, int]
-    ] = []  # the sum from each place of the block before to its end, and of how many numbers
-    block: list[float] = []
-    total, count = 0.0, 0
-    for value in map(number, values):
-        block.append(value)
+
+    window: int
+    _block: list[float] = field(default_factory=list)
+    _before: list[tuple[float, int]] = field(
+        default_factory=list
+    )  # of each place in the last block: the sum from there on
+    _total: float = 0.0
+    _count: int = 0
+
+    def after(self, value: Any) -> float:
+        """The mean when *value* has come."""
+        value = number(value)
+        self._block.append(value)
         if value == value:
-            total, count = total + value, count + 1
-        rest, others = before[len(block)] if len(block) < len(before) else (0.0, 0)
-        yield (total + rest) / (count + others) if value == value else GAP
-        if len(block) == window:
-            before, block, total, count = _from_each(block), [], 0.0, 0
+            self._total += value
+            self._count += 1
+        rest, others = self._before[len(self._block)] if len(self._block) < len(self._before) else (0.0, 0)
+        mean = (self._total + rest) / (self._count + others) if value == value else GAP
+        if len(self._block) == self.window:
+            self._before, self._block, self._total, self._count = _from_each(self._block), [], 0.0, 0
+        return mean
+
+
+def smooth(values: Iterable[Any], window: int) -> Iterator[float]:
+    """The `Mean` after each of the values."""
+    return map(Mean(window).after, values)
 
 
 def _from_each(block: Sequence[float]) -> list[tuple[float, int]]:
