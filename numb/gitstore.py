@@ -75,6 +75,7 @@ SECRETS = (
 _HASH_FILES = ("hash-object", "-w", "--no-filters", "--stdin-paths")
 # Plumbing, which no configuration of the user's for display changes.
 _PATCH = ("diff-tree", "-r", "-p", "-M", "--binary", "--no-textconv")
+_SHOWN_PATCH = ("diff-tree", "-r", "--stat", "-p", "-M", "--no-textconv")
 _CHANGED = ("diff-tree", "-r", "-z", "--raw", "--no-renames")
 # A commit may come from anywhere, and git lets a tree have entries named `..` and `.git` (M16).
 _PLAIN_NAME = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*")
@@ -167,11 +168,13 @@ def _unled() -> Iterator[None]:
         os.environ.update(callers)
 
 
-def _start(where: Path, *arguments: str, index: Path | None = None) -> subprocess.Popen[bytes]:
+def _start(
+    where: Path, *arguments: str, index: Path | None = None, more: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [_git(), *_OPTIONS, *arguments],
         cwd=where,
-        env=_environment(index),
+        env={**_environment(index), **(more or {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -276,6 +279,7 @@ class GitStore:
         self.ref = layout.branch_ref(branch)
         self._say = say
         self._filters: tuple[str, ...] = ()  # options that switch filters off, once one has failed
+        self._aside: dict[str, str] = {}  # variables by which git writes its objects elsewhere
 
     @classmethod
     def discover(cls, where: Path) -> GitStore:
@@ -301,20 +305,27 @@ class GitStore:
         """The same repository with its runs on another branch; *say* is told what was repaired on the way."""
         return GitStore(self.toplevel, self.git_dir, self.common_dir, branch, say)
 
+    def aside(self, folder: Path) -> GitStore:
+        """The same repository, whose new objects go into the empty *folder*: when that goes, git keeps nothing of them."""
+        quoted = os.fspath(self.common_dir / "objects").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        git = self.on(self.branch, self._say)
+        git._aside = {"GIT_OBJECT_DIRECTORY": str(folder), "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
+        return git
+
     # -- running git
 
     def _run(
         self, *arguments: str, stdin: bytes = b"", index: Path | None = None, timeout: float | None = None
     ) -> bytes:
         try:
-            return _finish(_start(self.toplevel, *arguments, index=index), stdin, timeout)
+            return _finish(_start(self.toplevel, *arguments, index=index, more=self._aside), stdin, timeout)
         except _Failed as failed:
             raise _translated(failed) from failed
 
     def _try(self, *arguments: str, index: Path | None = None, stdin: bytes = b"") -> bytes | None:
         """The output, or None when git says no."""
         try:
-            return _finish(_start(self.toplevel, *arguments, index=index), stdin)
+            return _finish(_start(self.toplevel, *arguments, index=index, more=self._aside), stdin)
         except _Failed:
             return None
 
@@ -546,7 +557,7 @@ class GitStore:
             patience = _FILTER_SECONDS if self._filters_off and not self._filters else None
             arguments = [*self._filters, "update-index", "-z", "--add", "--remove", "--replace", "--stdin"]
             try:
-                _finish(_start(self.toplevel, *arguments, index=index), _joined(paths), patience)
+                _finish(_start(self.toplevel, *arguments, index=index, more=self._aside), _joined(paths), patience)
                 return notes
             except (_Failed, subprocess.TimeoutExpired) as failed:
                 said = failed.said if isinstance(failed, _Failed) else "filter '"
@@ -1165,11 +1176,27 @@ class GitStore:
         shown = "--color=always" if color else "--color=never"
         return self._run(*_PATCH, shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
 
+    def shown_patch(self, old: str, new: str, *, color: bool = False) -> bytes:
+        """The same for a person: first how much changed in which file; of binary files only that they differ."""
+        shown = "--color=always" if color else "--color=never"
+        return self._run(*_SHOWN_PATCH, shown, old, new, "--", ".", f":(exclude){layout.FOLDER}")
+
     def changed(self, old: str, new: str) -> dict[bytes, tuple[bytes, bytes]]:
         """The paths that differ between two trees or commits, with their modes in both; 000000 where there is none."""
         out = self._run(*_CHANGED, old, new, "--", ".", f":(exclude){layout.FOLDER}").split(b"\0")
         facts, paths = out[::2], out[1::2]  # :MODE MODE BLOB BLOB STATUS, then the path
         return {path: (fact[1:7], fact[8:14]) for fact, path in zip(facts, paths, strict=False)}
+
+    def snapshot_ids(self, commits: Sequence[str]) -> list[str | None]:
+        """The names of the trees that `snapshot_tree` would make of these commits, without making any; None for a lost one."""
+        import hashlib
+
+        names: list[str | None] = []
+        for found in self._contents(f"{commit}^{{tree}}" for commit in commits):
+            entries = _tree_entries(found[1]) if found else ()
+            tree = b"".join(entry for name, entry in entries if name != layout.FOLDER.encode())
+            names.append(hashlib.sha1(b"tree %d\0" % len(tree) + tree).hexdigest() if found else None)
+        return names
 
     def snapshot_tree(self, commit: str) -> str:
         """The tree of a run without numb's record: the project exactly as it ran."""
@@ -1380,6 +1407,15 @@ def _in_the_way(root: bytes, path: bytes, is_repository: bool) -> Iterator[bytes
             yield from (os.path.relpath(os.path.join(folder, name), root) for name in (*names, *links))
     elif os.path.lexists(place):
         yield path
+
+
+def _tree_entries(tree: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The names in a tree as git keeps it, each with its entry: `mode name`, a zero byte, and the 20 bytes of an id."""
+    at = 0
+    while at < len(tree):
+        zero = tree.index(b"\0", at)
+        yield tree[at:zero].partition(b" ")[2], tree[at : zero + 21]
+        at = zero + 21
 
 
 def _first_parent(line: str) -> str | None:

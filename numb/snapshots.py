@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,19 @@ class Snapshots:
         if run.commit is None:
             return None
         try:
-            with self.folder.scratch("changed") as index:
-                _, tree = self.take(index)
-                return names(self.git.changed(run.commit, tree))
+            with self.aside() as (git, _, tree):
+                return names(git.changed(run.commit, tree))
         except NumbError:
             return None
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[tuple[GitStore, Snapshot, str]]:
+        """The snapshot that a run would take now, and its tree, in a git that forgets both at the end."""
+        with self.folder.scratch("aside") as index:
+            objects = index.with_name("objects")
+            atomic.make_directory(objects)
+            git = self.git.aside(objects)
+            yield git, *Snapshots(git, self.folder, self.config, self._say).take(index)
 
     # -- the index of the last snapshot, kept for its stat cache
 
