@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -48,8 +48,9 @@ from numb.talk import Answers, Ended, Redo, Reverted, Row, Silent, Talk
 
 if TYPE_CHECKING:
     from numb.beginnings import Beginning
-    from numb.capture.comparing import Difference
+    from numb.capture.comparing import Difference as TensorDifference
     from numb.capture.manifest import Manifest
+    from numb.comparing import Comparison, Difference
     from numb.deinit import Deletion
     from numb.doctor import Finding
     from numb.housekeeping import Collected, Used
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from numb.hp.table import Table
     from numb.journal import Block
     from numb.launch import Outcome
+    from numb.melding import Melded
+    from numb.network import Network
     from numb.purging import Purge
     from numb.queue import Entry, Queue
     from numb.sharing import Progress, Pulled, Pushed
@@ -848,9 +851,53 @@ class Project:
         """What the code of the run had changed against the user's HEAD of that time."""
         return self.git.patch(run.base or self.git.empty_tree(), self.commit(run), color=color)
 
-    def code_difference(self, first: Run, second: Run, *, color: bool = False) -> bytes:
-        """What changed in the code from one run to another, as `git apply` reads it."""
-        return self.git.patch(self.commit(first), self.commit(second), color=color)
+    def difference(
+        self,
+        first: Run,
+        second: Run | None = None,
+        parts: Collection[str] | None = None,
+        *,
+        color: bool = False,
+        exact: bool = True,
+    ) -> Difference:
+        """What differs between a run and another, or the work tree as a run would take it now, in all *parts* or these.
+
+        The code is a patch as `git apply` reads it, or unless *exact* one for a person, with a summary. What is not known of
+        one of the two is in the notes, and no difference.
+        """
+        from numb import comparing
+
+        return comparing.difference(self, first, second, parts or comparing.PARTS, color=color, exact=exact)
+
+    def code_difference(self, first: Run, second: Run | None = None, *, color: bool = False) -> bytes:
+        """What changed in the code from a run to another, or to the work tree, as `git apply` reads it.
+
+        Raises `ObjectMissing` where git has no snapshot of one of them.
+        """
+        from numb import comparing
+
+        return comparing.code(self, first, second, color=color)
+
+    def compare(self, runs: Sequence[Run], *, every: bool = False) -> Comparison:
+        """Several runs beside each other: what differs between them, or *every* fact that is known."""
+        from numb import comparing
+
+        return comparing.compared(self, runs, every=every)
+
+    def meld(self, runs: Mapping[str, str], name: str) -> Melded:
+        """One field of a series of several *runs*, by their ids, joined to a table with a column for each of their labels.
+
+        *name* is `SERIES:FIELD`, or a field of `numb.log`. Raises `KeyError` for a run that has no such field.
+        """
+        from numb import comparing
+
+        return comparing.melded(self, runs, name)
+
+    def networks(self, run: Run) -> list[Network]:
+        """The operators of each model of a run."""
+        from numb import comparing
+
+        return comparing.networks(self, run)
 
     def environment(self, run: Run) -> dict[str, Any]:
         return self.branch.read_object(run, "environment.json") or {}
@@ -960,7 +1007,7 @@ class Project:
 
     def weight_differences(
         self, first: tuple[Run, int | None], second: tuple[Run, int | None]
-    ) -> dict[str, list[Difference]]:
+    ) -> dict[str, list[TensorDifference]]:
         """How the weights of one run, or of a step of it, differ from those of another, by model, tensor by tensor.
 
         Only what differs is read. Raises `ArtifactMissing` where they have no model in common.

@@ -72,6 +72,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "plotting": ({"atomic", "errors", "journal", "project", "record", "tables", "talk", "view"}, set()),
+    "melding": (set(), set()),
+    "network": (set(), {"onnx"}),
+    "comparing": ({"errors", "gitstore", "hp", "inflight", "journal", "layout", "melding", "network", "project", "record", "talk"}, set()),
     "reporting": ({"atomic", "beginnings", "capture", "project", "record", "tables", "view"}, set()),
     "doctor": (
         {
@@ -95,8 +98,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping", "hp", "inflight", "journal",
-            "launch", "layout", "order", "plotting", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
+            "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping",
+            "hp", "inflight", "journal", "launch", "layout", "melding", "network", "order", "plotting", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing",
+            "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view",
         },
         set(),

@@ -1,4 +1,4 @@
-"""The commands that look at runs: list, show, tail, logs, diff, report."""
+"""The commands that look at runs: list, show, tail, logs, report."""
 
 from __future__ import annotations
 
@@ -104,9 +104,12 @@ def list_(
 @click.option("--artifact", metavar="NAME", help="The bytes of a file that the script has saved.")
 @click.option("--series", metavar="NAME", help="The table of a series, as CSV; that of numb.log is called log.")
 @click.option("--log", "log", is_flag=True, help="What the script printed.")
+@click.option("--graph", is_flag=True, help="The network as a table of operators, with shapes and parameter counts.")
 @click.option("--patch", is_flag=True, help="What the code had changed against HEAD.")
 @as_json_option
-def show(run: str, artifact: str | None, series: str | None, log: bool, patch: bool, as_json: bool) -> None:
+def show(
+    run: str, artifact: str | None, series: str | None, log: bool, graph: bool, patch: bool, as_json: bool
+) -> None:
     """Show everything about one run. ID is an id, a beginning of one, @ (the newest), @-1, or a tag."""
     import json
 
@@ -114,6 +117,17 @@ def show(run: str, artifact: str | None, series: str | None, log: bool, patch: b
 
     project = opened(reading=True)
     found = project.find(run)
+    if graph:
+        from numb.view import difference
+
+        networks = project.networks(found)
+        if as_json:
+            put(difference.networks_json(networks, found.models))
+        elif networks:
+            put(difference.networks(networks, found.models, bold=bold))
+        else:
+            say(f"numb: no network was seen in {found.id}: numb_model above the __init__ of its class")
+        return
     if patch:
         click.echo(project.patch(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ), nl=False)
         return
@@ -195,26 +209,6 @@ def logs(run: str | None, follow: bool) -> None:
 
 def _put_all(lines: Iterable[str]) -> None:
     put("\n".join(lines))
-
-
-@click.command()
-@click.argument("first", metavar="ID")
-@click.argument("second", metavar="ID")
-@click.option("--weights", is_flag=True, help="How much each tensor changed; ID@STEP is a checkpoint.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; of the weights.")
-def diff(first: str, second: str, weights: bool, as_json: bool) -> None:
-    """Show how one run differs from another: its code as a patch, or with --weights its tensors."""
-    from numb.view import weights as view
-
-    project = opened(reading=True)
-    if not weights:
-        if as_json:
-            raise Usage("--json is for --weights", f"numb diff {first} {second}")
-        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        click.echo(project.code_difference(project.find(first), project.find(second), color=color), nl=False)
-        return
-    found = project.weight_differences(project.find_checkpoint(first), project.find_checkpoint(second))
-    put(view.as_json(found) if as_json else view.table(found))
 
 
 @click.command()

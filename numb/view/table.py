@@ -230,8 +230,8 @@ def _columns(
         cells = [record.brief(values[n]) if n in values else "" for values in params]
         columns.append(_Column(printable(n), cells, [(4, 0)], right=True))
     for n in results:
-        best = _best(n, [each.get(n) for each in shown])
-        cells = [_marked(each, n, best, len(rows) > 1) for each in shown]
+        top = best(n, [each.get(n) for each in shown])
+        cells = [_marked(each, n, top, len(rows) > 1) for each in shown]
         columns.append(_Column(printable(n), cells, [(5, 0)], right=True))
     states = [status(row) for row in rows]
     if not numbered or any(state != record.COMPLETE for state in states):
@@ -289,7 +289,7 @@ def _number(value: Any) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _best(name: str, values: Iterable[Any]) -> float | None:
+def best(name: str, values: Iterable[Any]) -> float | None:
     """The best of *values*; NaN and what is no number never is."""
     numbers = [number for number in map(_number, values) if number is not None]
     if not numbers:

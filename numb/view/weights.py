@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from numb import record
 from numb.errors import printable
@@ -61,9 +61,13 @@ def _number(value: float | None) -> str:
 
 def as_json(models: Mapping[str, Sequence[Difference]]) -> str:
     """By model a list of `name`, `how`, `shape`, `relative`, `largest`, `elements`, `other`."""
+    return json.dumps(plain(models), indent=2)
+
+
+def plain(models: Mapping[str, Sequence[Difference]]) -> dict[str, Any]:
+    """The same as plain values."""
     names = ("name", "how", "shape", "relative", "largest", "elements", "other")
-    plain_ones = {
+    return {
         model: [{name: record.encode(getattr(each, name)) for name in names} | {"shape": each.shape} for each in found]
         for model, found in models.items()
     }
-    return json.dumps(plain_ones, indent=2)

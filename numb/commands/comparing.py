@@ -1,0 +1,102 @@
+"""The commands that put runs beside each other: diff, compare."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from numb.commands.common import as_json_option, opened
+from numb.errors import Usage
+from numb.terminal import bold, coloured, put, width
+
+
+@click.command()
+@click.argument("first", metavar="ID")
+@click.argument("second", metavar="[ID]", required=False)
+@click.option("--params", is_flag=True, help="Only hyperparameters.")
+@click.option("--results", is_flag=True, help="Only results.")
+@click.option("--environment", is_flag=True, help="Only where they ran: python, packages, machine, variables.")
+@click.option("--architecture", is_flag=True, help="Only the networks, operator by operator.")
+@click.option("--code", is_flag=True, help="Only the code; alone, a patch for git apply.")
+@click.option("--weights", is_flag=True, help="How much each tensor changed; ID@STEP is a checkpoint.")
+@as_json_option
+def diff(
+    first: str,
+    second: str | None,
+    params: bool,
+    results: bool,
+    environment: bool,
+    architecture: bool,
+    code: bool,
+    weights: bool,
+    as_json: bool,
+) -> None:
+    """Show how one run differs from another, or from the work tree: hyperparameters, results, environment, network, code.
+
+    Options name parts, which may be combined. ID is an id, a beginning of one, @ (the newest), @-1, or a tag.
+    """
+    from numb.view import difference as view
+    from numb.view import weights as of_weights
+
+    chosen = {"hyperparameters": params, "results": results, "environment": environment, "architecture": architecture}
+    parts = [name for name, wanted in {**chosen, "code": code}.items() if wanted]
+    if second is None and (results or architecture or weights):
+        raise Usage("the work tree has no results, no network and no weights before a run", f"numb diff {first} @")
+    project = opened(reading=True)
+    tensors = None
+    if weights and second is not None:
+        tensors = project.weight_differences(project.find_checkpoint(first), project.find_checkpoint(second))
+    if tensors is not None and not parts:
+        put(of_weights.as_json(tensors) if as_json else of_weights.table(tensors))
+        return
+    one, other = project.find(first), project.find(second) if second is not None else None
+    if parts == ["code"] and not as_json and tensors is None:
+        content = project.code_difference(one, other, color=coloured())
+        _put_patch(content)
+        return
+    found = project.difference(one, other, parts, color=coloured() and not as_json, exact=as_json)
+    if as_json:
+        put(view.as_json(found, **({} if tensors is None else {"weights": of_weights.plain(tensors)})))
+        return
+    put(view.shown(found, bold=bold, width=width(sys.stdout)))
+    if tensors is not None:
+        put("\n" + of_weights.table(tensors))
+    if found.patch:
+        put("\n" + bold("patch"))
+        _put_patch(found.patch)
+
+
+def _put_patch(content: bytes) -> None:
+    from numb.view import difference as view
+
+    if coloured():
+        put(view.patch(content))
+    else:
+        click.echo(content, nl=False)
+
+
+@click.command()
+@click.argument("runs", metavar="ID...", nargs=-1, required=True)
+@click.option("--all", "every", is_flag=True, help="Also what is equal in all of them.")
+@click.option("--series", metavar="NAME", help="A field of a series beside each other, as CSV: loss, or val:loss.")
+@as_json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line for each fact.")
+def compare(runs: tuple[str, ...], every: bool, series: str | None, as_json: bool, as_csv: bool) -> None:
+    """Show what differs between runs, a column for each: hyperparameters, results, code, environment, network."""
+    from numb.view import difference as view
+
+    if len(runs) < 2 and series is None:
+        raise Usage("one run cannot be compared", f"numb diff {runs[0]} compares it with the work tree")
+    project = opened(reading=True)
+    found = [project.find(run) for run in dict.fromkeys(runs)]
+    if series is not None:
+        put(view.melded(project.meld({run.id: run.id for run in found}, series)))
+        return
+    compared = project.compare(list({run.id: run for run in found}.values()), every=every)
+    if as_json:
+        put(view.as_json(compared))
+    elif as_csv:
+        put(view.as_csv(compared))
+    else:
+        put(view.compared(compared, bold=bold, width=width(sys.stdout)))
