@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import inflight, layout, melding, network, record
+from numb import inflight, layout, melding, network, record, tables
 from numb.errors import ArtifactMissing, GitFailed, NumbError, ObjectMissing, Usage
 from numb.inflight import InFlight
 from numb.melding import Melded
@@ -470,7 +470,7 @@ def _column(project: Project, run: Run, series: str, name: str) -> Iterator[tupl
 
 def _field(project: Project, run: Run, name: str) -> tuple[str, str, str]:
     """The series, its first field, and the one that is meant."""
-    known = _fields(project, run)
+    known = tables.fields(project, run)
     series, colon, wanted = name.rpartition(":")
     if not colon:
         alone = known.get(name, [])[1:]
@@ -479,12 +479,3 @@ def _field(project: Project, run: Run, name: str) -> tuple[str, str, str]:
         there = ", ".join(f"{each}:{one}" for each, names in known.items() for one in names) or "no series"
         raise ArtifactMissing(f"{run.id} has no {series}:{wanted}; it has {there}", f"numb show {run.id}")
     return series, known[series][0], wanted
-
-
-def _fields(project: Project, run: Run) -> dict[str, list[str]]:
-    if run.commit is not None:
-        return {series: list(kept.fields) for series, kept in run.series.items()}
-    from numb import journal
-
-    reader = journal.Reader(project.layout.run(run.id).series)
-    return {series: list(outline.fields) for series, outline in journal.outlines(reader.blocks()).items()}

@@ -93,12 +93,12 @@ class NotInitialised(NumbError):
     pass
 
 
-class RunNotFound(NumbError):
-    pass
+class RunNotFound(NumbError, KeyError):
+    __str__ = NumbError.__str__  # not KeyError's, which is the text in quotes
 
 
 class ArtifactMissing(NumbError, KeyError):
-    __str__ = NumbError.__str__  # not KeyError's, which is the text in quotes
+    __str__ = NumbError.__str__
 
 
 class TargetExists(NumbError):

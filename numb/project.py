@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from numb import alive, atomic, config, inflight, record
 from numb.branch import Branch
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from numb.launch import Outcome
     from numb.melding import Melded
     from numb.network import Network
+    from numb.notebook import PastRun, Runs
     from numb.purging import Purge
     from numb.queue import Entry, Queue
     from numb.sharing import Progress, Pulled, Pushed
@@ -74,7 +75,7 @@ T = TypeVar("T")
 
 
 class Project:
-    """One project: a folder with an `nmb.json`, in a git repository."""
+    """One project: a folder with an `nmb.json`, in a git repository; and the sequence of its runs, for a notebook."""
 
     def __init__(self, git: GitStore, home: Path, settings: Config, talk: Talk | None = None) -> None:
         self.talk: Talk = talk or Silent()
@@ -632,6 +633,71 @@ class Project:
         how = sweep.How(arguments, message, redo, failed, fail_fast, words, files)
         return sweep.run(self, Path(file), how)
 
+    # -- as a notebook has it: the sequence of its runs, oldest first
+
+    @overload
+    def __getitem__(self, which: int | str) -> PastRun: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[PastRun]: ...
+    @overload
+    def __getitem__(self, which: tuple[int | str, ...]) -> tuple[PastRun, ...]: ...
+    def __getitem__(self, which: Any) -> Any:
+        """A run by its number (`[-1]` is the newest) or by whatever `find` takes, a slice, or several at once.
+
+        Raises `KeyError` for an id that there is not, with those that are near, and `IndexError`.
+        """
+        from numb import notebook
+
+        return notebook.found(self, which)
+
+    def __iter__(self) -> Iterator[PastRun]:
+        return iter(self.all)
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def __bool__(self) -> bool:
+        return True  # also without runs
+
+    def __contains__(self, which: object) -> bool:
+        """Whether there is a run of this id, name or tag, or this very run."""
+        try:
+            return self[which if isinstance(which, str) else which.id] is not None  # type: ignore[attr-defined]
+        except (RunNotFound, AttributeError):
+            return False
+
+    @property
+    def all(self) -> Runs:
+        """All runs."""
+        from numb import notebook
+
+        return notebook.Runs(self)
+
+    def where(self, expression: str) -> Runs:
+        """The runs for which it holds, as `numb list --where` has it. Raises `Usage`."""
+        return self.all.where(expression)
+
+    def sort(self, *names: str) -> Runs:
+        """The runs in the order of these names; `-results.acc` begins with the highest."""
+        return self.all.sort(*names)
+
+    def frame(self, *names: str) -> Any:
+        """A data frame with a row for each run and a column for each name, or for all that there are. Raises `Usage`."""
+        return self.all.frame(*names)
+
+    def meld(self, runs: Mapping[Any, str], name: str, field: str) -> Any:
+        """A data frame of one *field* of the series *name* of several runs: `repo.meld({"x7f2": "small"}, "log.csv", "loss")`.
+
+        A column for each label, in their order; the rows are those that any of them has, and gaps are NaN. Raises `KeyError`
+        for a run that is not there, or has no such field.
+        """
+        from numb import notebook
+
+        return notebook.melded(self, runs, name, field)
+
+    def _repr_html_(self) -> str:
+        return self.all._repr_html_()
+
     # -- looking
 
     def find(self, text: str) -> Run:
@@ -884,7 +950,7 @@ class Project:
 
         return comparing.compared(self, runs, every=every)
 
-    def meld(self, runs: Mapping[str, str], name: str) -> Melded:
+    def joined(self, runs: Mapping[str, str], name: str) -> Melded:
         """One field of a series of several *runs*, by their ids, joined to a table with a column for each of their labels.
 
         *name* is `SERIES:FIELD`, or a field of `numb.log`. Raises `KeyError` for a run that has no such field.

@@ -779,7 +779,9 @@ def subject(run: Run) -> str:
     if run.status != COMPLETE and run.kind in (TRAIN, TRIAL):
         words.append(f"({run.status})")
     if run.results:
-        words.append("→ " + " ".join(f"{name} {brief(value, 12)}" for name, value in list(run.results.items())[:4]))
+        words.append(
+            "→ " + " ".join(f"{name} {brief(value, 12)}" for name, value in list(flat(run.results).items())[:4])
+        )
     if run.kind in (SAVED, PURGED):
         words.append(run.message)
     if run.kind == NOTED:

@@ -66,6 +66,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
     "asking": ({"atomic", "errors", "project", "query", "record", "store.columns", "store.index", "talk", "view"}, {"pyarrow"}),
+    "notebook": ({"comparing", "errors", "hp", "journal", "melding", "project", "query", "record", "tables", "talk", "view"}, {"pandas"}),
     "remarks": ({"errors", "housekeeping", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
@@ -74,7 +75,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "plotting": ({"atomic", "errors", "journal", "project", "record", "tables", "talk", "view"}, set()),
     "melding": (set(), set()),
     "network": (set(), {"onnx"}),
-    "comparing": ({"errors", "gitstore", "hp", "inflight", "journal", "layout", "melding", "network", "project", "record", "talk"}, set()),
+    "comparing": ({"errors", "gitstore", "hp", "inflight", "journal", "layout", "melding", "network", "project", "record", "tables", "talk"}, set()),
     "reporting": ({"atomic", "beginnings", "capture", "project", "record", "tables", "view"}, set()),
     "doctor": (
         {
@@ -99,7 +100,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping",
-            "hp", "inflight", "journal", "launch", "layout", "melding", "network", "order", "plotting", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing",
+            "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "order", "plotting", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing",
             "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view",
         },

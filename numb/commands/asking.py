@@ -48,7 +48,7 @@ def sql(query: str, all_projects: bool, as_csv: bool, markdown: bool, as_json: b
 
     found = opened(reading=True).sql(query, all_projects=all_projects)
     if markdown:
-        put(table.of(found.names, found.rows, markdown=True))
+        put(table.of(found.names, found.rows, form=table.MARKDOWN))
     else:
         form = table.json_of if as_json else table.csv_of if as_csv else table.of
         put(form(found.names, found.rows).removesuffix("\n"))

@@ -91,7 +91,7 @@ def compare(runs: tuple[str, ...], every: bool, series: str | None, as_json: boo
     project = opened(reading=True)
     found = [project.find(run) for run in dict.fromkeys(runs)]
     if series is not None:
-        put(view.melded(project.meld({run.id: run.id for run in found}, series)))
+        put(view.melded(project.joined({run.id: run.id for run in found}, series)))
         return
     compared = project.compare(list({run.id: run for run in found}.values()), every=every)
     if as_json:

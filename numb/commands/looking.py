@@ -70,7 +70,7 @@ def list_(
         names = [name.strip() for name in columns.split(",") if name.strip()]
         cells = project.values(rows, names)
         form = table.json_of if as_json else table.csv_of if as_csv else table.of
-        text = table.of(names, cells, markdown=True) if markdown else form(names, cells)
+        text = table.of(names, cells, form=table.MARKDOWN) if markdown else form(names, cells)
         put(text.removesuffix("\n"))
     elif as_json:
         put(table.as_json(rows))
@@ -84,7 +84,11 @@ def list_(
             groups = {"": rows} if sort else table.alike(rows)
         there = project.index.counts(None if all_projects else project.place)
         hidden = sum(there.values()) - len(rows)
-        look: dict[str, Any] = {"known": {} if any(narrowed) else there, "groups": groups, "markdown": markdown}
+        look: dict[str, Any] = {
+            "known": {} if any(narrowed) else there,
+            "groups": groups,
+            "form": table.MARKDOWN if markdown else table.PLAIN,
+        }
         put(table.runs(rows, **look, all_columns=all_columns, bold=bold, width=width(sys.stdout)))
         if not rows:
             say("numb: no runs" + (" like that" if any(narrowed) or duplicates else " yet: numb train"))

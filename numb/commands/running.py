@@ -36,10 +36,10 @@ def _report_end(ended: Ended) -> None:
     if ended.error is not None:
         complain(ended.error)
     elif ended.run is not None:
-        from numb.record import COMPLETE, INCOMPLETE, brief
+        from numb.record import COMPLETE, INCOMPLETE, brief, flat
 
         run = ended.run
-        results = " ".join(f"{name} {brief(value)}" for name, value in run.results.items())
+        results = " ".join(f"{name} {brief(value)}" for name, value in flat(run.results).items())
         status = "" if run.status == COMPLETE else f" ({run.status})"
         if run.status == INCOMPLETE and run.reason:
             status = f" ({run.status}: {run.reason})"

@@ -7,6 +7,7 @@ numbers are off, for it shows the id `1234e56` as `1.234e+59` (M20).
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 from numb import record
 from numb.errors import printable
 from numb.record import Run
+
+PLAIN, MARKDOWN, HTML = "plain", "pipe", "html"  # tabulate's words
 
 
 class Row(Protocol):
@@ -38,18 +41,15 @@ class Row(Protocol):
     def said(self) -> record.Said: ...
 
 
-def grid(
-    rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[int] = (), *, markdown: bool = False
-) -> str:
-    """A plain table: columns set apart by two spaces, those in *right* flush right; or one for a page in *markdown*."""
+def grid(rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[int] = (), *, form: str = PLAIN) -> str:
+    """A plain table: columns set apart by two spaces, those in *right* flush right; or one in Markdown or HTML."""
     from tabulate import tabulate  # a third of the time of `numb list`, so only when a table is shown
 
     if not rows:
         return ""
     aligned = ["right" if i in set(right) else "left" for i in range(len(headers))]
-    if markdown:
+    if form == MARKDOWN:
         rows, headers = [[_escaped(cell) for cell in row] for row in rows], list(map(_escaped, headers))
-    form = "pipe" if markdown else "plain"
     return str(tabulate(rows, headers, tablefmt=form, disable_numparse=True, colalign=aligned))
 
 
@@ -58,11 +58,16 @@ def _escaped(cell: str) -> str:
     return re.sub(r"([\\|`*_\[\]<>&#~])", r"\\\1", cell)
 
 
-def of(names: Sequence[str], cells: Sequence[Sequence[Any]], *, markdown: bool = False) -> str:
+def of(names: Sequence[str], cells: Sequence[Sequence[Any]], *, form: str = PLAIN) -> str:
     """A table of values under names, as a person would write them; numbers flush right."""
     right = [i for i in range(len(names)) if any(_number(line[i]) is not None for line in cells)]
     rows = [["" if value is None else record.brief(value, 60) for value in line] for line in cells]
-    return grid(rows, list(map(printable, names)), right, markdown=markdown)
+    return grid(rows, list(map(printable, names)), right, form=form)
+
+
+def html_of(names: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
+    """The same in HTML, in which nothing that a script has named does anything."""
+    return of(names, cells, form=HTML)
 
 
 def csv_of(names: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
@@ -92,7 +97,7 @@ def runs(
     bold: Callable[[str], str] = str,
     width: int | None = None,
     groups: Mapping[str, Sequence[Row]] | None = None,
-    markdown: bool = False,
+    form: str = PLAIN,
 ) -> str:
     """The listing: grouped by architecture, newest last, with the hyperparameters that differ as columns.
 
@@ -104,8 +109,7 @@ def runs(
     moment = time.time() if now is None else now
     if groups is not None:
         tables = [
-            _group(each, moment, all_columns, bold, width, title=title, markdown=markdown)
-            for title, each in groups.items()
+            _group(each, moment, all_columns, bold, width, title=title, form=form) for title, each in groups.items()
         ]
         return "\n\n".join(tables)
     found: dict[str, list[Row]] = {}
@@ -121,7 +125,7 @@ def runs(
             bold,
             width,
             of=there.get(members[-1].run.architecture or "-", 0),
-            markdown=markdown,
+            form=form,
         )
         for members in ordered
     )
@@ -184,13 +188,13 @@ def _group(
     numbered: bool = False,
     of: int = 0,
     title: str | None = None,
-    markdown: bool = False,
+    form: str = PLAIN,
 ) -> str:
     values = [record.flat(row.run.params) for row in rows]
     params = _names(values)
     equal = [] if all_columns or len(rows) == 1 else [n for n in params if _same(values, n)]
     columns = _columns(rows, values, [n for n in params if n not in equal], now, numbered)
-    text, hidden = _fitted(columns, None if markdown else width, markdown=markdown)
+    text, hidden = _fitted(columns, width if form == PLAIN else None, form)
     title = (
         bold(printable(rows[-1].run.network if title is None else title)) + f"  {len(rows)} run{'s' * (len(rows) > 1)}"
     )
@@ -200,7 +204,9 @@ def _group(
         title += ", all with " + " ".join(f"{printable(n)}={record.brief(values[0][n])}" for n in equal)
     if hidden:
         title += f"; too narrow for {', '.join(hidden)}"
-    return title.strip() + ("\n\n" if markdown else "\n") + text
+    if form == HTML:
+        return f"<p>{html.escape(title.strip())}</p>\n{text}"
+    return title.strip() + ("\n" if form == PLAIN else "\n\n") + text
 
 
 @dataclass(slots=True, eq=False)
@@ -246,7 +252,7 @@ def _columns(
     return columns
 
 
-def _fitted(columns: list[_Column], width: int | None, *, markdown: bool = False) -> tuple[str, list[str]]:
+def _fitted(columns: list[_Column], width: int | None, form: str = PLAIN) -> tuple[str, list[str]]:
     """The table, and the names of the columns that were left out of it to make it as narrow as *width*."""
     hidden: list[str] = []
     steps = sorted(
@@ -255,8 +261,8 @@ def _fitted(columns: list[_Column], width: int | None, *, markdown: bool = False
     while True:
         right = [i for i, column in enumerate(columns) if column.right]
         lines = list(zip(*(column.cells for column in columns), strict=True))
-        text = grid(lines, [column.head for column in columns], right, markdown=markdown)
-        text = text if markdown else _indented(text)
+        text = grid(lines, [column.head for column in columns], right, form=form)
+        text = _indented(text) if form == PLAIN else text
         if width is None or not steps or (over := max(map(len, text.splitlines())) - width) <= 0:
             return text, hidden
         _, least, column = steps.pop(0)
