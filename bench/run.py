@@ -190,6 +190,48 @@ def listing() -> Iterator[Figure]:
         yield Figure("numb list, 10,000 runs", took, 3 * click, "3 x import click")
 
 
+def query() -> Iterator[Figure]:
+    """`numb list --where … --sort …` over many runs, whose listing is there; and its two parts, to see where time goes."""
+    importing = [PYTHON, "-c", "import click"]
+    words = ("list", "--where", "lr < 0.5 and results.accuracy > 0.5", "--sort", "-results.accuracy")
+    for count, times in ((10_000, 4), (100_000, 8)):
+        with folder() as root:
+            repository(root)
+            (root / "nmb.json").write_text('{"version": 1}')
+            run("git", "add", "-A", cwd=root)
+            run("git", "commit", "-qm", "bench", cwd=root)
+            fill(root, count)
+            run(*NUMB, "list", cwd=root)
+            took, click = in_turn(lambda root=root: run(*NUMB, *words, cwd=root), lambda: run(*importing), times=11)
+            yield Figure(
+                f"numb list --where, {count:,} runs", took, times * click, f"{times} x python -c 'import click'"
+            )
+
+
+def frame() -> Iterator[Figure]:
+    """A million rows of a series into a DataFrame, beside pandas.read_csv of the same file."""
+    with folder() as root:
+        repository(root)
+        (root / "nmb.json").write_text('{"version": 1, "train": {"command": ["python", "train.py"]}}')
+        (root / "train.py").write_text(
+            "import random\nimport numb\nfor step in range(1_000_000):\n"
+            "    numb.log(step=step, loss=random.random(), acc=random.random())\n"
+        )
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "bench", cwd=root)
+        run(*NUMB, "train", cwd=root)
+        (root / "log.csv").write_bytes(
+            subprocess.run([*NUMB, "show", "@", "--series", "log"], cwd=root, capture_output=True, check=True).stdout
+        )
+        import pandas
+
+        import numb
+
+        last = numb.open(root)[-1]
+        ours, plain = in_turn(lambda: last.series("log"), lambda: pandas.read_csv(root / "log.csv"), times=7)
+        yield Figure("1,000,000 rows as a DataFrame", ours, 1.3 * plain, "1.3 x pandas.read_csv of the file")
+
+
 def snapshot() -> Iterator[Figure]:
     """2,000 files of which 10 have changed, and going back to them."""
     with folder() as root:
@@ -493,7 +535,19 @@ def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     missed = 0
-    for measure in (startup, snapshot, diff, listing, hyperparameters, weights, collecting, series, overhead):
+    for measure in (
+        startup,
+        snapshot,
+        diff,
+        listing,
+        query,
+        frame,
+        hyperparameters,
+        weights,
+        collecting,
+        series,
+        overhead,
+    ):
         if wanted not in measure.__name__:
             continue
         for figure in measure():

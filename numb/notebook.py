@@ -314,8 +314,9 @@ def _frame(project: Project, run: Run, name: str) -> Any:
     content = project.series_csv(run, name) if run.commit is not None else b'"'
     if b'"' not in content:  # no texts, which pandas would take for numbers and for nothing
         exact = {"float_precision": "round_trip"} if int(pandas.__version__.split(".")[0]) < 3 else {}
+        whole = all(each.count == run.series[name].rows for each in run.series[name].fields.values())
         how: dict[str, Any] = {"parse_dates": [DATE], "date_format": "ISO8601", "keep_default_na": False, **exact}
-        return pandas.read_csv(io.BytesIO(content), index_col=0, na_values=["", "nan"], **how)
+        return pandas.read_csv(io.BytesIO(content), index_col=0, na_values=["", "nan"], na_filter=not whole, **how)
     fields, columns, times = journal.table(project.series(run, name))
     found = pandas.DataFrame(dict(zip(fields, columns, strict=True)), columns=fields)
     found[DATE] = pandas.to_datetime([round(moment * 1000) for moment in times], unit="ms", utc=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING
+
+from isal import isal_zlib as zlib  # gzip at five times the speed of Python's own
 
 from numb import atomic, journal
 from numb.errors import ArtifactMissing, ObjectCorrupt
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LARGE = 1 << 20  # bytes from which a table is an object
 _PIECE = 1 << 20
 _PATIENCE = 25  # how often a run that has ended is looked for on the branch
+_BROKEN: type[Exception] = zlib.error  # whose own type nothing is known of
 _GZIP = 31  # zlib's word for the format
 
 
@@ -47,7 +49,7 @@ def kept(folder: RunFolder, objects: Objects) -> dict[str, Series]:
 
 
 def _compressed(file: IO[bytes]) -> Iterator[bytes]:
-    gzip = zlib.compressobj(3, wbits=_GZIP)  # 6 takes twice as long for a twentieth less
+    gzip = zlib.compressobj(1, wbits=_GZIP)
     while piece := file.read(_PIECE):
         yield gzip.compress(piece)
     yield gzip.flush()
@@ -63,8 +65,8 @@ def content(project: Project, run: Run, name: str) -> bytes:
     if series.file is not None:
         return found
     try:
-        return zlib.decompress(found, _GZIP)
-    except zlib.error as error:
+        return bytes(zlib.decompress(found, _GZIP))
+    except _BROKEN as error:
         raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: {error}", "numb doctor") from error
 
 

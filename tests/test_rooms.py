@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "guard": (set(), set()),
     "artifacts": ({"capture", "record"}, {"numpy", "onnx", "pandas", "safetensors", "yaml"}),
     "journal": ({"record"}, set()),
-    "tables": ({"atomic", "errors", "journal", "layout", "project", "record", "store.objects"}, set()),
+    "tables": ({"atomic", "errors", "journal", "layout", "project", "record", "store.objects"}, {"isal"}),
     "rundir": ({"artifacts", "atomic", "layout", "record", "store.objects"}, set()),
     "config": ({"errors", "guard", "hp", "keep"}, set()),
     "processes": (set(), set()),
