@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from numb.record import Run
 from numb.view import plot
 from numb.view.charts import Chart, Curves, Parallel, Scatter
 from numb.view.plot import Axis, Curve, Panel
-from numb.view.points import GAP, Mean, Thinned, number
+from numb.view.points import GAP, Mean, Thinned, number, numbers
 
 if TYPE_CHECKING:
     from numb.journal import Block
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from numb.talk import Row
 
 ROW, ELAPSED = "row", "elapsed"
-_STEPS = ("step", "epoch", "iter", "batch", "time")  # in the name of a field: it says when, and not how good
+_STEP = re.compile(r"(?:^|.*_)(?:step|epoch|it|iter|iteration|batch|time)s?(?:_idx)?")  # it says when, and not how good
 _MACHINE = "system"  # the series of what a run takes of the machine, which nobody means who names none
 _PANELS = 4  # at once, where none is asked for
 _AXES = 30
@@ -58,7 +60,7 @@ def curves(
             for block in project.series(run, each):
                 for line in lines:
                     line.add(block)
-            read |= {(run.id, line.source): line for line in lines if line.numbers}
+            read |= {(run.id, line.source): line for line in lines if line.has_numbers}
             if x not in (None, ROW, ELAPSED) and not any(line.has_x for line in lines):
                 fields = ", ".join(source.field for source in known[run.id] if source.series == each)
                 raise ArtifactMissing(f"{each} of {run.id} has no {x}; it has {fields}", f"numb plot --x {ROW}")
@@ -123,7 +125,7 @@ def _has_numbers(runs: Sequence[Run], source: Source) -> bool:
 
 
 def _is_step(name: str) -> bool:
-    return any(word in name.lower() for word in _STEPS)
+    return _STEP.fullmatch(name.lower()) is not None
 
 
 @dataclass(slots=True)
@@ -137,10 +139,13 @@ class _Line:
     log: bool
     points: Thinned = field(default_factory=Thinned)
     label: str = ROW  # of its x
-    numbers: int = 0
     rows: int = 0
     has_x: bool = False
-    mean: Mean | None = None
+    has_numbers: bool = False
+    mean: Mean = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mean = Mean(self.window)
 
     def add(self, block: Block) -> None:
         columns = dict(zip(block.fields, block.columns, strict=True))
@@ -148,26 +153,28 @@ class _Line:
         self.has_x |= self.x in columns
         if (values := columns.get(self.source.field)) is None:
             return
-        if self.mean is None:
-            self.mean = Mean(self.window)
-        for at, value in zip(self._places(block, columns, started), values, strict=True):
-            if value is None or at != at:  # which was not logged in this row
-                continue
-            y = self.mean.after(value) if self.window > 1 else number(value)
-            if self.log and not y > 0:
-                y = GAP
-            self.numbers += y == y
-            self.points.add(at, y)
+        places = self._places(block, columns, started)
+        if None in values or any(at != at for at in places):  # what was not logged in a row is no gap
+            logged = [value is not None and at == at for at, value in zip(places, values, strict=True)]
+            places, values = list(itertools.compress(places, logged)), list(itertools.compress(values, logged))
+        y = numbers(values)
+        if self.window > 1:
+            y = self.mean.over(y)
+        if self.log:
+            y = [value if value > 0 else GAP for value in y]
+        self.has_numbers = self.has_numbers or any(value == value for value in y)
+        self.points.add(places, y)
 
-    def _places(self, block: Block, columns: Mapping[str, Sequence[Any]], started: int) -> Iterable[float]:
+    def _places(self, block: Block, columns: Mapping[str, Sequence[Any]], started: int) -> Sequence[float]:
+        """The x of each row; NaN where it has none."""
         if self.x == ELAPSED:
             self.label = "seconds"
-            return (moment - self.run.started for moment in block.times)
+            return [moment - self.run.started for moment in block.times]
         name = self._field(block) if self.x is None else self.x
         if name == ROW or (name not in columns and self.x is None):
-            return map(float, range(started, started + len(block.times)))
+            return range(started, started + len(block.times))
         self.label = name
-        return map(number, columns.get(name, [GAP] * len(block.times)))
+        return numbers(columns.get(name, [GAP] * len(block.times)))
 
     def _field(self, block: Block) -> str:
         """The first field, where it says when: by its name, or being whole numbers; else, and for itself, the row."""
@@ -290,5 +297,5 @@ def _with_numbers(project: Project, rows: Sequence[Row], result: str) -> list[Ro
 def picture(chart: Chart, path: Path) -> Path:
     """Write a chart as its suffix says. Raises `NotPossible` without matplotlib, and `StorageFailed`."""
     figure = chart.figure()
-    atomic.write(path, plot.svg(figure) if path.suffix == ".svg" else plot.png(figure))
+    atomic.write(path, plot.svg(figure) if path.suffix.lower() == ".svg" else plot.png(figure))
     return path

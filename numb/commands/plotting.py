@@ -49,12 +49,15 @@ def plot(
     """
     from numb.view.charts import PICTURES, Chart
 
-    if into and into.suffix not in PICTURES:
+    if into and into.suffix.lower() not in PICTURES:
         raise Usage(f"{into} is no name for a picture: {' or '.join(PICTURES)}", f"numb plot --into {into.stem}.svg")
     if sum(map(bool, (series or x or smooth > 1, scatter, parallel))) > 1:
         raise Usage(
-            "--series, --x and --smooth are for curves, not for --scatter or --parallel, which exclude each other"
+            "--series, --x and --smooth are for curves, not for --scatter or --parallel, which exclude each other",
+            "numb plot -h",
         )
+    if into and as_json:
+        raise Usage("--json and --into exclude each other", "numb plot -h")
     project = opened(reading=True)
     chart: Chart
     if scatter:

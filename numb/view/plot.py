@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb import record
 from numb.errors import NotPossible, printable
-from numb.view.points import MOST, number, thinned
+from numb.view.points import MOST, number, numbers, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -462,8 +462,8 @@ def shown(text: str, width: int = _LABEL, *, ascii: bool = False) -> str:
 
 def _points(curve: Curve, *, log: bool, most: int = MOST) -> tuple[Sequence[float], Sequence[float]]:
     """What of a curve can be drawn; gaps are NaN."""
-    x = [number(value) for value in curve.x]
-    y = [number(value) if place == place else math.nan for place, value in zip(x, curve.y, strict=True)]
+    x = numbers(curve.x)
+    y = [value if at == at else math.nan for at, value in zip(x, numbers(curve.y), strict=True)]
     if log:
         y = [value if value > 0 else math.nan for value in y]
     return thinned(x, y, most)
