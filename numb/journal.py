@@ -36,6 +36,7 @@ _LARGEST = 1 << 28  # bytes of a frame: what claims more is none
 _AT_ONCE = 1 << 16  # rows
 _CODES = {int: "q", float: "d"}
 _NUMBER = re.compile(r"-?\d+")
+_WHOLE = re.compile(r"^-?\d+$", re.MULTILINE)
 _WORDS: dict[str, Any] = {"": None, "True": True, "False": False}
 
 
@@ -286,16 +287,29 @@ def _dates(times: Sequence[float]) -> Iterator[str]:
 
 def read_csv(series: str, lines: Iterable[str]) -> Iterator[Block]:
     """The rows of a table that `write_csv` has written, some at a time. Raises `ValueError` for what is none."""
-    rows = _split(lines)
-    head = [text for text, _ in next(rows, [])]
+    left = iter(lines)
+    head = [text for text, _ in next(_split(left), [])]
     if not head or head[-1] != DATE:
         raise ValueError(f"the table of {series} has no column {DATE}")
-    while chunk := list(itertools.islice(rows, _AT_ONCE)):
-        if any(len(row) != len(head) for row in chunk):
+    while chunk := list(itertools.islice(left, _AT_ONCE)):
+        rows: list[list[Any]]
+        if has_quotes := any('"' in line for line in chunk):
+            rows = list(_split(itertools.chain(chunk, _until_closed(chunk, left))))
+        else:
+            rows = [line.removesuffix("\n").split(",") for line in chunk]
+        if any(len(row) != len(head) for row in rows):
             raise ValueError(f"a row of {series} has not {len(head)} fields")
-        *columns, dates = zip(*chunk, strict=True)
-        typed = tuple([_value(text, is_text=quoted) for text, quoted in column] for column in columns)
-        yield Block(series, tuple(head[:-1]), [_moment(text) for text, _ in dates], typed)
+        *columns, dates = zip(*rows, strict=True)
+        moments = _moments(text for text, _ in dates) if has_quotes else _moments(dates)
+        yield Block(series, tuple(head[:-1]), moments, tuple(map(_texts if has_quotes else _numbers, columns)))
+
+
+def _until_closed(chunk: Iterable[str], left: Iterator[str]) -> Iterator[str]:
+    """The lines that still belong to the last row of a chunk: a line break within quotes is no end."""
+    is_open = sum(line.count('"') for line in chunk) % 2 == 1
+    while is_open and (line := next(left, None)) is not None:
+        is_open = line.count('"') % 2 == 0
+        yield line
 
 
 def _split(lines: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
@@ -327,17 +341,33 @@ def _cut(row: str) -> Iterator[tuple[str, bool]]:
         at += 1
 
 
-def _value(text: str, *, is_text: bool) -> Any:
-    if is_text:
-        return text
+def _texts(column: Sequence[tuple[str, bool]]) -> list[Any]:
+    return [text if is_quoted else _value(text) for text, is_quoted in column]
+
+
+def _numbers(column: Sequence[str]) -> list[Any]:
+    """The same of cells without quotes, which are of one kind as a rule: that takes a tenth of the time."""
+    try:
+        return list(map(float if _WHOLE.search("\n".join(column)) is None else int, column))
+    except ValueError:
+        return list(map(_value, column))
+
+
+def _value(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     return int(text) if _NUMBER.fullmatch(text) else float(text)
 
 
-def _moment(text: str) -> float:
-    date, _, rest = text.removesuffix("Z").partition(".")
-    return calendar.timegm(time.strptime(date, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{rest or 0}")
+def _moments(dates: Iterable[str]) -> list[float]:
+    """The times of `_dates`. Most are of the second of the one before."""
+    moments, known, second = [], "", 0
+    for text in dates:
+        date, _, rest = text.removesuffix("Z").partition(".")
+        if date != known:
+            known, second = date, calendar.timegm(time.strptime(date, "%Y-%m-%dT%H:%M:%S"))
+        moments.append(second + float(f"0.{rest or 0}"))
+    return moments
 
 
 def table(blocks: Iterable[Block]) -> tuple[list[str], list[list[Any]], list[float]]:

@@ -460,6 +460,25 @@ def test_frames_of_another_kind_are_passed_over(tmp_path: Path, payload: bytes) 
     assert [1] == [row[0] for block in Reader(path).blocks() for row in block.rows()]
 
 
+def test_a_table_is_read_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a text with line breaks goes over the end of what is read at once; a column of one kind keeps its kind."""
+    monkeypatch.setattr(journal, "_AT_ONCE", 2)
+    times = [1_795_000_000.0 + second for second in (0, 0, 0.25, 1, 1, 7)]
+    columns = (
+        [1, 2, 3, 4, 5, 6],
+        [0.5, math.inf, 1, None, True, -2],
+        ["a", 'b\n"c"\n\n,', "", "1", "\n", "\n\n"],
+        [1.0, -2e30] * 3,
+    )
+    block = Block("s", ("step", "loss", "note", "acc"), times, columns)
+    out = io.BytesIO()
+    journal.write_csv([block], block.fields, out)
+    found = list(journal.read_csv("s", io.StringIO(out.getvalue().decode(), newline="\n")))
+
+    assert [*block.fields] == journal.table(found)[0] and times == journal.table(found)[2] and len(found) > 1
+    assert repr(list(columns)) == repr(journal.table(found)[1])
+
+
 @pytest.mark.parametrize(
     "text", ["", "a,b\n1,2\n", "a,Date\n1\n", "a,Date\nx,2026-11-20T21:33:53.042Z\n", "a,Date\n1,yesterday\n"]
 )
