@@ -197,6 +197,9 @@ def test_a_chart_in_a_terminal() -> None:
     coloured = plot.curves_text(curves, 40, 12, color=True)
     assert "\x1b[38;5;12m" in coloured and "\x1b[38;5;10m" in coloured and "*" not in coloured
     assert "\x1b" not in plot.curves_text(curves, 40, 12)
+    several = [Curve(str(n), [1, 2], [n, n]) for n in range(8)]
+    legend = re.sub(r"\x1b\[[\d;]*m", "", plot.curves_text(several, 40, 30, color=True)).splitlines()[-8:]
+    assert [*(f"━ {n}" for n in range(6)), "% 6", "& 7"] == legend
 
 
 EXPECTED = """
@@ -222,7 +225,7 @@ ODD: dict[str, list[Curve]] = {
     "tiny": [Curve("a", [1, 2, 3], [1e-320, 1e-310, 0])], "below 0": [Curve("a", [1, 2], [-1, -2])],
     "anything": [Curve("a", [1, 2, None, 4], [None, "x", 3, True])], "long": [Curve("a", [10**400, 2**70, 3], [1, 2, 3])],  # type: ignore[list-item]
     "one x": [Curve("a", [1, 1, 1], [1, 2, 3])], "hostile": [Curve(HOSTILE, [1, 2, 3], [1, 2, 3])] * 3,
-    "many": [Curve(f"r{k}", [1, 2], [k, 2 * k]) for k in range(60)],
+    "whole": [Curve("a", array("q", [1, 2, 3]), array("q", [4, 5, 6]))], "many": [Curve(f"r{k}", [1, 2], [k, 2 * k]) for k in range(60)],
 }  # fmt: skip
 
 

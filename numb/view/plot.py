@@ -11,7 +11,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _LABEL = 60  # characters of a name
 _TOLD = 20  # names of curves in a picture
 _DECADES = 20  # times as large as the smallest: from there the scale of a hyperparameter is logarithmic
+_DOTS = "braille"  # what plotext calls dots that are smaller than a character
 _SIGNS = "*+ox#@%&"  # of curves that no colour tells apart
 _COLORS = (12, 10, 9, 14, 13, 11)  # bright blue, green, red, cyan, magenta, yellow of a terminal
 _ASCII = str.maketrans("┌┐└┘├┤┬┴┼│─·→×–…", "++++||+++|-.>x-~")
@@ -326,11 +327,13 @@ def curves_text(
     signals = []
     for place, curve in enumerate(curves):
         x, y = _points(curve, log=log, most=max(1, width))
-        signals.append(_Signal(x, y, _sign(place, several=several, color=color, ascii=ascii), place, is_line=True))
+        sign = _sign(place, color=color, ascii=ascii) if several or ascii else None
+        signals.append(_Signal(x, y, sign or _DOTS, place, is_line=True))
     title = title or (curves[0].label if curves and not several else "")
     across = _Scale((), ticks=_whole_ticks(signals))
     frame = _Frame(width, height - len(legend), title, x_label, across, _Scale((), log=log), color, ascii)
-    below = [f"{_painted(_mark(place, color=color, ascii=ascii), place, color)} {text}" for place, text in legend]
+    marks = [" " if place < 0 else _sign(place, color=color, ascii=ascii) or "━" for place, _ in legend]
+    below = [f"{_painted(mark, place, color)} {text}" for mark, (place, text) in zip(marks, legend, strict=True)]
     return "\n".join([frame.drawn(signals), *below])
 
 
@@ -348,7 +351,7 @@ def scatter_text(
 def _whole_ticks(signals: Sequence[_Signal]) -> Sequence[float]:
     """Ticks at whole numbers, where x is nothing else."""
     places = [x for signal in signals for x, y in zip(signal.x, signal.y, strict=True) if y == y]
-    if not places or not all(x.is_integer() for x in places):
+    if not places or not all(float(x).is_integer() for x in places):
         return ()
     low, high = int(min(places)), int(max(places))
     return [float(tick) for tick in range(low, high + 1, max(1, math.ceil((high - low) / 6)))]
@@ -356,7 +359,7 @@ def _whole_ticks(signals: Sequence[_Signal]) -> Sequence[float]:
 
 def _spelled(tick: float) -> str:
     """`0.0316`, and steps in full as long as they are no millions."""
-    return f"{tick:.7g}" if tick.is_integer() else f"{tick:.3g}"
+    return f"{tick:.7g}" if float(tick).is_integer() else f"{tick:.3g}"
 
 
 def _logarithmic_ticks(values: Sequence[float]) -> Sequence[float]:
@@ -370,15 +373,9 @@ def _logarithmic_ticks(values: Sequence[float]) -> Sequence[float]:
     return sorted({10 ** (low + (high - low) * part / 4) for part in range(5)})
 
 
-def _sign(place: int, *, several: bool, color: bool, ascii: bool) -> str:
-    """With what a curve is drawn: dots that are smaller than a character, where something else tells the curves apart."""
-    return "braille" if not ascii and (color or not several) else _SIGNS[place % len(_SIGNS)]
-
-
-def _mark(place: int, *, color: bool, ascii: bool) -> str:
-    if place < 0:
-        return " "
-    return "━" if color and not ascii else _SIGNS[place % len(_SIGNS)]
+def _sign(place: int, *, color: bool, ascii: bool) -> str | None:
+    """With what a curve is drawn that no colour of its own tells from the others."""
+    return None if color and not ascii and place < len(_COLORS) else _SIGNS[place % len(_SIGNS)]
 
 
 def _painted(text: str, place: int, color: bool) -> str:
@@ -445,8 +442,7 @@ class _Frame:
                     if index and there[index - 1] != at - 1:
                         points.line(index, False)
             figure.draw(points)
-        with redirect_stderr(io.StringIO()):  # it remarks on values that lie close together
-            text = str(figure.build().string(colorless=not self.color))
+        text = str(figure.build().string(colorless=not self.color))
         figure.clear()
         text = text.rstrip("\n") if self.color else "\n".join(line.rstrip() for line in text.splitlines())
         return text.translate(_ASCII) if self.ascii else text
