@@ -306,7 +306,8 @@ class GitStore:
         return GitStore(self.toplevel, self.git_dir, self.common_dir, branch, say)
 
     def aside(self, folder: Path) -> GitStore:
-        """The same repository, whose new objects go into the empty *folder*: when that goes, git keeps nothing of them."""
+        """The same repository, whose new objects go into *folder*, made here: when that goes, git keeps nothing of them."""
+        atomic.make_directory(folder)
         quoted = os.fspath(self.common_dir / "objects").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         git = self.on(self.branch, self._say)
         git._aside = {"GIT_OBJECT_DIRECTORY": str(folder), "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
@@ -635,6 +636,8 @@ class GitStore:
                     inside.add_note(name, "a git repository without a commit, so its files are not in the snapshot")
                 elif repository.is_dirty():
                     with _folder(scratch / f"nested-{len(inside.found)}") as folder:
+                        if self._aside:
+                            repository = repository.aside(folder / "objects")
                         captured = repository.capture(
                             folder / "index", folder / "index", max_bytes=max_bytes, exclude=exclude
                         )

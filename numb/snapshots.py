@@ -64,9 +64,7 @@ class Snapshots:
     def aside(self) -> Iterator[tuple[GitStore, Snapshot, str]]:
         """The snapshot that a run would take now, and its tree, in a git that forgets both at the end."""
         with self.folder.scratch("aside") as index:
-            objects = index.with_name("objects")
-            atomic.make_directory(objects)
-            git = self.git.aside(objects)
+            git = self.git.aside(index.with_name("objects"))
             yield git, *Snapshots(git, self.folder, self.config, self._say).take(index)
 
     # -- the index of the last snapshot, kept for its stat cache
