@@ -419,7 +419,8 @@ def networks(project: Project, run: Run) -> list[Network]:
 
 
 def _network(project: Project, side: Side, run: Run, name: str, model: Model) -> Network:
-    why = model.why or next((note for note in run.notes if note.startswith(f"{name}: no ONNX graph")), None)
+    said = f"{name}: no ONNX graph "
+    why = model.why or next((note.removeprefix(said) for note in run.notes if note.startswith(said)), None)
     file = "graph.onnx" if len(run.models) == 1 else f"graph-{name}.onnx"
     content = project.branch.read(run, file)
     if content is None and run.architecture and (commit := project.index.with_graph(run.architecture)):
@@ -429,7 +430,7 @@ def _network(project: Project, side: Side, run: Run, name: str, model: Model) ->
             return network.from_onnx(name, content, _weight_names(project, run, name))
         except ValueError as error:  # the lines say less, and are there
             why = f"{file}: {error}"
-    return network.from_lines(name, side.operators.get(name, ()), model.rung, why or "the run kept no graph")
+    return network.from_lines(name, side.operators.get(name, ()), model.rung, why)
 
 
 def _weight_names(project: Project, run: Run, name: str) -> list[str]:

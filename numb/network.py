@@ -12,6 +12,7 @@ _STATE_FROM = {
     "BatchNormalization": 3,
     "InstanceNormalization": 3,
 }  # the first input that is no parameter but statistics
+_SHAPES = frozenset(("Shape", "Size"))  # what becomes of data here is none any more
 _LARGE = 250_000  # pairs of operators
 _LONGEST = 8  # numbers of an attribute that are shown
 _ATTRIBUTE = re.compile(r"(\w+)=((?:\[[^\]]*\]|\([^)]*\)|[^\s,\[\]()])+)")
@@ -50,8 +51,8 @@ class Network:
 def from_onnx(model: str, content: bytes, known: Iterable[str] = ()) -> Network:
     """Read an ONNX file of numb's, whose weights are inputs of its graph; *known* are names that weights have.
 
-    What has no data among its inputs, a constant or a transposed weight, is no operator here: it is part of the one that takes
-    it. Raises `ValueError` for what is no such file.
+    What has no data among its inputs, a constant, a shape or a transposed weight, is no operator here: it is part of the one
+    that takes it. Raises `ValueError` for what is no such file.
     """
     import onnx
 
@@ -66,13 +67,14 @@ def from_onnx(model: str, content: bytes, known: Iterable[str] = ()) -> Network:
     graph = file.graph
     shapes = {each.name: _shape(each) for each in (*graph.value_info, *graph.output, *graph.input)}
     sizes = {each.name: _elements(each) for each in graph.input}
-    weights = _weights([each.name for each in graph.input], set(known))
-    carried: dict[str, tuple[str, ...]] = {name: (name,) for name in weights}
-    carried |= {each.name: () for each in graph.initializer}
+    carried = _weights([each.name for each in graph.input], set(known)) | {each.name: () for each in graph.initializer}
     seen: set[str] = set()
     operators = []
     for node in graph.node:
         inputs = [name for name in node.input if name]
+        if node.op_type in _SHAPES:
+            carried |= dict.fromkeys(node.output, ())
+            continue
         if all(name in carried for name in inputs) and not _has_graph(node):
             taken = tuple(dict.fromkeys(each for name in inputs for each in carried[name]))
             carried |= dict.fromkeys(node.output, taken)
@@ -94,13 +96,15 @@ def from_onnx(model: str, content: bytes, known: Iterable[str] = ()) -> Network:
     return Network(model, tuple(operators), "onnx")
 
 
-def _weights(inputs: Sequence[str], known: set[str]) -> list[str]:
-    """Those of a graph's inputs that are weights: what numb_model was given comes first, under names without a dot.
+def _weights(inputs: Sequence[str], known: set[str]) -> dict[str, tuple[str, ...]]:
+    """Those of a graph's inputs that are no data, each with the weight that it is, if it is not a constant of the exporter.
 
-    The *known* names are those of the run that is looked at; the graph may be of an earlier one, with other names.
+    Data comes first, and where no name is *known* (the graph may be that of an earlier run, which had other names), under names
+    without a dot.
     """
-    first = next((n for n, name in enumerate(inputs) if name in known or _is_dotted(name)), len(inputs))
-    return list(inputs[first:])
+    is_weight = known.__contains__ if not known.isdisjoint(inputs) else _is_dotted
+    first = next((n for n, name in enumerate(inputs) if is_weight(name)), len(inputs))
+    return {name: (name,) if is_weight(name) or is_weight is _is_dotted else () for name in inputs[first:]}
 
 
 def _is_dotted(name: str) -> bool:

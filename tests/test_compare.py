@@ -9,7 +9,6 @@ import math
 import os
 import re
 import subprocess
-from typing import Any
 
 import pytest
 import torch
@@ -22,14 +21,8 @@ from numb import melding, network
 from numb.capture import graph
 from numb.errors import ArtifactMissing
 from numb.project import Project
+from numb.record import Model
 from numb.view import difference as view
-
-
-def trained(scene: Scene, *words: str) -> dict[str, Any]:
-    """Train with these words, and return the record of that run."""
-    done = scene.numb("train", *words)
-    assert 0 == done.code, done.stderr
-    return scene.runs()[-1]
 
 
 def settled(done: Done, *ids: str) -> list[str]:
@@ -55,11 +48,11 @@ def code_of(scene: Scene, first: str, second: str) -> bytes:
 def test_two_runs_are_shown_side_by_side(scene: Scene) -> None:
     """Hyperparameters, results with their change and the best, variables, code: what differs of each, and nothing else."""
     scene.write("own/a.txt", "one\n")
-    first = trained(scene, "lr=0.5", "-m", "why")
+    first = scene.trained("lr=0.5", "-m", "why")
     scene.write("own/a.txt", "two\n")
     scene.write("train.py", scene.read("train.py").replace('{"acc": 1 - lr}', '{"acc": 1 - lr, "opt": {"n": 1}}'))
     scene.env["CUDA_VISIBLE_DEVICES"] = "1"
-    second = trained(scene, "lr=0.25")
+    second = scene.trained("lr=0.25")
     [table, patch] = scene.numb(f"diff {first['id']} {second['id']}").stdout.split("\n\npatch\n")
 
     assert [
@@ -83,7 +76,7 @@ def test_two_runs_are_shown_side_by_side(scene: Scene) -> None:
 def test_each_part_can_be_had_alone_and_as_json(scene: Scene) -> None:
     """And any of them together; values keep their types, and NaN is valid JSON."""
     scene.write("train.py", scene.read("train.py").replace("1 - lr", "float('nan') if lr > 0.2 else 1"))
-    first, second = trained(scene, "lr=0.1"), trained(scene, "lr=0.3", "epochs=3")
+    first, second = scene.trained("lr=0.1"), scene.trained("lr=0.3", "epochs=3")
     both = f"diff {first['id']} {second['id']}"
     alone = settled(scene.numb(f"{both} --params"), first["id"], second["id"])
     two = json.loads(scene.numb(f"{both} --params --results --json").stdout)
@@ -108,9 +101,9 @@ def test_code_alone_is_a_patch_for_git(scene: Scene) -> None:
     """Byte for byte, names and contents that are strange included: applied to the one snapshot it makes the other."""
     scene.write("gone.txt", "x\n")
     (scene.root / "data.bin").write_bytes(bytes(range(256)) * 9)
-    first = trained(scene)
+    first = scene.trained()
     scene.sh("rm gone.txt; mv data.bin 'new\nname'; printf 'tail\\x1b[31m\\0' >> 'new\nname'; chmod +x train.py")
-    second = trained(scene, "--again")
+    second = scene.trained("--again")
     scene.numb(f"revert {first['id']} --worktree ../first")
     done = subprocess.run(
         ["bash", "-c", f'"$0" -m numb diff {first["id"]} {second["id"]} --code > ../code.patch', os.sys.executable],  # type: ignore[attr-defined]
@@ -129,7 +122,7 @@ def test_code_alone_is_a_patch_for_git(scene: Scene) -> None:
 
 def test_the_work_tree_is_compared_as_a_run_would_take_it(scene: Scene) -> None:
     """Untracked files are in, ignored ones and secrets are not, and neither git nor .nmb keeps anything of it."""
-    run = trained(scene)
+    run = scene.trained()
     scene.write("new.txt", "new\n")
     scene.write("old.ignored", "x\n")
     scene.write(".env", "TOKEN=1\n")
@@ -139,12 +132,12 @@ def test_the_work_tree_is_compared_as_a_run_would_take_it(scene: Scene) -> None:
     users = scene.users()
     seen = scene.numb(f"diff {run['id']}")
     patch = scene.numb(f"diff {run['id']} --code").stdout
-    after = scene.sh("find .git .nmb -type f | sort")
+    after = scene.sh("find .git .nmb inner/.git -type f | sort")
 
     assert (0, "", users) == (seen.code, seen.stderr, scene.users())
-    assert {line for line in before.splitlines() if not line.startswith("inner")} == set(after.splitlines())
+    assert before == after
     assert ["code", "  outside: .env  -  8"] == [re.sub(" {2,}", "  ", line) for line in seen.stdout.splitlines()][4:6]
-    trained(scene, "--again")
+    scene.trained("--again")
     assert scene.numb("diff @-1 @ --code").stdout == patch and "+new" in patch and "TOKEN" not in patch
 
 
@@ -164,7 +157,7 @@ def test_hyperparameters_of_the_work_tree(scene: Scene) -> None:
         _("not.reached", 1)
     """
     scene.write("train.py", script)
-    run = trained(scene, "lr=0.5")
+    run = scene.trained("lr=0.5")
     scene.write(
         "train.py", script.replace("gone = 1", "new = 'x'").replace("0.9", "0.5").replace('"called", 1', '"called", 2')
     )
@@ -176,9 +169,20 @@ def test_hyperparameters_of_the_work_tree(scene: Scene) -> None:
     assert changed == told["hyperparameters"]
 
 
+def test_another_python_is_not_compared(scene: Scene) -> None:
+    """Whose packages are not those of numb's own: a line says so, and none of them counts as removed."""
+    run = scene.trained()
+    scene.write("nmb.json", '{"version": 1, "train": {"command": ["env", "python", "train.py"]}}')
+    done = scene.numb(f"diff {run['id']} --environment")
+
+    lines = [re.sub(" {2,}", "  ", line) for line in done.stdout.splitlines()]
+    assert ["environment", "  command  python train.py  env python train.py", ""] == lines[1:4]
+    assert re.fullmatch("environment: python and packages of the work tree are not known: .*", lines[4])
+
+
 def test_what_the_work_tree_has_not_is_refused(scene: Scene) -> None:
     """It has no results and no network before a run."""
-    trained(scene)
+    scene.trained()
     for part in ("results", "architecture", "weights"):
         done = scene.numb(f"diff @ --{part}")
         assert (2, "", "numb: the work tree has no ") == (done.code, done.stdout, done.stderr[:27])
@@ -186,7 +190,7 @@ def test_what_the_work_tree_has_not_is_refused(scene: Scene) -> None:
 
 def test_a_run_in_flight_is_compared_as_far_as_it_is_known(scene: Scene) -> None:
     """Its snapshot is pinned, its hyperparameters are told: both are there before it ends."""
-    first = trained(scene)
+    first = scene.trained()
     os.mkfifo(scene.root / "begun.ignored"), os.mkfifo(scene.root / "go.ignored")
     script = scene.read("train.py").replace(
         "sys.exit(", "open('begun.ignored', 'w').close(); open('go.ignored').close()\nsys.exit("
@@ -211,7 +215,7 @@ def test_a_run_in_flight_is_compared_as_far_as_it_is_known(scene: Scene) -> None
 
 def test_what_is_damaged_or_removed_is_said(scene: Scene) -> None:
     """An environment and operators that are none: the rest is compared. A run that was removed is an error."""
-    first, second = trained(scene, "lr=0.1"), trained(scene, "lr=0.2")
+    first, second = scene.trained("lr=0.1"), scene.trained("lr=0.2")
     scene.sh(
         """
         blob=$(echo '[' | git hash-object -w --stdin)
@@ -234,7 +238,7 @@ def test_what_is_damaged_or_removed_is_said(scene: Scene) -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_a_lost_commit_leaves_the_rest(scene: Scene, known: bool) -> None:
     """What the listing has of it is compared; the code says that git has lost it, and alone that is the error."""
-    first, second = trained(scene, "lr=0.1"), trained(scene, "lr=0.2")
+    first, second = scene.trained("lr=0.1"), scene.trained("lr=0.2")
     path = scene.root / f".git/objects/{second['commit'][:2]}/{second['commit'][2:]}"
     path.unlink()
     if known:
@@ -326,7 +330,7 @@ def test_a_graph_has_each_parameter_once(model: nn.Module, dummy: torch.Tensor, 
         name: torch.Size(map(int, size.split("x"))) for o in found.operators for name, size in (o.weights or {}).items()
     }
     assert weights.keys() <= model.state_dict().keys() | {"out.weight"}
-    assert "Constant" not in {each.name for each in found.operators}
+    assert {"Constant", "Shape"}.isdisjoint({each.name for each in found.operators})
 
 
 def test_no_graph_is_no_traceback() -> None:
@@ -335,11 +339,30 @@ def test_no_graph_is_no_traceback() -> None:
         network.from_onnx("Net", b"\x00\x01 not one")
 
 
+def test_without_a_graph_there_are_the_lines() -> None:
+    """The operators that the architecture has, with the shapes of their weights, and why there is no more."""
+    lines = ["conv2d 16x1x3x3 padding=[1, 1]", "relu", "Linear(in_features=4, bias=True)"]
+    found = network.from_lines("Net", lines, "graph", "(the exporter failed\x1b)")
+    model = Model("9f3c" * 4, "graph", "Net", 178)
+    shown, plain = view.networks([found], {"Net": model}), json.loads(view.networks_json([found], {"Net": model}))
+
+    assert [
+        "Net  Net·9f3c",
+        "no ONNX graph: (the exporter failed\\x1b)",
+        "operator  weights  attributes",
+        "0  conv2d  16x1x3x3  padding=[1, 1]",
+        "1  relu",
+        "2  Linear  in_features=4 bias=True",
+        "3 operators, 178 parameters",
+    ] == [re.sub(" {2,}", "  ", line.strip()) for line in shown.splitlines()]
+    assert [None] * 3 == [each["parameters"] for each in plain["Net"]["operators"]]
+
+
 @pytest.mark.usefixtures("warm")
 def test_networks_of_two_runs(torch_scene: Scene) -> None:
     """diff aligns their operators and tells the parameters; show --graph has a table of each, also of what was exported before."""
-    first, second = trained(torch_scene, "width=8"), trained(torch_scene, "width=4")
-    again = trained(torch_scene, "width=4", "--again")
+    first, second = torch_scene.trained("width=8"), torch_scene.trained("width=4")
+    again = torch_scene.trained("width=4", "--again")
     found = settled(torch_scene.numb(f"diff {first['id']} {second['id']} --architecture"), first["id"], second["id"])
     shown = torch_scene.numb("show @ --graph")
     plain = json.loads(torch_scene.numb(f"show {first['id']} --graph --json").stdout)["Net"]
@@ -365,7 +388,7 @@ def test_networks_of_two_runs(torch_scene: Scene) -> None:
 
 def test_a_run_without_a_network_says_so(scene: Scene) -> None:
     """It has no table."""
-    trained(scene)
+    scene.trained()
     done = scene.numb("show @ --graph")
     assert (0, "") == (done.code, done.stdout) and "no network was seen" in done.stderr
 
@@ -375,9 +398,9 @@ def test_a_run_without_a_network_says_so(scene: Scene) -> None:
 
 def test_runs_beside_each_other(scene: Scene) -> None:
     """A column for each run and a line for what differs, best marked; as CSV and JSON the same; --all has the rest too."""
-    runs = [trained(scene, f"lr={lr}") for lr in (0.5, 0.25)]
+    runs = [scene.trained(f"lr={lr}") for lr in (0.5, 0.25)]
     scene.write("new.txt", "x")
-    runs.append(trained(scene, "lr=0.125"))
+    runs.append(scene.trained("lr=0.125"))
     ids = [run["id"] for run in runs]
     trees = [scene.sh(f"git rev-parse {run['commit']}:train.py") for run in runs]
     table = settled(scene.numb("compare", *ids), *ids)
@@ -409,16 +432,17 @@ def test_runs_beside_each_other(scene: Scene) -> None:
 
 def test_a_narrow_terminal_gets_a_line_for_each_run(scene: Scene) -> None:
     """Where the columns do not fit, and what does not fit then is named."""
-    for lr in (0.1, 0.2, 0.3, 0.4):
-        trained(scene, f"lr={lr}")
+    scene.trained("lr=0.1")
+    scene.trained("lr=0.2")
     project = Project.open(scene.root)
     found = project.compare([row.run for row in project.runs()])
     wide, narrow = view.compared(found, width=200), view.compared(found, width=40)
-    lines = narrow.splitlines()
-
-    assert "lr" in wide and max(map(len, lines[:-1])) <= 40 and 4 == sum(line.startswith("20") for line in lines)
-    assert lines[-1].startswith("too narrow for ")
     project.branch.close()
+
+    lines = narrow.splitlines()
+    assert re.search(r"lr +0.1 +0.2", wide) and max(map(len, lines[:-1])) <= 40
+    assert "too narrow for acc" == lines[-1]
+    assert [run["id"] for run in scene.runs()] == [line.partition(" ")[0] for line in lines[1:-1]]
 
 
 # -- series
@@ -446,7 +470,7 @@ def test_series_of_runs_are_compared(scene: Scene) -> None:
         script
         + "    numb.log(step=s, loss=s / 2)\n    numb.log(step=s, **{sys.argv[1]: s})\n    val(epoch=s, acc=1)\n",
     )
-    first, second = trained(scene, "--", "x", "01"), trained(scene, "--again", "--", "y", "12")
+    first, second = scene.trained("--", "x", "01"), scene.trained("--again", "--", "y", "12")
     ids = [first["id"], second["id"]]
     table = scene.numb("compare", *ids, "--series", "loss")
     alone, named = scene.numb("compare", *ids, "--series", "val"), scene.numb("compare", *ids, "--series", "val:acc")
@@ -477,7 +501,7 @@ def test_a_terminal_obeys_nothing_of_it(scene: Scene) -> None:
     assert "\x1b[31m-a\x1b[m\n\x1b[32m+\\x1b]0;owned\\x07    b\\x1b[2J\x1b[m\n" == view.patch(coloured)
     named = 'numb_queue()\nnumb_param({"na\\x1bme": "\\x1b]0;owned\\x07" + str(lr)})'
     scene.write("train.py", scene.read("train.py").replace("numb_queue()", named))
-    first, second = trained(scene, "lr=0.1"), trained(scene, "lr=0.2")
+    first, second = scene.trained("lr=0.1"), scene.trained("lr=0.2")
     for done in (scene.numb(f"diff {first['id']} {second['id']}"), scene.numb(f"compare {first['id']} {second['id']}")):
         assert (
             0 == done.code

@@ -44,13 +44,13 @@ def diff(
     if second is None and (results or architecture or weights):
         raise Usage("the work tree has no results, no network and no weights before a run", f"numb diff {first} @")
     project = opened(reading=True)
-    tensors = None
-    if weights and second is not None:
-        tensors = project.weight_differences(project.find_checkpoint(first), project.find_checkpoint(second))
+    find = project.find_checkpoint if weights else lambda text: (project.find(text), None)
+    here, there = find(first), find(second) if second is not None else None
+    tensors = project.weight_differences(here, there) if weights and there is not None else None
     if tensors is not None and not parts:
         put(of_weights.as_json(tensors) if as_json else of_weights.table(tensors))
         return
-    one, other = project.find(first), project.find(second) if second is not None else None
+    one, other = here[0], there[0] if there else None
     if parts == ["code"] and not as_json and tensors is None:
         content = project.code_difference(one, other, color=coloured())
         _put_patch(content)

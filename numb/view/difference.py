@@ -333,11 +333,7 @@ def networks(found: Sequence[Network], models: Mapping[str, Model], *, bold: Cal
 
 def _network(network: Network, model: Model, bold: Callable[[str], str]) -> str:
     title = bold(f"{printable(network.model)}  {printable(model.type)}·{record.short_architecture(model.architecture)}")
-    source = (
-        ""
-        if network.source == "onnx"
-        else f"\nwithout a graph, by its {network.source} ({printable(network.why or '')})"
-    )
+    source = "" if network.source == "onnx" else f"\nno ONNX graph: {printable(network.why or 'none was kept')}"
     rows = [
         [
             str(number),
@@ -357,7 +353,7 @@ def _network(network: Network, model: Model, bold: Callable[[str], str]) -> str:
     total = f"{record.counted(len(rows), 'operator')}, {model.parameters:,} parameters"
     counted = network.parameters
     if counted is not None and counted != model.parameters:
-        total += f"; the graph has {counted:,} numbers in weights, buffers among them"
+        total += f"; {counted:,} at those of the graph"
     return "\n".join([title + source, *lines, total])
 
 
