@@ -65,6 +65,8 @@ def from_onnx(model: str, content: bytes, known: Iterable[str] = ()) -> Network:
     except Exception:  # an operator that it does not know: the shapes that stand in the file must do
         pass
     graph = file.graph
+    if not all(isinstance(text, str) for text in _texts(graph)):  # which protobuf hands out as bytes
+        raise ValueError("no ONNX file: it has a name that is no text")
     shapes = {each.name: _shape(each) for each in (*graph.value_info, *graph.output, *graph.input)}
     sizes = {each.name: _elements(each) for each in graph.input}
     carried = _weights([each.name for each in graph.input], set(known)) | {each.name: () for each in graph.initializer}
@@ -94,6 +96,15 @@ def from_onnx(model: str, content: bytes, known: Iterable[str] = ()) -> Network:
             )
         )
     return Network(model, tuple(operators), "onnx")
+
+
+def _texts(graph: Any) -> Iterator[Any]:
+    for value in (*graph.value_info, *graph.output, *graph.input, *graph.initializer):
+        yield value.name
+    for value in (*graph.value_info, *graph.output, *graph.input):
+        yield from (side.dim_param for side in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.op_type, *node.input, *node.output, *(each.name for each in node.attribute))
 
 
 def _weights(inputs: Sequence[str], known: set[str]) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 
+import onnx
 import pytest
 import torch
 from conftest import Done, Scene
@@ -314,6 +315,22 @@ NETWORKS = [
 ]
 
 
+GRAPH = onnx.helper.make_model(
+    onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "w.x", "w.b"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+            onnx.helper.make_node("Relu", ["y"], ["z"]),
+        ],
+        "net",
+        [
+            onnx.helper.make_tensor_value_info(name, 1, shape)
+            for name, shape in (("x", ["batch", 1, 4, 4]), ("w.x", [2, 1, 3, 3]), ("w.b", [2]))
+        ],
+        [onnx.helper.make_tensor_value_info("z", 1, None)],
+    )
+).SerializeToString()
+
+
 @pytest.mark.parametrize(("model", "dummy", "shape"), NETWORKS, ids=["conv", "tied", "transformer"])
 def test_a_graph_has_each_parameter_once(model: nn.Module, dummy: torch.Tensor, shape: str) -> None:
     """Those of the operators are those of the model, tied ones counted once and statistics not; shapes are torch's."""
@@ -333,10 +350,19 @@ def test_a_graph_has_each_parameter_once(model: nn.Module, dummy: torch.Tensor, 
     assert {"Constant", "Shape"}.isdisjoint({each.name for each in found.operators})
 
 
-def test_no_graph_is_no_traceback() -> None:
-    """What is no ONNX file is said to be none."""
-    with pytest.raises(ValueError, match="no ONNX file"):
-        network.from_onnx("Net", b"\x00\x01 not one")
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_graph_is_no_traceback(data: st.DataObject) -> None:
+    """What is no ONNX file is said to be none; what is still one can be shown."""
+    content = bytearray(GRAPH)
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = network.from_onnx("Net", bytes(content), ["w.x"])
+    except ValueError:
+        return
+    model = Model("9f3c" * 4)
+    assert view.networks([found], {"Net": model}) and json.loads(view.networks_json([found], {"Net": model}))
 
 
 def test_without_a_graph_there_are_the_lines() -> None:
