@@ -278,7 +278,7 @@ def _environment(plain: Mapping[str, Any]) -> dict[str, Any]:
     facts |= {f"seeds.{name}": seed for name, seed in _mapping(script.get("seeds")).items()}
     facts |= {f"variables.{name}": value for name, value in _mapping(plain.get("environment")).items()}
     facts |= {f"packages.{name}": version for name, version in _mapping(plain.get("packages")).items()}
-    return {name: record.decode(value) for name, value in facts.items() if value is not None}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _mapping(value: Any) -> dict[str, Any]:

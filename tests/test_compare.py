@@ -214,25 +214,30 @@ def test_a_run_in_flight_is_compared_as_far_as_it_is_known(scene: Scene) -> None
     assert (0, "") == (table.code, table.stderr) and "running" in table.stdout
 
 
-def test_what_is_damaged_or_removed_is_said(scene: Scene) -> None:
-    """An environment and operators that are none: the rest is compared. A run that was removed is an error."""
+STRANGE = '{"command": "x", "packages": [1], "script": {"seeds": {"torch": {"$float": "x"}}, "gpus": {"a": [null]}}}'
+
+
+@pytest.mark.parametrize(("content", "is_known"), [("[", False), (STRANGE, True)], ids=["damaged", "strange"])
+def test_what_is_damaged_or_removed_is_said(scene: Scene, content: str, is_known: bool) -> None:
+    """An environment that is none, or not one of numb's: the rest is compared. A run that was removed is an error."""
     first, second = scene.trained("lr=0.1"), scene.trained("lr=0.2")
     scene.sh(
-        """
-        blob=$(echo '[' | git hash-object -w --stdin)
+        f"""
+        blob=$(echo '{content}' | git hash-object -w --stdin)
         export GIT_INDEX_FILE=.nmb/damaged
         git read-tree numb && git update-index --cacheinfo 100644,$blob,.nmb/run/environment.json
         git update-ref refs/heads/numb $(git log -1 --format=%B numb | git commit-tree $(git write-tree) -p numb~1)
         """
     )
-    damaged = scene.numb(f"diff {first['id']} {second['id']}")
-    table = scene.numb(f"compare {first['id']} {second['id']} --json")
+    shown = scene.numb(f"diff {first['id']} {second['id']}")
+    plain = json.loads(scene.numb(f"compare {first['id']} {second['id']} --json").stdout)
     scene.numb(f"rm {second['id']}")
     removed = scene.numb(f"compare {first['id']} {second['id']}")
 
     said = f"environment: the environment of {second['id']} cannot be read: it is damaged"
-    assert (0, said) == (damaged.code, damaged.stdout.splitlines()[-1]) and re.search("lr +0.1 +0.2", damaged.stdout)
-    assert [said] == json.loads(table.stdout)["notes"] and "environment" not in json.loads(table.stdout)
+    assert 0 == shown.code and re.search("lr +0.1 +0.2", shown.stdout)
+    assert is_known == ("environment" in plain) and ([] if is_known else [said]) == plain["notes"]
+    assert (said == shown.stdout.splitlines()[-1]) is not is_known
     assert (1, f"numb: {second['id']} was removed") == (removed.code, removed.stderr.splitlines()[0])
 
 
