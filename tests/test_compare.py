@@ -507,7 +507,7 @@ def test_series_of_runs_are_compared(scene: Scene) -> None:
     alone, named = scene.numb("compare", *ids, "--series", "val"), scene.numb("compare", *ids, "--series", "val:acc")
     wrong = scene.numb("compare", *ids, "--series", "x")
     project = Project.open(scene.root)
-    melded = project.meld({ids[1]: "b", ids[0]: "a"}, "log:loss")
+    melded = project.joined({ids[1]: "b", ids[0]: "a"}, "log:loss")
 
     assert f"step,{ids[0]},{ids[1]}\n0,0.0,\n1,0.5,0.5\n2,,1.0\n" == table.stdout
     assert f"epoch,{ids[0]},{ids[1]}\n0,1,\n1,1,1\n2,,1\n" == alone.stdout == named.stdout
@@ -519,7 +519,7 @@ def test_series_of_runs_are_compared(scene: Scene) -> None:
         melded.rows,
     )
     with pytest.raises(ArtifactMissing):
-        project.meld({ids[0]: "a"}, "val:loss")
+        project.joined({ids[0]: "a"}, "val:loss")
     project.branch.close()
 
 
