@@ -6,7 +6,7 @@ import io
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from isal import isal_zlib as zlib  # gzip at five times the speed of Python's own
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LARGE = 1 << 20  # bytes from which a table is an object
 _PIECE = 1 << 20
 _PATIENCE = 25  # how often a run that has ended is looked for on the branch
-_BROKEN: type[Exception] = zlib.error  # whose own type nothing is known of
+_BROKEN: Any = zlib.error  # of whose type its stubs say nothing
 _GZIP = 31  # zlib's word for the format
 
 
