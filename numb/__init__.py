@@ -21,6 +21,7 @@ from numb.version import __version__
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from numb.artifacts import loader as artifact_loader  # noqa: F401
     from numb.artifacts import saver as artifact_saver  # noqa: F401
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numb.hp.tree import expand as expand
     from numb.hp.tree import flatten as flatten
     from numb.project import Project
+    from numb.starting import Started
 
 _LATER = {
     "build": "hp",
@@ -49,6 +51,19 @@ def open(where: str | os.PathLike[str] = ".") -> Project:
     from numb.project import Project
 
     return Project.open(where)
+
+
+def start(params: Mapping[str, Any] | None = None, *, message: str = "") -> Started:
+    """Begin a run in this process, in a notebook or a script of its own: `with numb.start(params={"lr": 0.1}) as run:`.
+
+    The hooks record until the block ends; without a block, until `run.finish()` or the end of the process. An error in the
+    block makes the run `failed` and goes on. Of a script that numb has launched it gives the launched run, with these
+    *params* as they were set from outside. Raises `NotARepository`, `NotInitialised` and `ConfigError` where there is no
+    project, `NotPossible` while another run is open here, and `TypeError` for params that cannot be kept.
+    """
+    from numb import starting
+
+    return starting.start(params, message=message, depth=2)
 
 
 def load(run: str, *names: str) -> Any:

@@ -443,6 +443,12 @@ class Lock:
             _flock(fd, fcntl.LOCK_UN)  # for a child that was forked meanwhile, too (M12)
             _close(fd)
 
+    def forget(self) -> None:
+        """In a forked child: hold it no more, so that it ends with its holder, which keeps it (M12)."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            _close(fd)
+
     def __enter__(self) -> Lock:
         """Take the lock, or raise `BlockingIOError` if another holder has it."""
         if not self.try_acquire():

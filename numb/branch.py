@@ -301,7 +301,7 @@ class Branch:
             self.git.unpin(run.id)
             flight.discard()  # the script never began its work
             return []
-        had_ended = not run.in_flight
+        had_ended, own = not run.in_flight, flight.order.own
         if run.in_flight:
             run = inflight.conclude(run, told, None, flight.folder)
         run = self.publish(run, told, flight)
@@ -309,7 +309,7 @@ class Branch:
             why = "it had ended, but could not be put there before"
             self._say(f"put {run.id} ({run.status}) on branch {self.git.branch}: {why}")
         else:
-            self._say(f"recovered {run.id} ({run.status}): its launcher had died")
+            self._say(f"recovered {run.id} ({run.status}): its {'process' if own else 'launcher'} had died")
         self.refresh()
         return [run]
 

@@ -65,7 +65,19 @@ def _is_network(given: Any) -> bool:
 
 def _watch(target: Any, dummy: Any, name: str | None) -> Any:
     session = _session()
-    return target if session is None else session.watch(target, dummy, name)
+    if session is not None:
+        return session.watch(target, dummy, name)
+    if isinstance(target, type) or getattr(target, "__name__", "") == "__init__":
+        _shown_ones()[target] = dummy, name
+    return target
+
+
+@cache
+def _shown_ones() -> MutableMapping[Any, tuple[Any, str | None]]:
+    """Classes, and `__init__`s of them, with their dummies and names: a run may begin in this process later."""
+    from weakref import WeakKeyDictionary  # torch has it
+
+    return WeakKeyDictionary()
 
 
 def numb_param(params: Mapping[str, Any]) -> Params:
@@ -121,11 +133,31 @@ class Run:
     def __init__(self) -> None:
         self._parts: dict[str, Any] = {}
 
+    def _session(self) -> Session | None:
+        return _session()
+
+    def _where(self) -> str | None:
+        return os.environ.get(layout.RUN_DIR)
+
     @property
     def id(self) -> str | None:
         """The id of the run; None without numb."""
-        session = _session()
+        session = self._session()
         return session.order.id if session else None
+
+    @property
+    def params(self) -> Params:
+        """The hyperparameters that are known by now; empty without numb."""
+        from numb.hp.params import Params
+
+        session = self._session()
+        return Params(session.values.params if session is not None else {})
+
+    def results(self, **results: Any) -> None:
+        """Record results of the run: `run.results(acc=0.9)` is `numb_trial_result({"acc": 0.9})`."""
+        session = self._session()
+        if session is not None:
+            session.result(results)
 
     def track(self, **parts: Any) -> Run:
         """Name what belongs to a checkpoint: anything with `state_dict` and `load_state_dict`, and `torch.Generator`s.
@@ -133,12 +165,12 @@ class Run:
         The states of the random generators of Python, NumPy and torch belong to it in any case. Several calls add up.
         Raises `TypeError`, under numb, for what has no state.
         """
-        if os.environ.get(layout.RUN_DIR):
+        if self._where():
             from numb.capture import tracking
 
             for name, part in parts.items():
                 tracking.check(name, part)
-            if (session := _session()) is not None:
+            if (session := self._session()) is not None:
                 session.await_requests()
         self._parts.update(parts)
         return self
@@ -157,10 +189,10 @@ class Run:
         """
         from numb.capture.restored import Restored
 
-        where = os.environ.get(layout.RUN_DIR)
+        where = self._where()
         if not where:
             return Restored()
-        session = _session()
+        session = self._session()
         if session is not None:
             return session.restore(self._parts, strict, rename, only) or Restored()
         from numb.capture import tracking
@@ -173,7 +205,7 @@ class Run:
         Returns as soon as the states are copied into main memory; they are written while the script trains on. Raises
         `TypeError`, under numb, for results that cannot be kept, and for a step that is no number from 0.
         """
-        session = _session()
+        session = self._session()
         if session is not None:
             session.checkpoint(self._parts, step, results)
 
@@ -184,13 +216,13 @@ class Run:
         A script that asks is not ended by the first of these signals: it is to keep a checkpoint and to end by itself, and
         its run is then `incomplete`, to be resumed. Of several ranks, only the first is told: let it tell the others.
         """
-        session = _session()
+        session = self._session()
         return session is not None and session.should_stop()
 
     @property
     def should_save(self) -> bool:
         """Whether a checkpoint is due: once in ten minutes or each interval of `--save-every`, and once when asked to stop."""
-        session = _session()
+        session = self._session()
         return session is not None and session.should_save()
 
     @property
@@ -200,7 +232,7 @@ class Run:
         It begins empty, also where a run is resumed. Names that end with `.no_sync`, and links, are not kept. Without numb it
         is a temporary folder, gone when the process ends.
         """
-        where = os.environ.get(layout.RUN_DIR)
+        where = self._where()
         if where:
             own = layout.RunFolder(where).own
             with contextlib.suppress(OSError):
@@ -214,18 +246,18 @@ class Run:
 
         Those of a series of its own are called `NAME.FIELD`. Empty without numb.
         """
-        session = _session()
+        session = self._session()
         return (session.history() or {}) if session is not None else {}
 
-    def finish(self, status: str, reason: str | None = None) -> None:
+    def finish(self, status: str | None = None, reason: str | None = None) -> None:
         """Say how the run has ended, where its exit code would not: `run.finish("failed", "diverged")`.
 
         The *status* is `complete` (also where the script was asked to stop, and was through), `incomplete` (to be resumed) or
         `failed`. It counts when the script then ends by itself with exit code 0; the last call counts. Raises `TypeError`,
-        under numb, for another status.
+        under numb, for another status. A run of `numb.start()` without a `with` ends here.
         """
-        session = _session()
-        if session is not None:
+        session = self._session()
+        if session is not None and status is not None:
             session.finish(status, reason)
 
 
@@ -251,6 +283,7 @@ class Series:
     def __init__(self, name: str, fields: Sequence[str]) -> None:
         self.name, self.fields = name, tuple(fields)
         self.port = _Port(name)
+        self.number = _number  # of the run, in this process, that has used it last
 
     def __call__(self, **row: Any) -> None:
         """Add a row."""
@@ -266,7 +299,7 @@ def series(name: str, fields: Sequence[str]) -> Series:
     """
     wanted = tuple(fields)
     known = _series.get(name)
-    if known is None:
+    if known is None or (known.number != _number and known.fields != wanted):
         letters = name.replace("_", "").replace("-", "")
         if not (letters.isalnum() and letters.isascii()) or len(name) > 80 or name == "log":
             raise ValueError(f"numb.series: {name!r:.90} is no name; say letters, digits, _ and -, and not log")
@@ -280,6 +313,7 @@ def series(name: str, fields: Sequence[str]) -> Series:
         known = _series[name] = Series(name, wanted)
     if known.fields != wanted:
         raise ValueError(f"numb.series: {name} has the fields {', '.join(known.fields)}")
+    known.number = _number
     return known
 
 
@@ -321,6 +355,10 @@ class _Port:
     def close(self) -> None:
         self.put = _nowhere
 
+    def reopen(self) -> None:
+        """Another run has begun: ask again where rows go."""
+        self.put = self._first
+
 
 class _Usual(_Port):
     """That of `numb.log`, which becomes a function of just the arguments that its first row had.
@@ -354,6 +392,10 @@ class _Usual(_Port):
         super().close()
         globals().update(_put=_nowhere)
 
+    def reopen(self) -> None:
+        super().reopen()
+        self.slow()
+
 
 def _in_child() -> None:
     """After a fork. Where a thread of the parent was opening a series, nobody lets go of its locks: no rows are kept here."""
@@ -385,6 +427,7 @@ _opens = False  # just now, perhaps in another thread
 _is_cut_off = False
 _usual = _Usual("log")
 _series: dict[str, Series] = {}
+_number = 0  # of runs that have begun in this process by `numb.start`
 
 
 class Callback:
@@ -464,3 +507,23 @@ def run() -> Run:
         if (session := _session()) is not None:
             session.await_requests()
     return _run
+
+
+def begin_anew(run: Run) -> dict[Any, tuple[Any, str | None]]:
+    """This process begins another run, and that is *run*: series, and what is tracked, are those of this one alone.
+
+    Returns what `numb_model` decorates since before there was a run, which is to be decorated now.
+    """
+    global _run, _number
+    _run, _number = run, _number + 1
+    for port in (_usual, *(each.port for each in _series.values())):
+        port.reopen()
+    shown = dict(_shown_ones())
+    _shown_ones().clear()
+    return shown
+
+
+def end(run: Run) -> None:
+    """What begins in this process after *run* has its own."""
+    global _run
+    _run = None if _run is run else _run

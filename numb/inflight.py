@@ -78,6 +78,8 @@ class Told:
     asked: str | None = None  # by what it was asked to stop
     finished: tuple[str, str | None] | None = None  # how it said that it has ended
     guarded: str | None = None  # which rule has ended it
+    signal: str | None = None  # which one has ended it, where no launcher sees that
+    message: str = ""
     notes: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     exception: str | None = None
@@ -208,6 +210,10 @@ class InFlight:
             return Told()
         return added_up(content)
 
+    def forget(self) -> None:
+        """In a forked child of the process that holds it: it is the parent's alone."""
+        self._alive.forget()
+
     def close(self) -> None:
         for fd in self._pipes or ():
             os.close(fd)
@@ -284,6 +290,10 @@ def _with(told: Told, event: Mapping[str, Any]) -> Told:
             return replace(told, asked=told.asked or str(event["reason"]))
         case "guarded":
             return replace(told, guarded=told.guarded or str(event["reason"]))
+        case "signal":
+            return replace(told, signal=str(event["name"]))
+        case "message":
+            return replace(told, message=str(event["text"]))
         case "finished":
             return replace(told, finished=_finished(event))
         case "error":
@@ -320,7 +330,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
 
     *outcome* is None when the launcher died too; then the events decide, and without a last one the run is `lost`.
     """
-    status, reason = _ending(told, outcome)
+    status, reason = _ending(told, outcome, "its process" if InFlight(folder).order.own else "the launcher")
     notes = [*run.notes, *told.notes, *(f"numb: {error}" for error in told.errors)]
     if outcome is not None:
         notes += _observations(told, outcome)
@@ -334,6 +344,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
     graph = next((path.name for path in sorted(folder.content.glob("graph*.onnx"))), None)
     return replace(
         run,
+        message=run.message or told.message,
         status=status,
         reason=reason,
         exit_code=None if outcome is None else outcome.exit_code,
@@ -390,7 +401,7 @@ def _unseen(told: Told, folder: RunFolder) -> list[str]:
     return sorted(told.called - known)
 
 
-def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
+def _ending(told: Told, outcome: Outcome | None, supervisor: str) -> tuple[str, str | None]:
     last = told.exception.strip().splitlines()[-1] if told.exception else None
     failed = (FAILED, told.guarded) if told.guarded else None
     end = failed or _incomplete(told) or told.finished or (COMPLETE, None)
@@ -399,11 +410,13 @@ def _ending(told: Told, outcome: Outcome | None) -> tuple[str, str | None]:
             return KILLED, "the launcher died, and the script of having nobody to print to"
         if failed:
             return failed
+        if told.signal:
+            return INTERRUPTED, told.signal
         if told.exception:
             return (INTERRUPTED if told.exception_type == "KeyboardInterrupt" else FAILED), last
         if not told.ended:
-            return LOST, "the launcher died"
-        return end[0], end[1] or "the launcher died, the script ended by itself"
+            return LOST, f"{supervisor} died"
+        return end[0], end[1] or f"{supervisor} died, the script ended by itself"
     if outcome.signal is not None:
         name = signal.Signals(outcome.signal).name
         asked = outcome.signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

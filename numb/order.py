@@ -39,6 +39,7 @@ class Order:
     time_limit: float = 0.0  # seconds, after which it is asked to stop; 0: none
     save_every: float = 0.0  # seconds between two checkpoints that it is asked for; 0: not said
     stop_on: Sequence[str] = ()  # rules of `guard` that end it
+    own: bool = False  # the process that the run is of has begun it itself, and there is no launcher
 
     @classmethod
     def read(cls, folder: RunFolder) -> Order:

@@ -296,18 +296,18 @@ class Project:
         order = beginning.told(order) if beginning else order
         try:
             self.folder.make()
-            run, flight = self._begin(run, order)
+            run, flight = self.begin(run, order)
             if beginning:
                 beginning.lay_out(flight)
         except (StorageFailed, OSError) as error:
             return self._unrecorded(command, error, strict)
         try:
-            run, snapshot = self._captured(run, flight)
+            run, snapshot = self.captured(run, flight)
             doorbell = flight.open_doorbell()
         except (NumbError, OSError) as error:
             flight.discard()
             return self._unrecorded(command, error, strict)
-        secured = _Background(lambda pid: self._secure(run, flight, snapshot, table, pid))
+        secured = Background(lambda pid: self.secure(run, flight, snapshot, table, pid))
         killed = inflight.kills_for_memory()
         with launch.uninterruptible():
             try:
@@ -330,7 +330,7 @@ class Project:
                 run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {secured.error}"))
             return self._finish(run, flight, answers, outcome, inflight.kills_for_memory() > killed)
 
-    def _begin(self, run: Run, order: Order) -> tuple[Run, InFlight]:
+    def begin(self, run: Run, order: Order) -> tuple[Run, InFlight]:
         while True:
             try:
                 return run, InFlight.begin(self.layout, run, order)
@@ -341,13 +341,13 @@ class Project:
                     ) from None
                 run = replace(run, id=RunId.new(time.time()))
 
-    def _captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:
+    def captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:
         """Take the snapshot: all that must be done before the script may start."""
         snapshot = self.snapshots.capture(flight.folder.index)
         self.snapshots.tell_left_out(snapshot)
         return self.snapshots.described(run, snapshot, flight.folder.content), snapshot
 
-    def _secure(self, run: Run, flight: InFlight, snapshot: Snapshot, table: Table | None, pid: int) -> Run:
+    def secure(self, run: Run, flight: InFlight, snapshot: Snapshot, table: Table | None, pid: int) -> Run:
         """While the script runs: write and pin the snapshot, keep the index for the next run, hash what stays out."""
         script = alive.identity(pid)
         flight.write_state(run, script=script)
@@ -394,7 +394,7 @@ class Project:
     ) -> dict[str, Any]:
         """Answer a training script: does anything speak against it, and is its graph known?"""
         if question["ask"] == "graph":
-            return self._graph_wanted(flight)
+            return self.graph_wanted(flight)
         began = Origin.of(flight.order.init_from)
         same = self.index.same(question["architecture"], question["params_key"], self.place, began)
         same = same or self._same_so_far(question["architecture"], flight, table, began)
@@ -441,7 +441,7 @@ class Project:
 
         return next(filter(continues, earlier), None)
 
-    def _graph_wanted(self, flight: InFlight) -> dict[str, Any]:
+    def graph_wanted(self, flight: InFlight) -> dict[str, Any]:
         architecture = flight.told().architecture
         return {"graph": architecture is not None and self.index.with_graph(architecture) is None}
 
@@ -1384,7 +1384,7 @@ class Project:
         return deinit.everything(self)
 
 
-class _Background(Generic[T]):
+class Background(Generic[T]):
     """Work that goes on while the script runs. What it raises must not end the script: `join` tells it."""
 
     def __init__(self, work: Callable[[int], T]) -> None:

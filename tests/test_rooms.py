@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "numb"
 
 # Room to what it may import of numb, and of others. Change it in the commit that adds the edge.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "__init__": ({"artifacts", "hooks", "hp", "version", "project"}, set()),
+    "__init__": ({"artifacts", "hooks", "hp", "starting", "version", "project"}, set()),
     "__main__": ({"cli"}, set()),
     "version": (set(), set()),
     "errors": (set(), set()),
@@ -64,6 +64,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
     "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
+    # Where both halves are in one process.
+    "starting": (
+        {"capture", "errors", "gitstore", "hooks", "hp", "inflight", "launch", "layout", "order", "processes", "project", "record", "sharing", "talk"},
+        set(),
+    ),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
     "asking": ({"atomic", "errors", "project", "query", "record", "store.columns", "store.index", "talk", "view"}, {"pyarrow"}),
     "notebook": ({"comparing", "errors", "hp", "journal", "melding", "project", "query", "record", "tables", "talk", "view"}, {"pandas"}),

@@ -13,8 +13,10 @@ import itertools
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numb import atomic, record
@@ -129,7 +131,7 @@ class Series:
         self._thread: threading.Thread | None = None
         self._has_lost = False
         self._reader, self._outlines = Reader(self._path), dict[str, Outline]()
-        os.register_at_fork(after_in_child=self._forget)
+        os.register_at_fork(after_in_child=partial(_forget, weakref.ref(self)))  # a process may have many runs
 
     def open(self, port: Port, name: str = USUAL) -> None:
         """Let what comes through *port* be rows of the series *name*."""
@@ -210,6 +212,11 @@ class Series:
         self._lock = threading.Lock()
         for waiting in self._waiting:
             waiting.forget()
+
+
+def _forget(series: weakref.ref[Series]) -> None:
+    if (alive := series()) is not None:
+        alive._forget()
 
 
 def blocks(name: str, rows: Sequence[Row]) -> list[Block]:

@@ -35,7 +35,7 @@ from numb.capture.requests import Requests
 from numb.capture.restored import Restored
 from numb.capture.series import Port, Series
 from numb.capture.values import BadValue, Values, plain
-from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes
+from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes, subclasses
 from numb.errors import Diverged, HyperparameterError, NumbError, Refused, StorageFailed, one_line, printable
 from numb.guard import Guard
 from numb.layout import RunFolder
@@ -48,8 +48,17 @@ if TYPE_CHECKING:
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _REQUESTS = (signal.SIGTERM, signal.SIGUSR1)
-_DECISIVE = ("lost", "exception", "refused", "finished", "asked", "end")  # events that say how a run has ended
+_DECISIVE = (
+    "lost",
+    "exception",
+    "refused",
+    "finished",
+    "asked",
+    "signal",
+    "end",
+)  # events that say how a run has ended
 _EVENT, _FOR_THE_END = 1 << 14, 1 << 17  # bytes: room for one event, and for what the launcher writes
+_BUILT_BEFORE = "none was built in this run; one that was built before is shown by numb_model(…)(net)"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 # References of our own, for scripts that replace these (freezegun, a patched os.fork).
@@ -58,6 +67,7 @@ _exit, _kill, _frame = os._exit, os.kill, sys._getframe
 
 _current: Session | None = None
 _off = False  # nothing can be recorded in this process, and that has been said
+_decorated: list[str] = []  # classes
 
 
 class Stop(SystemExit):
@@ -93,12 +103,30 @@ def current(where: str) -> Session | None:
     return None if _current.closed else _current
 
 
+def begin(where: str, answers: Callable[[dict[str, Any]], dict[str, Any]]) -> Session:
+    """Record in this process, which has begun a run itself, until `leave`. Raises what keeps it from that.
+
+    Questions go to *answers*: there is no launcher.
+    """
+    global _current, _off
+    _off = False
+    if not _claim(RunFolder(where)):
+        raise StorageFailed(f"somebody else records in {where}", "numb doctor")
+    _current = Session(RunFolder(where), answers)
+    return _current
+
+
+def is_further_rank() -> bool:
+    """Whether another process of the same training records."""
+    return any(os.environ.get(name, "0") not in ("0", "") for name in _RANKS)
+
+
 def _is_trial(where: str) -> bool:
     return Order.known(RunFolder(where)).mode == record.TRIAL
 
 
 def _is_helper() -> bool:
-    if any(os.environ.get(name, "0") not in ("0", "") for name in _RANKS):
+    if is_further_rank():
         return True
     multiprocessing = sys.modules.get("multiprocessing.process")
     return multiprocessing is not None and multiprocessing.parent_process() is not None
@@ -168,11 +196,15 @@ def _guarded(hook: _F) -> _F:
 
 
 class Session:
-    """One recorded script: its events, its models, and what is saved of them at the end."""
+    """One recorded script: its events, its models, and what is saved of them at the end.
 
-    def __init__(self, folder: RunFolder) -> None:
+    With *answers* it is a run that this process has begun itself, and ends; the process goes on.
+    """
+
+    def __init__(self, folder: RunFolder, answers: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
         self.pid = _getpid()
         self.folder = folder
+        self._answers = answers
         self.stopped = False  # refused: the script must not do its work
         self.closed = False  # over: what comes now, in exit hooks of the script, is not recorded
         self.order = Order.read(folder)
@@ -183,7 +215,6 @@ class Session:
         self.guard = Guard.of(self.order.stop_on)
         self.callbacks = Callbacks()
         self.requests = Requests(self._asked_to_stop, self.order.time_limit, self.order.save_every)
-        self._decorated: list[str] = []
         self._said = False
         self._watching = False  # for the beginning of the training
         self._begun = False  # the training: what would have stopped it is at most a notice now
@@ -195,7 +226,8 @@ class Session:
         if os.environ.get(layout.BREAK_HOOK) == "start":
             raise RuntimeError("start was broken on purpose")
         self._append(self._line("start", process=alive.identity(), **surroundings.interpreter()))
-        atexit.register(self._at_exit)
+        if answers is None:
+            atexit.register(self._at_exit)
         self._save_on_signal()
 
     @functools.cached_property
@@ -286,7 +318,7 @@ class Session:
             self._watch_class(target, dummy, name)
             return target
         if getattr(target, "__name__", "") == "__init__":
-            self._decorated.append(getattr(target, "__qualname__", "a class").rpartition(".")[0] or "a class")
+            _decorated.append(getattr(target, "__qualname__", "a class").rpartition(".")[0] or "a class")
             return Init(self, target, dummy, name)
         if not hasattr(target, "state_dict"):
             raise TypeError(f"numb_model decorates a network, its class or its __init__, not {target!r:.60}")
@@ -302,7 +334,7 @@ class Session:
                 super(owner, module).__init__(*args, **kwargs)  # whoever comes next, in a subclass too
 
         owner.__init__ = self.noticing(init, dummy, name)
-        self._decorated.append(owner.__qualname__)
+        _decorated.append(owner.__qualname__)
         self.watch_subclasses(owner, dummy, name)
 
     def watch_subclasses(self, owner: Any, dummy: Any, name: str | None) -> None:
@@ -332,19 +364,34 @@ class Session:
 
         @functools.wraps(init)
         def noticed(module: Any, *args: Any, **kwargs: Any) -> None:
-            if not self._under.begin(module):  # `super().__init__()` of one that is being built
+            session = _current if self.closed and _current is not None else self  # a class outlives its run
+            if not session._under.begin(module):  # `super().__init__()` of one that is being built
                 init(module, *args, **kwargs)
                 return
             try:
                 init(module, *args, **kwargs)
             except BaseException:
-                self._under.end(module)
+                session._under.end(module)
                 raise
-            for made in self._under.end(module, dummy, name):
-                self.built(*made)
+            for made in session._under.end(module, dummy, name):
+                session.built(*made)
 
         noticed._numb = (noticed, init)  # type: ignore[attr-defined]
         return noticed
+
+    @_guarded
+    def take_up(self, shown: Mapping[Any, tuple[Any, str | None]]) -> None:
+        """Decorate what was decorated while nothing was recorded: classes, and `__init__`s whose classes there are by now."""
+        for target, (dummy, name) in shown.items():
+            if isinstance(target, type):
+                self._watch_class(target, dummy, name)
+        owners = subclasses(sys.modules["torch"].nn.Module) if "torch" in sys.modules else ()
+        for owner in owners:
+            inner = vars(owner).get("__init__")
+            while inner is not None and inner not in shown:
+                inner = getattr(inner, "__wrapped__", None)  # another decorator stands above
+            if inner is not None:
+                self._watch_class(owner, *shown[inner])
 
     @_guarded
     def built(self, module: nn.Module, dummy: Any, name: str | None, *, again: bool = False) -> None:
@@ -695,6 +742,8 @@ class Session:
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Ring the launcher and wait for its answer. {} when it is not there (any more): the training goes on."""
+        if self._answers is not None:
+            return self._answers(question)
         with self._lock, ExitStack() as stack:
             try:
                 bell = os.open(self.folder.ask, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -723,8 +772,7 @@ class Session:
             self._take_over(number)
 
     def _take_over(self, number: int) -> None:
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(number) is signal.SIG_DFL:
+        if _is_main_thread() and (signal.getsignal(number) is signal.SIG_DFL or _left_behind(number)):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -735,6 +783,8 @@ class Session:
             return
         signal.signal(number, signal.SIG_DFL)
         if self.pid == _getpid():
+            if self._answers is not None:  # nobody sees the wait status
+                self.event("signal", name=signal.Signals(number).name)
             self.close(f"ended by {signal.Signals(number).name}", hurry=True)
         _kill(_getpid(), number)
 
@@ -743,7 +793,18 @@ class Session:
             error = getattr(sys, "last_value", None)
             self.close(None if error is None else one_line(error), error)
             if isinstance(error, KeyboardInterrupt):
-                _remain_interrupted()
+                remain_interrupted()
+
+    def leave(self) -> None:
+        """Take what was put into this process out of it again: it goes on, perhaps with another run."""
+        global _current
+        for number in {*_ENDING, *_REQUESTS}:
+            if _is_main_thread() and signal.getsignal(number) == self._on_signal:
+                signal.signal(number, signal.SIG_DFL)
+        self.watched.clear()
+        self.callbacks = Callbacks()
+        if _current is self:
+            _current = None
 
     def close(self, partial: str | None, error: BaseException | None = None, *, hurry: bool = False) -> None:
         """Save what is to be saved. Never raises, and no signal cuts it short but SIGKILL."""
@@ -769,8 +830,9 @@ class Session:
                 self._graphs()
             if not self._begun:
                 self.values.tell_overwritten("at the end")
-            if not self.watched and self._decorated:
-                self.note(f"numb_model decorates {self._decorated[0]}, but the script built none")
+            if not self.watched and _decorated:
+                whoever = "the script built none" if self._answers is None else _BUILT_BEFORE
+                self.note(f"numb_model decorates {_decorated[0]}, but {whoever}")
             if self.training and self.order.init_from and not self.progress.has_restored:
                 self.note(f"no network of the script has got weights of {self.order.init_from}")
             if self.training and self.order.resume and not self.progress.has_restored:
@@ -957,7 +1019,17 @@ def _tell(line: str) -> None:
         pass
 
 
-def _remain_interrupted() -> None:
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _left_behind(number: int) -> bool:
+    """Whether a signal is handled for a run that another thread has ended since."""
+    session = getattr(signal.getsignal(number), "__self__", None)
+    return isinstance(session, Session) and session.closed
+
+
+def remain_interrupted() -> None:
     """Let Python end as one whom Ctrl-C has ended, with 130 and not with 1.
 
     It forgets that it was when anything calls `exec` with a string, as dataclasses and the exporter do, and it learns it

@@ -120,6 +120,17 @@ def _pass_by(*_: Any) -> None:
     pass
 
 
+def subclasses(base: type) -> set[type]:
+    """All classes below *base*."""
+    found: set[type] = set()
+    waiting = [base]
+    while waiting:
+        new: set[type] = set(type.__subclasses__(waiting.pop())) - found
+        found |= new
+        waiting += new
+    return found
+
+
 def is_whole(module: Any) -> bool:
     """Whether no `__init__` of *module* can be running that numb does not see the end of (that of a dataclass, say)."""
     init = getattr(type(module), "__init__", None)

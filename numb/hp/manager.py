@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from numb.errors import DoubleAssignmentException, HyperparameterError, ImpossibleTree, UnknownHyperparameter
 from numb.hp import tree
@@ -35,6 +36,7 @@ class Manager:
         self.placeholder = placeholder
         self.allow_equal_defaults = allow_equal_defaults
         self._lock = threading.RLock()
+        _everyone.add(self)
         self._rows: list[Occurrence] = []
         self._at: dict[str, list[int]] = {}  # name to where its rows are
         self._known: dict[str, tuple[Any, Any]] = {}  # name to a default, by identity, and what a call with it returns
@@ -389,6 +391,14 @@ def _impossible(leaf: str, below: str, places: str) -> ImpossibleTree:
 
 
 _managers: dict[str, Manager] = {}
+_everyone: WeakSet[Manager] = WeakSet()
+
+
+def forget_told() -> None:
+    """Another run begins in this process: what is asked for from now on is told again."""
+    for manager in list(_everyone):
+        with manager._lock:
+            manager._known, manager._changeable = {}, {}
 
 
 def named(placeholder: str) -> Manager:

@@ -1,7 +1,7 @@
 """Find a script's hyperparameters by reading it; nothing of it is executed.
 
 Two things count: what is assigned at module level above `numb_queue()`, because that is what a queue can replace, and the
-keys of the dictionary given to `numb_param()`, because those are what is recorded.
+keys of the dictionary given to `numb_param()`, or as `params` to `numb.start()`, because those are what is recorded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -64,6 +64,7 @@ def of(text: reading.Source) -> Script:
     calls = tuple(_calls(tree))
     bindings = tuple(_bindings(tree.body))
     params, queues = _calls_of("numb_param", tree, calls), _calls_of("numb_queue", tree, calls)
+    params += _starts(tree, calls)
     read_before = _reading(tree, (*params, *queues))
     registered = _registered(params, bindings, path, read_before)
     unreadable = [call for call in params if not _is_readable(call, bindings)]
@@ -211,6 +212,28 @@ def _calls_of(hook: str, tree: ast.Module, calls: Iterable[_Call]) -> list[_Call
             case ast.Attribute(attr=name) if name == hook:
                 found.append(call)
     return sorted(found, key=lambda call: call.position)
+
+
+def _starts(tree: ast.Module, calls: Iterable[_Call]) -> Iterator[_Call]:
+    """Go through the calls of `numb.start`, as calls with the dictionary of hyperparameters alone."""
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "numb"
+        for alias in node.names
+        if alias.name == "start"
+    }
+    for call in calls:
+        match call.node.func:
+            case ast.Name(id=name) if name in names:
+                pass
+            case ast.Attribute(value=ast.Name(id="numb"), attr="start"):
+                pass
+            case _:
+                continue
+        given = [keyword.value for keyword in call.node.keywords if keyword.arg == "params"]
+        alone = ast.Call(call.node.func, [*call.node.args[:1], *given], [])
+        yield replace(call, node=ast.copy_location(alone, call.node))
 
 
 def _boundary(queue: _Call, calls: Iterable[_Call]) -> _Position:

@@ -1,7 +1,8 @@
 """Every hyperparameter of a project in one table: what it is called, its value, its hints, and where it stands.
 
 Three kinds are in it: calls of a placeholder (`_("lr", 1e-3)`), module-level assignments above `numb_queue()`, and the keys of
-the dictionary given to `numb_param()`. What was read is kept in a file, so that an unchanged source is not read again.
+the dictionary given to `numb_param()` or `numb.start()`. What was read is kept in a file, so that an unchanged source is not
+read again.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from numb.hp.occurrence import Occurrence
 from numb.hp.tree import BUILD, ancestors
 from numb.hp.values import EMPTY, NOT_LITERAL, Absent
 
-VERSION = 4  # of what is kept
-_HOOK = re.compile(r"\bnumb_(queue|param)\b")
+VERSION = 5  # of what is kept
+_HOOK = re.compile(r"\bnumb_(queue|param)\b|\bstart\(")
 
 
 class Kind(Enum):
