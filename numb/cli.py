@@ -24,6 +24,6 @@ for _command in (
     looking.show, looking.tail, looking.logs, comparing.diff, comparing.compare, looking.report,
     plotting.plot,
     keeping.remote, keeping.push, keeping.pull, keeping.rm, keeping.undo, keeping.purge, keeping.gc, keeping.du,
-    keeping.verify, keeping.revert, keeping.doctor,
+    keeping.verify, keeping.revert, keeping.doctor, running.extract,
 ):  # fmt: skip
     main.add_command(_command)

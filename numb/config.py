@@ -47,6 +47,7 @@ _TOP = (
     "remotes",
     "push",
     "stop_on",
+    "extract",
 )
 
 
@@ -75,6 +76,7 @@ class Config:
     push: str | None = None  # the one to which each run is pushed when it has ended
     keep: Keep = ALL  # which checkpoints of a run stay
     stop_on: tuple[str, ...] = ()  # rules of `guard` that end a training
+    extract: str | None = None  # a function that finds the results in a run that has ended
     warnings: tuple[str, ...] = ()  # one line for each key that numb does not know
     file: str = "nmb.json"
     broken: str | None = None  # why the file could not be understood, and these are the defaults
@@ -113,6 +115,7 @@ def load(path: Path) -> Config:
         push=_push(document),
         keep=_keep(_section(document, "checkpoints")),
         stop_on=_texts(document, "stop_on", "nan, inf, or a limit such as loss>100", _is_rule),
+        extract=_extract(document),
         warnings=tuple(_warnings(document)),
         file=document.source.file,
     )
@@ -267,6 +270,18 @@ def _push(document: Located) -> str | None:
     if not isinstance(push.value, str) or not is_remote_name(push.value):
         raise push.wrong('the name of a remote, such as "lab"')
     return push.value
+
+
+_FUNCTION = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*"
+
+
+def _extract(document: Located) -> str | None:
+    extract = document.get("extract")
+    if extract is None:
+        return None
+    if not isinstance(extract.value, str) or not re.fullmatch(_FUNCTION, extract.value):
+        raise extract.wrong('a function by its module and name, such as "results:of" or "package.module:function"')
+    return extract.value
 
 
 def with_remote(path: Path, name: str, place: RemotePlace | None) -> str:

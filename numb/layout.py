@@ -20,6 +20,7 @@ PINS = "refs/numb/pins/"
 KNOWN = "refs/numb/remotes/"  # the branch as it was last seen at each remote
 
 RUN_DIR = "NUMB_RUN_DIR"  # tells a script's hooks where the run's folder is
+EXTRACT_SECONDS = "NUMB_EXTRACT_SECONDS"  # how long the function that extracts results may take
 BREAK_HOOK = "NUMB_BREAK_HOOK"  # the name of a hook that shall fail: how the tests see that a failing hook is harmless
 
 

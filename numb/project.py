@@ -204,6 +204,10 @@ class Project:
         last), that run goes on; with *init_from* a new one begins with such weights. *asking* says what the script is asked
         for while it runs. Raises before anything starts; once the script runs, nothing that goes wrong in numb ends it.
         """
+        if self.config.extract:
+            from numb import extraction
+
+            extraction.check(self)
         settings = settings or self.settings()
         table = settings.table
         run = self.new_run(TRAIN, arguments, message=message, queue=queue)
@@ -485,6 +489,10 @@ class Project:
             run = replace(run, notes=(*run.notes, f"{hiding} hides numb from the script: give it another name"))
         if oom and run.status == record.KILLED:
             run = replace(run, reason=f"{run.reason}, out of memory")
+        if self.config.extract and run.kind == TRAIN:
+            from numb import extraction
+
+            run = extraction.added(self, run, told, flight)
         try:
             flight.write_end(run)
             return Ended(outcome.exit_code, self.branch.publish(run, told, flight), signalled=bool(outcome.passed_on))
@@ -1346,6 +1354,15 @@ class Project:
         from numb import housekeeping
 
         return housekeeping.collect(self, dry_run=dry_run)
+
+    def extract(self, run: Run) -> dict[str, Any]:
+        """Have the function that nmb.json names look at a run that has ended, and add what it returns to the run's results.
+
+        Raises `NotPossible` where that is nothing of the kind.
+        """
+        from numb import extraction
+
+        return extraction.again(self, run)
 
     def usage(self) -> list[Used]:
         """The bytes that each run needs in the store, and those that no other one needs, oldest first."""

@@ -151,6 +151,10 @@ class _Recording:
     def begin(cls, message: str) -> _Recording:
         """Make the folder of a run and take its snapshot. Raises what keeps it from that, having left nothing."""
         project = Project.open(".", _Talk())
+        if project.config.extract:
+            from numb import extraction
+
+            extraction.check(project, extraction.Place(sys.executable, tuple(each or os.getcwd() for each in sys.path)))
         project.branch.recover()
         order = Order(
             launched=inflight.launched(Path.cwd(), project.config.environment),
@@ -205,6 +209,10 @@ class _Recording:
             run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {self._secured.error}"))
         run = inflight.conclude(run, told, outcome, flight.folder)
         run = replace(run, exit_code=code if isinstance(error, SystemExit) else None)  # it is no process that has ended
+        if self.project.config.extract:
+            from numb import extraction
+
+            run = extraction.added(self.project, run, told, flight)
         flight.write_end(run)
         self.project.branch.publish(run, told, flight)
         if self.project.config.push is not None:

@@ -122,7 +122,7 @@ def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
     path = written(tmp_path, "{}")
 
     assert load(path) == Config(
-        None, None, 20, (), (), (), "numb", 64, (), None, Keep(None, None, None), (), (), str(path)
+        None, None, 20, (), (), (), "numb", 64, (), None, Keep(None, None, None), (), None, (), str(path)
     )
 
 

@@ -64,9 +64,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
     "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
+    "extraction": ({"atomic", "errors", "hp", "inflight", "layout", "processes", "project", "record"}, set()),
+    "extracted": ({"artifacts", "capture", "errors", "hp", "project", "record"}, set()),
     # Where both halves are in one process.
     "starting": (
-        {"capture", "errors", "gitstore", "hooks", "hp", "inflight", "launch", "layout", "order", "processes", "project", "record", "sharing", "talk"},
+        {"capture", "errors", "extraction", "gitstore", "hooks", "hp", "inflight", "launch", "layout", "order", "processes", "project", "record", "sharing", "talk"},
         set(),
     ),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
@@ -104,9 +106,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "errors", "folder", "gitstore", "housekeeping",
-            "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "order", "plotting", "purging", "queue", "record", "remarks", "reporting", "revert", "sharing",
-            "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
+            "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "errors", "extraction", "folder", "gitstore",
+            "housekeeping", "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "order", "plotting", "purging", "queue", "record", "remarks",
+            "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view",
         },
         set(),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from numb.commands.common import ScriptCommand, as_json_option, misplaced, opened
-from numb.errors import NumbError, Usage
+from numb.errors import NotPossible, NumbError, Usage
 from numb.terminal import changes, complain, put, say
 
 if TYPE_CHECKING:
@@ -380,3 +380,22 @@ def queue_status(
 
     states = opened().queue(file, _together(words, pairs), files).states()
     put(table.queue_json(states) if as_json else table.queue(states))
+
+
+@click.command()
+@click.argument("runs", metavar="ID...", nargs=-1, required=True)
+@as_json_option
+def extract(runs: tuple[str, ...], as_json: bool) -> None:
+    """Run the function that nmb.json names as "extract" on runs that have ended, and add what it returns to their results."""
+    from numb.view import table
+
+    project, code = opened(), 0
+    found: dict[str, dict[str, Any]] = {}
+    for run in [project.find(each) for each in runs]:
+        try:
+            found[run.id] = project.extract(run)
+        except NotPossible as error:
+            complain(error)
+            code = error.exit_code
+    put(table.results_json(found) if as_json else table.results(found))
+    sys.exit(code)

@@ -370,6 +370,20 @@ def _cell(value: Any) -> Any:
     )
 
 
+def results(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Results by the ids of their runs, a run a line."""
+    lines = {
+        run: (f"{printable(n)}={record.brief(v)}" for n, v in record.flat(of).items()) for run, of in found.items()
+    }
+    return "\n".join(" ".join((run, *words)) for run, words in lines.items())
+
+
+def results_json(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same as a JSON object, nested as they are kept."""
+    plain = {run: {n: record.encode(v, n) for n, v in of.items()} for run, of in found.items()}
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+
+
 class Finding(Protocol):
     """Something that a check found."""
 
