@@ -68,7 +68,10 @@ def _watch(target: Any, dummy: Any, name: str | None) -> Any:
     if session is not None:
         return session.watch(target, dummy, name)
     if isinstance(target, type) or getattr(target, "__name__", "") == "__init__":
-        _shown_ones()[target] = dummy, name
+        try:
+            _shown_ones()[target] = dummy, name
+        except TypeError:  # of a metaclass that makes its classes unhashable
+            pass
     return target
 
 

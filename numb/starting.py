@@ -151,10 +151,13 @@ class _Recording:
     def begin(cls, message: str) -> _Recording:
         """Make the folder of a run and take its snapshot. Raises what keeps it from that, having left nothing."""
         project = Project.open(".", _Talk())
+        for warning in project.config.warnings:
+            project.talk.say(warning)
         if project.config.extract:
             from numb import extraction
 
-            extraction.check(project, extraction.Place(sys.executable, tuple(each or os.getcwd() for each in sys.path)))
+            path = [each for each in sys.path if isinstance(each, str)]
+            extraction.check(project, extraction.Place(sys.executable, tuple(map(os.path.abspath, path))))
         project.branch.recover()
         order = Order(
             launched=inflight.launched(Path.cwd(), project.config.environment),
@@ -215,6 +218,8 @@ class _Recording:
             run = extraction.added(self.project, run, told, flight)
         flight.write_end(run)
         self.project.branch.publish(run, told, flight)
+        for note in run.notes:
+            self.project.talk.say(note)
         if self.project.config.push is not None:
             from numb import sharing
 

@@ -13,7 +13,9 @@ def interpreter() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "executable": sys.executable or "",
         "argv": list(getattr(sys, "orig_argv", sys.argv)),
-        "path": list(sys.path),
+        "path": [
+            each for each in sys.path if isinstance(each, str)
+        ],  # as Python has it: a Path there counts for nothing
         "cwd": _working_directory(),
     }
 
