@@ -60,8 +60,9 @@ class Started(hooks.Run):
     def __init__(self, parts: dict[str, Any], recording: _Recording | None) -> None:
         super().__init__()
         self._parts, self._recording = parts, recording
-        self._pid, self._is_open, self._in_block = os.getpid(), True, False
+        self._pid, self._is_open, self._is_ending, self._in_block = os.getpid(), True, False, False
         self._given: Mapping[str, Any] = {}
+        self._id: str | None = None
 
     def __repr__(self) -> str:
         return f"<run {self.id}{', open' if self._is_open else ''}>"
@@ -83,7 +84,7 @@ class Started(hooks.Run):
     @property
     def id(self) -> str | None:
         """The id of the run; None where none is recorded."""
-        return self._recording.run.id if self._recording else super().id
+        return self._id
 
     @property
     def params(self) -> Params:
@@ -108,6 +109,7 @@ class Started(hooks.Run):
 
     def _declare(self, params: Mapping[str, Any] | None, message: str, frame: FrameType) -> None:
         session = self._session()
+        self._id = super().id
         self._given = params or {}
         if session is not None and params is not None:
             self._given = session.param(params, frame) or params
@@ -115,17 +117,19 @@ class Started(hooks.Run):
             session.event("message", text=message)
 
     def _end(self, error: BaseException | None) -> None:
-        if not self.is_open:
+        if not self.is_open or self._is_ending:  # a function that the end calls may end it
             return
+        self._is_ending = True
         _ = self.params  # for whoever asks later
-        hooks.end(self)
+        seen: list[int] = []
         if self._recording:
             with processes.uninterruptible() as seen:
                 self._recording.end(error)
-            self._is_open = False
-            for number in seen:
-                signal.raise_signal(number)
+            atexit.unregister(self._at_exit)
+        hooks.end(self)
         self._is_open = False
+        for number in seen:
+            signal.raise_signal(number)
 
     def _at_exit(self) -> None:
         """A script ends as its last error says; where somebody types, an error has ended a line and no more."""

@@ -175,7 +175,10 @@ def test_a_second_run_at_once_is_an_error_that_names_the_first(scene: Scene) -> 
             numb.start()
         except Exception as error:
             print(run.id in str(error), type(error).__name__)
-        run.results(acc=1)
+        @numb.on("end")
+        def last():
+            numb.run().results(acc=1)
+            run.finish()
         """,
     )
     assert (0, "True NotPossible\n") == (done.code, done.stdout)
@@ -187,16 +190,15 @@ def test_the_same_script_works_launched_and_by_itself(scene: Scene) -> None:
     body = """
     with numb.start(params={"lr": 0.1, "epochs": 2}, message="why") as run:
         run.results(acc=run.params.lr * 10)
-        print(run.id)
     run.finish()
-    print(numb.run().id)
+    print(run.id, numb.run().id)
     """
     alone = script(scene, body, name="train.py")
     launched = scene.numb("train", "lr=0.5")
     runs = scene.runs()
 
     assert (0, 0) == (alone.code, launched.code), launched.stderr
-    assert [f"{runs[0]['id']}\nNone\n", f"{runs[1]['id']}\n{runs[1]['id']}\n"] == [alone.stdout, launched.stdout]
+    assert [f"{runs[0]['id']} None\n", f"{runs[1]['id']} {runs[1]['id']}\n"] == [alone.stdout, launched.stdout]
     assert [({"lr": 0.1, "epochs": 2}, {"acc": 1.0}), ({"lr": 0.5, "epochs": 2}, {"acc": 5.0})] == [
         (run["params"], run["results"]) for run in runs
     ]
