@@ -2,7 +2,7 @@
 
 In a training script:  `from numb import numb_model, numb_param, numb_queue, numb_trial_result`
                        `from numb.hp import _`, for hyperparameters
-In a notebook:         `import numb; numb.open(".").runs()`
+In a notebook:         `import numb; repo = numb.open("."); repo[-1].params.lr`
 
 Importing this costs next to nothing: what a name needs is imported when the name is used.
 """

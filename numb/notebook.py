@@ -13,12 +13,12 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, overload
 
-from numb import journal, query, record, tables
+from numb import comparing, journal, query, record, tables
 from numb.errors import ArtifactMissing, RunNotFound
 from numb.hp.params import Params
 from numb.journal import DATE, USUAL
 from numb.record import Run
-from numb.view import table
+from numb.view import difference, table
 
 if TYPE_CHECKING:
     from numb.comparing import Difference
@@ -155,11 +155,11 @@ class PastRun:
         """
         return self._project.load_state(self.record, step, model)
 
-    def diff(self, other: PastRun | str | None = None) -> Difference:
-        """What differs between this run and another, or the work tree."""
+    def diff(self, other: PastRun | str | None = None) -> Differing:
+        """What differs between this run and another, or the work tree as it is now."""
         if isinstance(other, str):
             other = self._project[other]
-        return self._project.difference(self.record, other.record if other is not None else None)
+        return Differing(self._project.difference(self.record, other.record if other is not None else None))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PastRun) and (self.id, self.commit) == (other.id, other.commit)
@@ -193,6 +193,47 @@ class PastRun:
             f"results.{name}": value for name, value in record.flat(self.results).items()
         }
         return table.html_of(["", ""], [(name, value) for name, value in facts.items() if value is not None])
+
+
+@dataclass(frozen=True)
+class Differing:
+    """What differs between two runs, or a run and the work tree. It is shown as `numb diff` shows it."""
+
+    found: Difference
+
+    @property
+    def params(self) -> dict[str, tuple[Any, Any]]:
+        """The hyperparameters that differ, with both values; None is a missing one."""
+        return self._pairs(comparing.PARAMS)
+
+    @property
+    def results(self) -> dict[str, tuple[Any, Any]]:
+        """The results that differ, with both values."""
+        return self._pairs(comparing.RESULTS)
+
+    @property
+    def environment(self) -> dict[str, tuple[Any, Any]]:
+        """Python, packages, the machine, as far as they differ."""
+        return self._pairs(comparing.ENVIRONMENT)
+
+    @property
+    def patch(self) -> str:
+        """The code, as `git apply` reads it."""
+        return self.found.patch.decode(errors="replace")
+
+    def _pairs(self, part: str) -> dict[str, tuple[Any, Any]]:
+        pairs = {fact.name: fact.values for fact in self.found.facts if fact.part == part}
+        return {
+            name: (first, second)
+            for name, values in pairs.items()
+            for first, second in [[None if isinstance(value, comparing.Gap) else value for value in values]]
+        }
+
+    def __bool__(self) -> bool:
+        return not self.found.is_none
+
+    def __repr__(self) -> str:
+        return "\n\n".join(filter(None, [difference.shown(self.found), difference.patch(self.found.patch)]))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,7 +162,11 @@ def test_two_runs_are_compared(repo: Project) -> None:
     """What `numb diff` says of them."""
     found = repo[0].diff(repo[1])
 
-    assert "lr" in str(found) and found == repo[0].diff(repo[1].id)
+    assert {"lr": (0.1, 0.2), "first": (0, 1)} == found.params and found == repo[0].diff(repo[1].id)
+    assert {"acc": (0.9, 0.8), "best.epoch": (0, 1)} == found.results and "" == found.patch
+    assert "lr" in repr(found) and repo[0].id in repr(found) and found and not repo[0].diff(repo[0])
+    (Path(repo.home) / "train.py").write_text("changed\n")
+    assert "+changed" in repo[0].diff().patch and "+changed" in repr(repo[0].diff())
 
 
 class Elements(HTMLParser):
@@ -210,3 +216,28 @@ print(json.dumps([
         {"step": 0, "acc": 0.5},
         {"step": 1, "acc": 0.5},
     ] == acc
+
+
+def test_the_notebook_of_the_examples_works(empty: Scene) -> None:
+    """Executed as Jupyter does it: three runs are recorded, found again, drawn, loaded and compared."""
+    for needed in ("nbformat", "nbclient", "ipykernel", "sklearn", "matplotlib"):
+        pytest.importorskip(needed)
+    shutil.copytree(Path(__file__).parent.parent / "examples" / "notebook", empty.root, dirs_exist_ok=True)
+    empty.sh("git add -A && git commit -qm first && numb init")
+    program = """
+import nbclient, nbformat
+notebook = nbformat.read("digits.ipynb", 4)
+nbclient.NotebookClient(notebook, timeout=300).execute()
+nbformat.write(notebook, "executed.ipynb")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=empty.root, env=empty.env, capture_output=True, text=True
+    )
+    assert 0 == done.returncode, done.stderr
+    executed = json.loads(empty.read("executed.ipynb"))
+    shown = [set(output.get("data", {})) for cell in executed["cells"] for output in cell.get("outputs", ())]
+
+    assert [0.3, 0.1, 0.03] == [run["params"]["lr"] for run in empty.runs()]
+    assert all(run["weights"] and run["series"]["log"]["rows"] == 30 for run in empty.runs())
+    assert ["rates"] == empty.runs()[0]["tags"] and 3 == sum("text/html" in each for each in shown)
+    assert any("image/png" in each for each in shown)
