@@ -96,11 +96,11 @@ def said(*statements: str) -> Callable[[Path], None]:
         said("drop table damaged"),
         said("drop table meta"),
         said("alter table damaged rename column reason to notes"),
-        said("update entries set record = '{\"id\": 1}'"),
-        said("update entries set record = 'null'"),
-        said("update entries set record = x'fffe00'"),
-        said(f"update entries set record = '{'[' * 100_000}'"),
-        said("update entries set record = cast(x'ff' as text)"),
+        said("update records set record = '{\"id\": 1}'"),
+        said("update records set record = 'null'"),
+        said("update records set record = x'fffe00'"),
+        said(f"update records set record = '{'[' * 100_000}'"),
+        said("update records set record = cast(x'ff' as text)"),
         said("update entries set commit_id = '--help'"),
         said("update entries set commit_id = x'00'"),
         said("update meta set value = x'00'"),
@@ -122,7 +122,7 @@ def test_an_index_that_is_damaged_deep_inside_is_made_again(scene: Scene, damage
         assert before[number] == scene.numb(words)
 
 
-@pytest.mark.parametrize("damage", [half, said("drop table entries"), said("update entries set record = 'null'")])
+@pytest.mark.parametrize("damage", [half, said("drop table entries"), said("update records set record = 'null'")])
 def test_a_training_with_an_index_that_is_damaged_deep_inside(scene: Scene, damage: Callable[[Path], None]) -> None:
     """The run is kept as ever. It looks only where a network makes it, so that the damage may still be there for doctor."""
     scene.trained(lr=0.2)
@@ -411,7 +411,7 @@ def test_a_branch_whose_tip_is_missing(scene: Scene) -> None:
 def test_a_listing_that_says_something_else_is_found(scene: Scene) -> None:
     """doctor reads the branch itself; a row of the listing that is wrong and well formed is told, and made again by --fix."""
     run = scene.trained(lr=0.2)
-    said("update entries set record = replace(record, '0.2', '0.9')")(scene.root / ".nmb" / "index.sqlite")
+    said("update records set record = replace(record, '0.2', '0.9')")(scene.root / ".nmb" / "index.sqlite")
 
     found, fixed = scene.numb("doctor"), scene.numb("doctor --fix")
 

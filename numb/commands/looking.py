@@ -82,10 +82,10 @@ def list_(
             groups = table.grouped(rows, group_by, [line[0] for line in project.values(rows, [group_by])])
         elif rows and (sort or duplicates):
             groups = {"": rows} if sort else table.alike(rows)
-        there = project.index.counts(None if all_projects else project.place)
+        there = {} if any(narrowed) else project.index.counts(None if all_projects else project.place)
         hidden = sum(there.values()) - len(rows)
         look: dict[str, Any] = {
-            "known": {} if any(narrowed) else there,
+            "known": there,
             "groups": groups,
             "form": table.MARKDOWN if markdown else table.PLAIN,
         }

@@ -17,44 +17,67 @@ from numb import record
 from numb.errors import Usage, printable
 from numb.query import PARAMS, RESULTS, RUN, SERIES, Among, Compare, Condition, Is, Joined, Name, Not, Sort
 
+_PLAIN = (
+    "reason",
+    "seconds",
+    "exit_code",
+    "message",
+    "queue",
+    "host",
+    "branch",
+    "base",
+    "command",
+)  # as the record has them
+_KEPT = (*_PLAIN, "network", "parameters", "checkpoints")
+
+# The facts of a run in the order in which they are shown, as columns of the listing, or parts of those that are JSON.
 FACTS = {
     "id": "id",
     "status": "status",
-    "reason": "json_extract(record, '$.reason')",
+    "reason": "",
     "started": "started",
     "age": "({now} - started)",
-    "seconds": "json_extract(record, '$.seconds')",
-    "exit_code": "json_extract(record, '$.exit_code')",
-    "network": "(select group_concat(type, '+') from (select distinct coalesce(nullif(json_extract(value, '$.type'), ''), key)"
-    " as type from json_each(record, '$.models') order by 1))",
+    "seconds": "",
+    "exit_code": "",
+    "network": "",
     "architecture": "architecture",
-    "parameters": "(select sum(json_extract(value, '$.parameters')) from json_each(record, '$.models'))",
+    "parameters": "",
     "name": "json_extract(said, '$.name')",
     "tags": "json_extract(said, '$.tags')",
     "note": "json_extract(said, '$.note')",
-    "message": "json_extract(record, '$.message')",
+    "message": "",
     "trials": "json_extract(said, '$.trials')",
-    "checkpoints": "json_array_length(record, '$.checkpoints')",
+    "checkpoints": "",
     "resumed": "segments",
     "init_from": "init_from",
-    "queue": "json_extract(record, '$.queue')",
-    "host": "json_extract(record, '$.host')",
+    "queue": "",
+    "host": "",
     "project": "project",
-    "branch": "json_extract(record, '$.branch')",
-    "base": "json_extract(record, '$.base')",
-    "command": "json_extract(record, '$.command')",
+    "branch": "",
+    "base": "",
+    "command": "",
     "commit": "commit_id",
-}
+} | {name: f"json_extract(facts, '$.{name}')" for name in _KEPT}
 _TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', started, 'unixepoch')"
 _MOST = 1900  # columns of a view; SQLite has at most 2000
 _AWKWARD = re.compile(r'["\\\x00-\x1f]')  # what a path into JSON cannot quote
-_MEMBERS = "(select value from json_each(said, '$.tags'))"
+_MEMBERS = "(select value from json_each({said}, '$.tags'))"
+
+
+def facts(plain: Mapping[str, Any]) -> str:
+    """The JSON of those facts of a record that have no column of their own."""
+    models = plain.get("models") or {}
+    found = {name: plain.get(name) for name in _PLAIN}
+    found["network"] = "+".join(sorted({str(model.get("type") or name) for name, model in models.items()}))
+    found["parameters"] = sum(model.get("parameters") or 0 for model in models.values())
+    found["checkpoints"] = len(plain.get("checkpoints") or ())
+    return flat({name: value for name, value in found.items() if value not in (None, "")})
 
 
 def flat(values: Mapping[str, Any]) -> str:
-    """The JSON of a column, from decoded values."""
+    """The JSON of a column, from decoded values under dotted names."""
     cells = []
-    for name, value in record.flat(values).items():
+    for name, value in values.items():
         if value is not None:
             cells.append(f"{json.dumps(_key(name), ensure_ascii=False)}:{_cell(value)}")
     return "{" + ",".join(cells) + "}"
@@ -95,6 +118,7 @@ class Columns:
 
     now: float
     known: Mapping[str, Iterable[str]] = field(default_factory=dict)  # by space: params, results, series
+    cells: dict[str, str] = field(default_factory=dict)  # what conditions and orders have used, by its SQL: a name each
 
     def resolved(self, name: Name) -> Name:
         """The name with its space. Raises `Usage` where no run has it, with those that are near."""
@@ -130,8 +154,12 @@ class Columns:
             return FACTS[name.name].replace("{now}", repr(self.now))
         return f"json_extract({name.space}, {quoted('$.' + chr(34) + _key(name.name) + chr(34))})"
 
+    def _cell(self, text: str) -> str:
+        """A name for what is worked out once for each run, however often it is compared: JSON is read each time."""
+        return self.cells.setdefault(text, f"v{len(self.cells)}")
+
     def where(self, condition: Condition) -> tuple[str, list[Any]]:
-        """A condition as SQL that is 0 or 1, with its values. Raises `Usage`."""
+        """A condition on `cells` as SQL that is 0 or 1, with its values. Raises `Usage`."""
         match condition:
             case Joined(word, parts):
                 texts, values = zip(*map(self.where, parts), strict=True)
@@ -149,29 +177,27 @@ class Columns:
         raise TypeError(f"no condition: {condition!r}")
 
     def _is(self, name: Name, what: str) -> str:
-        text = self.sql(name)
-        if name.space in (None, RUN):
-            return {"missing": f"({text} is null)", "nan": "0"}.get(what) or f"coalesce({text} not in ('', 0), 0)"
-        kind = text.replace("json_extract(", "json_type(", 1)
-        words = {
-            "missing": f"({kind} is null)",
-            "nan": f"coalesce({kind} = 'null', 0)",
-            "false": f"coalesce({text} in ('', 0), 0)",
-        }
+        sql = self.sql(name)
+        if what in ("missing", "nan") and name.space != RUN:
+            kind = self._cell(sql.replace("json_extract(", "json_type(", 1))
+            return f"({kind} is null)" if what == "missing" else f"coalesce({kind} = 'null', 0)"
+        text = self._cell(sql)
+        words = {"missing": f"({text} is null)", "nan": "0", "false": f"coalesce({text} in ('', 0), 0)"}
         return words.get(what) or f"coalesce({text} not in ('', 0), 0)"
 
     def _compared(self, name: Name, sign: str, value: Any) -> tuple[str, list[Any]]:
-        text = self.sql(name)
         if value is None:
             missing = self._is(name, "missing")
             return (missing if sign == "=" else f"not {missing}"), []
+        if name == Name("tags", RUN) and sign in ("=", "!="):
+            members = _MEMBERS.format(said=self._cell("said"))
+            return f"(? {'in' if sign == '=' else 'not in'} {members})", [value]
+        text = self._cell(self.sql(name))
         if sign in ("~", "!~"):
             found = f"coalesce(instr(lower({text}), lower(?)) > 0, 0)"
             return (found if sign == "~" else f"(not {found} and {text} is not null)"), [str(value)]
-        if name == Name("tags", RUN) and sign in ("=", "!="):
-            return f"(? {'in' if sign == '=' else 'not in'} {_MEMBERS})", [value]
         if isinstance(value, Name):
-            other = self.sql(value)
+            other = self._cell(self.sql(value))
             alike = f"(typeof({text}) = 'text') = (typeof({other}) = 'text')"
             return f"coalesce({alike} and {text} {sign} {other}, 0)", []
         given = float(value) if isinstance(value, int) and abs(value) >= 1 << 63 else value
@@ -183,10 +209,10 @@ class Columns:
         return f"coalesce({text} {sign} ?, 0)", [given]
 
     def order(self, sorts: Iterable[Sort]) -> str:
-        """What to order by: missing values and NaN last, equal ones by age, the newest first. Raises `Usage`."""
+        """What to order `cells` by: missing values and NaN last, equal ones by age, the newest first. Raises `Usage`."""
         words = []
         for sort in sorts:
-            text = self.sql(sort.name)
+            text = self._cell(self.sql(sort.name))
             words.append(f"{text} is null, {text}{' desc' if sort.descending else ''}")
         return ", ".join([*words, "started desc", "id desc"])
 

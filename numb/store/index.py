@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 from numb import atomic, record
 from numb.errors import StorageFailed, Usage
 from numb.query import PARAMS, RESULTS, SERIES, Condition, Name, Sort
-from numb.record import NOTED, REMOVED, RESTORED, Origin, Run, RunId, Said
+from numb.record import NOTED, REMOVED, RESTORED, TRAIN, Origin, Run, RunId, Said
 from numb.store import columns
 from numb.store.columns import Columns
 
@@ -34,15 +34,17 @@ create table meta (name text primary key, value text);
 create table entries (
     id text primary key, kind text not null, of text, project text not null, status text not null,
     architecture text, params_key text not null, has_results integer not null, trained integer not null,
-    has_graph integer not null, commit_id text not null, record text not null, started real not null,
+    has_graph integer not null, commit_id text not null, started real not null,
     segments integer not null, resumed real not null, init_from text,
-    crc integer not null, params text not null, results text not null, series text not null, said text not null
+    crc integer not null, params text not null, results text not null, series text not null, said text not null,
+    facts text not null
 ) without rowid;
+create table records (id text primary key, record text not null);
 create index by_architecture on entries (architecture, params_key);
 create index by_origin on entries (of);
 create index by_beginning on entries (init_from);
 create index by_time on entries (started, id);
-create index by_project on entries (kind, project, started, id, architecture);
+create index by_project on entries (kind, project, started, id, architecture, commit_id);
 create index by_commit on entries (commit_id);
 create table damaged (commit_id text primary key, reason text not null, unread text) without rowid;
 create table superseded (commit_id text primary key, id text not null) without rowid;
@@ -57,14 +59,15 @@ create table names (space text not null, name text not null, primary key (space,
 create table removals (commit_id text not null, id text not null, removal text not null, primary key (commit_id, removal));
 create table restorations (removal text primary key) without rowid;
 create view removed as select commit_id, id, removal from removals where removal not in (select removal from restorations);
-create view runs as select * from entries where commit_id not in (select commit_id from removed);
+create view written as select entries.*, (select record from records where records.id = entries.id) as record from entries;
+create view runs as select * from written where commit_id not in (select commit_id from removed);
 create view sound as select * from runs where commit_id not in (select commit_id from damaged);
 """
-_TABLES = ("meta", "entries", "superseded", "damaged", "names", "removals", "restorations")
+_TABLES = ("meta", "entries", "records", "superseded", "damaged", "names", "removals", "restorations")
 _COLUMNS = (
     "id", "kind", "of", "project", "status", "architecture", "params_key", "has_results", "trained", "has_graph",
-    "commit_id", "record", "started", "segments", "resumed", "init_from",
-    "crc", "params", "results", "series", "said",
+    "commit_id", "started", "segments", "resumed", "init_from",
+    "crc", "params", "results", "series", "said", "facts",
 )  # fmt: skip
 
 # Of two entries with one id the run has gone on longer in one, or later: in whichever order a join brings them.
@@ -75,6 +78,9 @@ _PUT = (
 )
 
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+
+# What is read whole, and not to choose by, lies apart: a scan of many runs does not go over it.
+_PUT_RECORD = "insert or replace into records select id, ? from entries where id = ? and commit_id = ?"
 
 _LOST = "git has lost the commit"
 _REMARK = "of = ? and kind = 'noted' and id not in (select removal from restorations)"
@@ -209,6 +215,7 @@ class Index:
         With *again* they are all that can be reached, and nothing else is damaged any more.
         """
         runs: list[tuple[object, ...]] = []
+        records: list[tuple[str, str, str]] = []
         names: set[tuple[str, str]] = set()
         touched: set[str] = set()
         removals: list[tuple[str, str, str]] = []
@@ -219,11 +226,13 @@ class Index:
                 damaged.append((entry.commit, _why(entry), entry.unread))
                 continue
             try:
-                row = _row(entry.commit, entry.record, self._doubtful, names)
+                text = entry.record.decode(errors="replace")
+                row = _row(entry.commit, text, self._doubtful, names)
                 runs.append(row)
-                touched.update((str(row[0]), str(row[2] or "")))
+                records.append((text, str(row[0]), entry.commit))
+                touched.add(str(row[0] if row[1] in (TRAIN, REMOVED) else row[2]))
                 if row[1] in (REMOVED, RESTORED):
-                    said = Run.from_json(json.loads(str(row[11])), entry.commit)
+                    said = Run.from_json(json.loads(text), entry.commit)
                     removals += [(each.commit, each.id, said.id) for each in said.removes]
                     restorations += [(said.of,)] if said.kind == RESTORED and said.of else []
                     touched.update(each.id for each in said.removes)
@@ -232,6 +241,7 @@ class Index:
 
         def change(db: sqlite3.Connection) -> None:
             db.executemany(_PUT, runs)
+            db.executemany(_PUT_RECORD, records)
             db.executemany("insert or ignore into removals values (?,?,?)", removals)
             db.executemany("insert or ignore into restorations values (?)", restorations)
             if again:
@@ -314,9 +324,11 @@ class Index:
         def question(db: sqlite3.Connection) -> list[RunId]:
             trained, found = self._trained(db, flying)
             text, values = found.where(where) if where else ("1", [])
-            if project is not None:
-                text, values = f"project = ? and {text}", [project, *values]
-            sql = f"select id from ({trained}) where {text} order by {found.order(sorts)} limit ?"
+            order = found.order(sorts)
+            cells = "".join(f", {sql} as {name}" for sql, name in found.cells.items())
+            mine = "" if project is None else f" where +project = {columns.quoted(project)}"
+            each = f"select id, started{cells} from ({trained}){mine} limit -1"  # the limit keeps SQLite from working twice
+            sql = f"select id from ({each}) where {text} order by {order} limit ?"
             return [RunId(row[0]) for row in db.execute(sql, (*values, -1 if limit is None else limit))]
 
         return self._ask(question)
@@ -347,10 +359,10 @@ class Index:
     def _trained(self, db: sqlite3.Connection, flying: Sequence[Run]) -> tuple[str, Columns]:
         """The train runs, those in flight in place of what the branch has of them, as SQL; and the names that they have."""
         names: set[tuple[str, str]] = {(str(space), str(name)) for space, name in db.execute("select * from names")}
-        rows = [_row("", record.dumps(run.to_json()).encode(), False, names) for run in flying]
+        rows = [_row("", record.dumps(run.to_json()), False, names) for run in flying]
         cells = ", ".join(f"json_extract(value, '$[{i}]') as {column}" for i, column in enumerate(_COLUMNS))
         here = f"select {cells} from json_each({columns.quoted(json.dumps(rows))})"
-        there = f"select {', '.join(_COLUMNS)} from main.runs where kind = 'train'"
+        there = f"select {', '.join(_COLUMNS)} from main.runs where +kind = 'train'"
         if flying:
             there += f" and id not in (select id from ({here})) union all {here}"
         known = {space: sorted(name for each, name in names if each == space) for space in (PARAMS, RESULTS, SERIES)}
@@ -502,7 +514,7 @@ class Index:
 
     def about(self, ids: Container[str]) -> list[Run]:
         """The entries that remove nothing but *ids*, or say something about them, and those that take one of these back."""
-        sql = "select record, commit_id, crc from entries where kind in ('removed', 'restored', 'noted') order by started, id"
+        sql = "select record, commit_id, crc from written where kind in ('removed', 'restored', 'noted') order by started, id"
         found = self._runs(sql, ())
         theirs = [each for each in found if each.removes and all(one.id in ids for one in each.removes)]
         theirs += [each for each in found if each.kind == NOTED and each.of is not None and each.of in ids]
@@ -511,7 +523,7 @@ class Index:
 
     def any_entry(self, run_id: str) -> Run | None:
         """An entry, whether it is removed or not."""
-        return self._first("select record, commit_id, crc from entries where id = ?", (run_id,))
+        return self._first("select record, commit_id, crc from written where id = ?", (run_id,))
 
     def superseded(self) -> list[tuple[str, RunId]]:
         """Earlier entries of runs that were resumed, and those that another machine has gone on with: commit and id."""
@@ -521,14 +533,14 @@ class Index:
     def undoable(self) -> Run | None:
         """The last entry that has removed others, or said something about one, and was not undone."""
         return self._first(
-            "select record, commit_id, crc from entries where kind in ('removed', 'noted')"
+            "select record, commit_id, crc from written where kind in ('removed', 'noted')"
             " and id not in (select removal from restorations) order by started desc, id desc limit 1",
             (),
         )
 
     def purges(self) -> list[str]:
         """Commits that purges have taken off the branch, the first of each."""
-        found = self._runs("select record, commit_id, crc from entries where kind = 'purged' order by started, id", ())
+        found = self._runs("select record, commit_id, crc from written where kind = 'purged' order by started, id", ())
         return [commit for each in found for commit in each.purges]
 
     def removed(self, text: str) -> list[RunId]:
@@ -542,7 +554,7 @@ class Index:
 
     def rows(self) -> set[tuple[object, ...]]:
         """Everything that is known, to be compared."""
-        return self._ask(lambda db: set(db.execute("select * from entries")))
+        return self._ask(lambda db: set(db.execute("select * from written")))
 
     def unread(self, limit: int = 20) -> list[str]:
         """What git could not read, by git's names: some of it, for there is no end to what can be missing."""
@@ -584,8 +596,9 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return db
 
 
-def _row(commit: str, text: bytes, doubtful: bool, names: set[tuple[str, str]]) -> tuple[object, ...]:
-    plain = json.loads(text.decode(errors="replace"))
+def _row(commit: str, text: str, doubtful: bool, names: set[tuple[str, str]]) -> tuple[object, ...]:
+    """The row of a record, whose *names* are added to those that are known."""
+    plain = json.loads(text)
     if not isinstance(plain, dict) or plain.get("format") != record.FORMAT:
         raise ValueError("a record of a format that this numb does not know")
     if doubtful:
@@ -595,11 +608,11 @@ def _row(commit: str, text: bytes, doubtful: bool, names: set[tuple[str, str]]) 
         raise ValueError("a record that began at no time")
     segments = plain.get("segments") or ()
     spaces = {
-        PARAMS: record.values(plain.get("params") or {}),
-        RESULTS: record.values(plain.get("results") or {}),
+        PARAMS: record.flat(record.values(plain.get("params") or {})),
+        RESULTS: record.flat(record.values(plain.get("results") or {})),
         SERIES: columns.summed(record.series_from_json(plain["series"])) if plain.get("series") else {},
     }
-    names |= {(space, name) for space, values in spaces.items() for name in record.flat(values)}
+    names |= {(space, name) for space, values in spaces.items() for name in values}
     return (
         RunId(plain["id"]),
         _text(plain["kind"]),
@@ -612,51 +625,54 @@ def _row(commit: str, text: bytes, doubtful: bool, names: set[tuple[str, str]]) 
         int(bool(plain.get("weights"))),
         int(bool(plain.get("graph"))),
         commit,
-        text.decode(errors="replace"),
         started,
         len(segments),
         float(segments[-1]["resumed"]) if segments else 0.0,
         _text_or_nothing((plain.get("init_from") or {}).get("run")),
-        _crc(text.decode(errors="replace"), commit),
+        _crc(text, commit),
         *map(columns.flat, spaces.values()),
         "{}",
+        columns.facts(plain),
     )
 
 
 def _bring_up(db: sqlite3.Connection, touched: set[str]) -> None:
-    """Write to the rows of runs what came later: results of trials, and what was said about them."""
-    for above in (
-        "select id from removals where removal = ?",
-        "select of from entries where id = ? and of is not null",
-    ):
-        touched |= {str(row[0]) for entry in list(touched) for row in db.execute(above, (entry,))}
+    """Write to the rows of runs what came later: results of trials, and what was said about them.
+
+    *touched* are runs, those that new entries are about, removals, and entries that were taken back.
+    """
     parents = {str(row[0]) for row in db.execute("select distinct of from entries where of is not null")}
-    for run_id in sorted(touched & parents):
-        found = db.execute(
-            "select record, commit_id, crc from entries where id = ? and kind = 'train'", (run_id,)
-        ).fetchone()
-        if found is None:
-            continue
-        run = _run(*found)
-        children = "select record, commit_id, crc from runs where "
-        trials = [
-            _run(*row) for row in db.execute(children + "of = ? and kind = 'trial' order by started, id", (run_id,))
-        ]
-        said = Said.of(_run(*row) for row in db.execute(children + _REMARK + " order by started, id", (run_id,)))
-        results = record.results_of(run, trials, said)
-        told = {
-            "name": said.name,
-            "tags": list(said.tags),
-            "note": "\n".join(said.notes) or None,
-            "trials": len(trials),
-        }
-        db.executemany(
-            "insert or ignore into names values (?,?)", [(RESULTS, name) for name in record.flat(said.results)]
-        )
-        db.execute(
-            "update entries set results = ?, said = ? where id = ?",
-            (columns.flat(results), record.dumps({k: v for k, v in told.items() if v}), run_id),
-        )
+    if not parents:
+        return
+    about = set(touched)
+    for entry in touched - parents:
+        about.update(str(row[0]) for row in db.execute("select id from removals where removal = ?", (entry,)))
+    above = "select of from entries where id = ? and of is not null"
+    about |= {str(row[0]) for entry in about - parents for row in db.execute(above, (entry,))}
+    for run_id in sorted(about & parents):
+        whole = "select record, commit_id, crc from written where id = ? and kind = 'train'"
+        for run in [_run(*row) for row in db.execute(whole, (run_id,))]:
+            _bring_up_run(db, run)
+
+
+def _bring_up_run(db: sqlite3.Connection, run: Run) -> None:
+    def children(which: str) -> list[Run]:
+        sql = f"select record, commit_id, crc from runs where {which} order by started, id"
+        return [_run(*row) for row in db.execute(sql, (run.id,))]
+
+    trials, said = children("of = ? and kind = 'trial'"), Said.of(children(_REMARK))
+    results = record.flat(record.results_of(run, trials, said))
+    told = {
+        "name": said.name,
+        "tags": list(said.tags),
+        "note": "\n".join(said.notes),
+        "trials": sum(bool(trial.results) for trial in trials),
+    }
+    db.executemany("insert or ignore into names values (?,?)", [(RESULTS, name) for name in results])
+    db.execute(
+        "update entries set results = ?, said = ? where id = ?",
+        (columns.flat(results), record.dumps({name: value for name, value in told.items() if value}), run.id),
+    )
 
 
 def _why(entry: Entry) -> str:
