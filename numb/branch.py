@@ -156,7 +156,7 @@ class Branch:
     @contextmanager
     def _files(self, run: Run, told: Told, folder: RunFolder) -> Iterator[Run]:
         """The run with its series, and with what its script has left in `run.dir`; nothing of it is collected meanwhile."""
-        if not (folder.own.is_dir() or folder.series.exists()):
+        if not (folder.own.is_dir() or any(path.exists() for path in folder.journals)):
             yield run
             return
         from numb import rundir, tables  # few scripts have them

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from numb import inflight, layout, melding, network, record, tables
 from numb.errors import ArtifactMissing, GitFailed, NumbError, ObjectMissing, Usage
 from numb.inflight import InFlight
+from numb.journal import SYSTEM
 from numb.melding import Melded
 from numb.network import Network, Step
 from numb.record import TRAIN, LeftOut, Model, Nested, Run
@@ -246,9 +247,8 @@ def _run_facts(row: Row) -> dict[str, Any]:
 
 
 def _kept(run: Run) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        f"series {name}": record.counted(series.rows, "row") for name, series in run.series.items()
-    }
+    logged = {name: series for name, series in run.series.items() if name != SYSTEM}
+    facts: dict[str, Any] = {f"series {name}": record.counted(series.rows, "row") for name, series in logged.items()}
     for name, kept in run.artifacts.items():
         facts[name] = f"{kept.size} bytes{f', {kept.hash[:8]}' if kept.hash else ''}"
     return facts

@@ -25,6 +25,7 @@ MAX_DEPTH = 64
 MAX_DIGITS = 640  # Python can be told to convert no more than this, and never less
 MAX_MEGABYTES = 10**9
 MAX_UNKNOWN = 10
+SHORTEST, LONGEST = 0.1, 86_400  # seconds between two looks at the machine
 
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "train": ("command",),
@@ -33,6 +34,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "hyperparameters": ("exclude",),
     "log": ("max_mb",),
     "checkpoints": ("last", "every", "best"),
+    "series": ("stdout", "tensorboard"),
 }
 _TOP = (
     "version",
@@ -48,6 +50,8 @@ _TOP = (
     "push",
     "stop_on",
     "extract",
+    "metrics",
+    "series",
 )
 
 
@@ -77,6 +81,9 @@ class Config:
     keep: Keep = ALL  # which checkpoints of a run stay
     stop_on: tuple[str, ...] = ()  # rules of `guard` that end a training
     extract: str | None = None  # a function that finds the results in a run that has ended
+    metrics: float | None = 10  # seconds between two looks at what the run needs of the machine
+    reads_output: bool = False  # whether `name: number` in what the script prints is a series
+    tensorboard: tuple[str, ...] = ()  # glob patterns of folders whose event files become series
     warnings: tuple[str, ...] = ()  # one line for each key that numb does not know
     file: str = "nmb.json"
     broken: str | None = None  # why the file could not be understood, and these are the defaults
@@ -116,6 +123,9 @@ def load(path: Path) -> Config:
         keep=_keep(_section(document, "checkpoints")),
         stop_on=_texts(document, "stop_on", "nan, inf, or a limit such as loss>100", _is_rule),
         extract=_extract(document),
+        metrics=_metrics(document),
+        reads_output=_switch(_section(document, "series"), "stdout"),
+        tensorboard=_tensorboard(_section(document, "series")),
         warnings=tuple(_warnings(document)),
         file=document.source.file,
     )
@@ -322,6 +332,33 @@ def _texts(section: Located | None, key: str, what: str, good: Callable[[str], b
         if not isinstance(item.value, str) or not _is_argument(item.value) or not good(item.value):
             raise item.wrong(f"{what} (a string)")
     return tuple(texts.value)
+
+
+def _metrics(document: Located) -> float | None:
+    if (metrics := document.get("metrics")) is None:
+        return Config().metrics
+    if isinstance(metrics.value, bool):
+        return Config().metrics if metrics.value else None
+    if not isinstance(metrics.value, (int, float)) or not SHORTEST <= metrics.value <= LONGEST:
+        raise metrics.wrong(f"true, false, or a number of seconds from {SHORTEST} to {LONGEST}")
+    return metrics.value
+
+
+def _switch(section: Located | None, key: str) -> bool:
+    if section is None or (switch := section.get(key)) is None:
+        return False
+    if not isinstance(switch.value, bool):
+        raise switch.wrong("true or false")
+    return switch.value
+
+
+def _tensorboard(section: Located | None) -> tuple[str, ...]:
+    if section is None or (folders := section.get("tensorboard")) is None:
+        return ()
+    for each in folders.items() if isinstance(folders.value, list) else (folders,):
+        if not isinstance(each.value, str) or not _is_argument(each.value) or each.value[:1] in ("", "/"):
+            raise each.wrong('a folder of the project such as "runs", or a list of them')
+    return tuple(folders.value) if isinstance(folders.value, list) else (folders.value,)
 
 
 def _is_rule(text: str) -> bool:

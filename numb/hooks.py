@@ -264,6 +264,7 @@ class Run:
             session.finish(status, reason)
 
 
+_TAKEN = ("log", "system", "stdout", "tensorboard")  # series that are numb's
 _now = time.time  # our own reference, for scripts that replace it
 
 
@@ -304,8 +305,10 @@ def series(name: str, fields: Sequence[str]) -> Series:
     known = _series.get(name)
     if known is None or (known.number != _number and known.fields != wanted):
         letters = name.replace("_", "").replace("-", "")
-        if not (letters.isalnum() and letters.isascii()) or len(name) > 80 or name == "log":
-            raise ValueError(f"numb.series: {name!r:.90} is no name; say letters, digits, _ and -, and not log")
+        if not (letters.isalnum() and letters.isascii()) or len(name) > 80 or _is_taken(name):
+            raise ValueError(
+                f"numb.series: {name!r:.90} is no name; say letters, digits, _ and -, and not {' or '.join(_TAKEN)}"
+            )
         if (
             not wanted
             or "Date" in wanted
@@ -318,6 +321,10 @@ def series(name: str, fields: Sequence[str]) -> Series:
         raise ValueError(f"numb.series: {name} has the fields {', '.join(known.fields)}")
     known.number = _number
     return known
+
+
+def _is_taken(name: str) -> bool:
+    return name in _TAKEN or name.startswith("tensorboard-")
 
 
 class _Port:

@@ -28,6 +28,9 @@ from numb.record import Summary
 
 DATE = "Date"  # the last column of each table: when the row was logged, in UTC
 USUAL = "log"  # the series of `numb.log`
+SYSTEM = "system"  # what the run needs of the machine
+OUTPUT = "stdout"  # the numbers in what the script prints
+EVENTS = "tensorboard"  # those in event files; of several folders, their names begin so
 
 _HEAD = struct.Struct("<IIc")
 _SCHEMA, _ROWS, _OTHER = b"s", b"r", b"o"

@@ -88,17 +88,21 @@ def run(
     started: Callable[[int], object] = lambda pid: None,
     doorbell: int | None = None,
     ring: Callable[[], object] | None = None,
+    seen: Callable[[bytes], object] | None = None,
 ) -> Outcome:
     """Run *command* to its end and return how it ended. Raises `CommandNotFound` or `CannotStart` if it never began.
 
     The script has numb's standard input, process group and session. Its output goes to descriptors 1 and 2 and is
     appended to *log*: the first *log_limit* bytes, and the last mebibyte.
 
-    *started* is called with the process id. *ring* is called whenever *doorbell* is readable and the script is alive;
-    what the script had written by then has been passed on. *ring* must read the doorbell, which must be open for
-    writing too: at the end of a file a descriptor is readable for ever. A signal that should end the script raises
-    `KeyboardInterrupt` inside *ring*, to abandon its question, and goes no further. Whatever else *started* or *ring*
-    raises is raised when the script has ended; until then *ring* is not called again.
+    *started* is called with the process id, and *seen*, which must be quick and not raise, with what the script prints (on
+    standard error, too, where numb's own two go to the same place).
+
+    *ring* is called whenever *doorbell* is readable and the script is alive; what the script had written by then has been
+    passed on. *ring* must read the doorbell, which must be open for writing too: at the end of a file a descriptor is
+    readable for ever. A signal that should end the script raises `KeyboardInterrupt` inside *ring*, to abandon its
+    question, and goes no further. Whatever else *started* or *ring* raises is raised when the script has ended; until then
+    *ring* is not called again.
 
     SIGTERM, SIGHUP and SIGQUIT are passed on, and followed by SIGKILL *grace* seconds later, unless *is_ending* then says
     that the script is about to end by itself: that is believed once, until the next of these signals. A second Ctrl-C can
@@ -110,7 +114,7 @@ def run(
     with ExitStack() as stack:
         kept = Log(log, log_limit)
         stack.callback(kept.close)
-        out, err = _open_streams(kept)
+        out, err = _open_streams(kept, seen)
         streams = (out,) if out is err else (out, err)
         for stream in streams:
             stack.callback(stream.close)
@@ -324,9 +328,9 @@ class _Script:
                     self._below[pid] = handle
 
 
-def _open_streams(log: Log) -> tuple[Stream, Stream]:
+def _open_streams(log: Log, seen: Callable[[bytes], object] | None) -> tuple[Stream, Stream]:
     try:
-        return open_streams(log)
+        return open_streams(log, seen)
     except OSError as error:
         raise CannotStart(f"no pipe for the script's output: {_reason(error)}") from error
 

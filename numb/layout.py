@@ -120,8 +120,18 @@ class RunFolder:
 
     @property
     def series(self) -> Path:
-        """The journal of the numbers over time."""
+        """The journal of the numbers over time that the script logs."""
         return self.path / "series"
+
+    @property
+    def observed(self) -> Path:
+        """The journal of those that the launcher sees: of the machine, and in what the script prints."""
+        return self.path / "observed"
+
+    @property
+    def journals(self) -> tuple[Path, Path]:
+        """Each has one process that writes it."""
+        return self.series, self.observed
 
     @property
     def own(self) -> Path:

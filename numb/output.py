@@ -12,6 +12,7 @@ import selectors
 import stat
 import sys
 import termios
+from collections.abc import Callable
 from pathlib import Path
 
 CHUNK = 1 << 16
@@ -83,10 +84,10 @@ class Stream:
     stream and, once the pipe is full, the script, as without numb; it does not hold up the other stream, nor numb.
 
     A target that takes no more is left alone from then on: the script goes on, as it does under `nohup`, and the log has
-    all of it. `error` then says why, unless the reader simply went away.
+    all of it. `error` then says why, unless the reader simply went away. *seen* gets the bytes that pass, and must be quick.
     """
 
-    def __init__(self, target: int, log: Log) -> None:
+    def __init__(self, target: int, log: Log, seen: Callable[[bytes], object] | None = None) -> None:
         self.error: str | None = None
         self.ended = False
         self.is_settled = False
@@ -96,7 +97,7 @@ class Stream:
         self.is_terminal = terminal is not None
         self.source, self.script_end = terminal or os.pipe()
         os.set_blocking(self.source, False)
-        self._log = log
+        self._log, self._seen = log, seen
         self._pending = memoryview(b"")
         self._owed = BUFFERED
         # More than this a pipe may not take at once, though it can be written to; a file takes everything.
@@ -131,6 +132,8 @@ class Stream:
             fair -= len(data)
             self._log.write(data)  # first the log: numb may be killed while the target keeps it waiting
             self._pending = memoryview(data)
+            if self._seen is not None:
+                self._seen(data)
 
     def give_up_waiting(self) -> None:
         """If the target keeps numb waiting now, write no more to it. The log still gets everything."""
@@ -183,12 +186,13 @@ def watch(selector: selectors.BaseSelector, fd: int, event: int, *, wanted: bool
         selector.unregister(fd)
 
 
-def open_streams(log: Log) -> tuple[Stream, Stream]:
+def open_streams(log: Log, seen: Callable[[bytes], object] | None = None) -> tuple[Stream, Stream]:
     """Return the ways for standard output and standard error: the same one where numb's own go to the same place.
 
-    Two ways to one terminal or file would lose the order in which the script wrote to them.
+    Two ways to one terminal or file would lose the order in which the script wrote to them. *seen* gets what passes on
+    that of standard output.
     """
-    out = Stream(1, log)
+    out = Stream(1, log, seen)
     if _place(1) == _place(2):
         return out, out
     try:

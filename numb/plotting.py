@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb import atomic, record, tables
 from numb.errors import ArtifactMissing, NotPossible
-from numb.journal import USUAL
+from numb.journal import SYSTEM, USUAL
 from numb.record import Run
 from numb.view import plot
 from numb.view.charts import Chart, Curves, Parallel, Scatter
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 ROW, ELAPSED = "row", "elapsed"
 _STEP = re.compile(r"(?:^|.*_)(?:step|epoch|it|iter|iteration|batch|time)s?(?:_idx)?")  # it says when, and not how good
-_MACHINE = "system"  # the series of what a run takes of the machine, which nobody means who names none
 _PANELS = 4  # at once, where none is asked for
 _AXES = 30
 
@@ -78,7 +77,7 @@ def curves(
 def _sources(project: Project, run: Run) -> list[Source]:
     """The fields of a run, those of `numb.log` first, and last what it took of the machine."""
     found = tables.fields(project, run)
-    ordered = sorted(found, key=lambda name: (name == _MACHINE, name != USUAL))
+    ordered = sorted(found, key=lambda name: (name == SYSTEM, name != USUAL))
     return [Source(name, each) for name in ordered for each in found[name]]
 
 

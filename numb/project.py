@@ -292,6 +292,7 @@ class Project:
         without what numb gives it, values or weights, it would do something else.
         """
         from numb import launch
+        from numb.observing import Observer
 
         command = (*self.config.command(run.kind), *arguments)
         launch.check(command, self.home, os.environ)
@@ -312,6 +313,13 @@ class Project:
             flight.discard()
             return self._unrecorded(command, error, strict)
         secured = Background(lambda pid: self.secure(run, flight, snapshot, table, pid))
+        observer = Observer(self.config, flight.folder, self.home, os.environ)
+        observer.prepare()
+
+        def started(pid: int) -> None:
+            secured.start(pid)
+            observer.start(pid)
+
         killed = inflight.kills_for_memory()
         with launch.uninterruptible():
             try:
@@ -322,14 +330,16 @@ class Project:
                     log=flight.folder.log,
                     log_limit=int(self.config.log_max_mb * 1e6),
                     is_ending=lambda: flight.told().asked is not None,
-                    started=secured.start,
+                    started=started,
                     doorbell=doorbell,
                     ring=lambda: self._ring(flight, answers),
+                    seen=observer.seen,
                 )
             except (CannotStart, CommandNotFound):
                 flight.discard()  # nothing ran
                 raise
             run = secured.join() or run
+            run = replace(run, notes=(*run.notes, *observer.stop()))
             if secured.error:
                 run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {secured.error}"))
             return self._finish(run, flight, answers, outcome, inflight.kills_for_memory() > killed)

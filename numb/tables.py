@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ from isal import isal_zlib as zlib  # gzip at five times the speed of Python's o
 
 from numb import atomic, journal
 from numb.errors import ArtifactMissing, ObjectCorrupt
-from numb.journal import Block, Reader
+from numb.journal import SYSTEM, Block, Reader
 from numb.layout import RunFolder
 from numb.record import Run, Series
 from numb.store.objects import Objects, hash_of
@@ -30,10 +31,10 @@ _GZIP = 31  # zlib's word for the format
 def kept(folder: RunFolder, objects: Objects) -> dict[str, Series]:
     """Make a table of each series of the journal. Raises `StorageFailed` and `OSError`."""
     found = {}
-    for name, outline in journal.outlines(Reader(folder.series).blocks()).items():
+    for name, outline in journal.outlines(_journaled(folder)).items():
         fields = outline.fields
         with tempfile.SpooledTemporaryFile(_LARGE, dir=str(folder.path)) as file:
-            journal.write_csv(journal.of(Reader(folder.series).blocks(), name), list(fields), file)
+            journal.write_csv(journal.of(_journaled(folder), name), list(fields), file)
             size = file.tell()
             file.seek(0)
             if size >= _LARGE:
@@ -46,6 +47,10 @@ def kept(folder: RunFolder, objects: Objects) -> dict[str, Series]:
         atomic.write(path, content)
         found[name] = Series(outline.rows, size, hash_of(content), f"series/{name}.csv", fields)
     return found
+
+
+def _journaled(folder: RunFolder) -> Iterator[Block]:
+    return itertools.chain.from_iterable(Reader(path).blocks() for path in folder.journals)
 
 
 def _compressed(file: IO[bytes]) -> Iterator[bytes]:
@@ -75,7 +80,7 @@ def fields(project: Project, run: Run) -> dict[str, list[str]]:
     if run.commit is not None:
         return {name: list(series.fields) for name, series in run.series.items()}
     found: dict[str, dict[str, None]] = {}
-    for block in Reader(project.layout.run(run.id).series).blocks():
+    for block in _journaled(project.layout.run(run.id)):
         found.setdefault(block.series, {}).update(dict.fromkeys(block.fields))
     return {name: list(known) for name, known in found.items()}
 
@@ -83,7 +88,7 @@ def fields(project: Project, run: Run) -> dict[str, list[str]]:
 def blocks(project: Project, run: Run, name: str) -> Iterator[Block]:
     """The rows of a series, some at a time; of a run in flight those that have come. Raises what `content` raises."""
     if run.commit is None:
-        yield from journal.of(Reader(project.layout.run(run.id).series).blocks(), name)
+        yield from journal.of(_journaled(project.layout.run(run.id)), name)
         return
     lines = io.TextIOWrapper(io.BytesIO(content(project, run, name)), "utf-8", "surrogatepass", newline="\n")
     try:
@@ -95,19 +100,19 @@ def blocks(project: Project, run: Run, name: str) -> Iterator[Block]:
 def follow(project: Project, run: Run, name: str | None = None) -> Iterator[Block | None]:
     """The rows of one series, or of all, and then what comes while the run goes on; None where nothing has come just now.
 
-    Ends when the run is on the branch. Raises what `content` raises.
+    What the machine does is no part of all. Ends when the run is on the branch. Raises what `content` raises.
     """
-    reader = Reader(project.layout.run(run.id).series)
+    readers = [Reader(path) for path in project.layout.run(run.id).journals]
     seen: Counter[str] = Counter()
     for now in unpublished(project, run):
-        for block in reader.blocks():
+        for block in itertools.chain.from_iterable(reader.blocks() for reader in readers):
             seen[block.series] += len(block.times)
-            if name in (None, block.series):
+            if block.series == name or (name is None and block.series != SYSTEM):
                 yield block
         yield None
         run = now
     run = project.find(run.id)
-    for each in [name] if name else run.series:
+    for each in [name] if name else [each for each in run.series if each != SYSTEM]:
         left = seen[each]
         for block in blocks(project, run, each):
             skipped = min(left, len(block.times))

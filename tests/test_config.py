@@ -51,7 +51,9 @@ def test_every_option_is_read(tmp_path: Path) -> None:
           "hyperparameters": {"exclude": ["old/*"]},
           "environment": ["MY_VAR"],
           "branch": "runs/numb",
-          "log": {"max_mb": 0}
+          "log": {"max_mb": 0},
+          "metrics": 2.5,
+          "series": {"stdout": true, "tensorboard": ["runs", "logs/*"]}
         }
         """,
     )
@@ -65,6 +67,9 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         environment=("MY_VAR",),
         branch="runs/numb",
         log_max_mb=0,
+        metrics=2.5,
+        reads_output=True,
+        tensorboard=("runs", "logs/*"),
         warnings=(),
         file=str(path),
     )
@@ -122,7 +127,7 @@ def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
     path = written(tmp_path, "{}")
 
     assert load(path) == Config(
-        None, None, 20, (), (), (), "numb", 64, (), None, Keep(None, None, None), (), None, (), str(path)
+        None, None, 20, (), (), (), "numb", 64, (), None, Keep(None, None, None), (), None, 10, False, (), (), str(path)
     )
 
 

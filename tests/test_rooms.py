@@ -26,6 +26,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "artifacts": ({"capture", "record"}, {"numpy", "onnx", "pandas", "safetensors", "yaml"}),
     "journal": ({"record"}, set()),
     "tables": ({"atomic", "errors", "journal", "layout", "project", "record", "store.objects"}, {"isal"}),
+    "metering": ({"processes"}, {"psutil", "pynvml"}),
+    "readers": ({"journal"}, {"tensorboard"}),
+    "observing": ({"atomic", "config", "errors", "journal", "layout", "metering", "readers"}, set()),
     "rundir": ({"artifacts", "atomic", "layout", "record", "store.objects"}, set()),
     "config": ({"errors", "guard", "hp", "keep"}, set()),
     "processes": (set(), set()),
@@ -107,7 +110,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "errors", "extraction", "folder", "gitstore",
-            "housekeeping", "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "order", "plotting", "purging", "queue", "record", "remarks",
+            "housekeeping", "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "plotting", "purging", "queue", "record", "remarks",
             "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view",
         },
