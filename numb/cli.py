@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from numb.commands import asking, comparing, keeping, looking, plotting, remarking, running
+from numb.commands import asking, comparing, keeping, looking, plotting, remarking, running, watching
 from numb.commands.common import SETTINGS, Numb
 from numb.version import __version__
 
@@ -22,7 +22,7 @@ for _command in (
     keeping.init, keeping.deinit, running.train, running.trial, running.hyperparameters, running.queue,
     looking.list_, asking.best, asking.sql, asking.export, remarking.note, remarking.tag, remarking.name,
     looking.show, looking.tail, looking.logs, comparing.diff, comparing.compare, looking.report,
-    plotting.plot,
+    plotting.plot, watching.watch,
     keeping.remote, keeping.push, keeping.pull, keeping.rm, keeping.undo, keeping.purge, keeping.gc, keeping.du,
     keeping.verify, keeping.revert, keeping.doctor, running.extract,
 ):  # fmt: skip

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from numb.store.index import Answer
     from numb.store.objects import Objects, Ref
     from numb.view.charts import Chart, Curves, Parallel, Scatter
+    from numb.watching import Watched
 
 # Rooms that only some commands need are imported where they are used: `numb list` answers at once.
 
@@ -1088,6 +1089,15 @@ class Project:
                 yield came
             yield b""
         yield self.log(self.find(run.id))[seen:]
+
+    def watched(self, names: Sequence[str] = ()) -> list[Watched]:
+        """The runs of these names, or those in flight, or else the newest, each to be looked at again and again.
+
+        Raises `RunNotFound`.
+        """
+        from numb import watching
+
+        return watching.chosen(self, names)
 
     def weight_differences(
         self, first: tuple[Run, int | None], second: tuple[Run, int | None]

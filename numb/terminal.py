@@ -141,6 +141,11 @@ def _encodable(text: str, stream: Any) -> str:
         return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
 
 
+def speaks_unicode(stream: Any) -> bool:
+    """Whether a stream takes more than ASCII."""
+    return str(getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
 def say(text: str) -> None:
     """Write lines to stderr, where somebody reads them; what a script has named may hold what a terminal obeys."""
     shown = "\n".join(map(printable, text.split("\n")))

@@ -1,0 +1,59 @@
+"""The command that watches runs while they go on: watch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from numb.commands.common import as_json_option, opened
+from numb.terminal import put, speaks_unicode
+
+if TYPE_CHECKING:
+    from numb.watching import Watched
+
+_PAUSE = 0.5  # seconds between two pictures
+
+
+@click.command()
+@click.argument("runs", metavar="[ID]...", nargs=-1)
+@as_json_option
+def watch(runs: tuple[str, ...], as_json: bool) -> None:
+    """Watch runs while they go on: progress, curves, the machine, the log. Without an ID, all that are in flight.
+
+    Ends when they have ended; Ctrl-C leaves, and leaves the runs alone. Without a terminal it shows once how they are now.
+    """
+    from numb.view import watch as view
+
+    watched = opened(reading=True).watched(runs)
+    if as_json:
+        put(view.as_json([each.look() for each in watched]))
+    elif not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        put(view.plain([each.look() for each in watched]))
+    else:
+        _live(watched)
+
+
+def _live(watched: Sequence[Watched]) -> None:
+    """Draw until all have ended, and then say how."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from numb.view import watch as view
+
+    states = [each.look() for each in watched]
+    if not all(each.has_ended for each in watched):
+        color = "NO_COLOR" not in os.environ
+        console = Console(markup=False, highlight=False, emoji=False, no_color=not color)
+        screen = view.Screen(color=color and console.color_system is not None, ascii=not speaks_unicode(sys.stdout))
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while not all(each.has_ended for each in watched):
+                live.update(screen.picture(states, *console.size), refresh=True)
+                time.sleep(_PAUSE)
+                states = [each.look() for each in watched]
+    for state in states:
+        put(view.final(state))
