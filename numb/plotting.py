@@ -44,10 +44,20 @@ class Source:
 
 
 def curves(
-    project: Project, names: Sequence[str], series: Sequence[str], x: str | None, window: int, *, log: bool
+    project: Project,
+    names: Sequence[str],
+    series: Sequence[str],
+    x: str | None,
+    window: int,
+    *,
+    log: bool,
+    where: str | None = None,
 ) -> Curves:
     """What `Project.curves` says."""
-    runs = [row.run for row in project.chosen(names)] if names else [project.newest()]
+    is_chosen = bool(names) or where is not None
+    runs = [row.run for row in project.chosen(names, where)] if is_chosen else [project.newest()]
+    if not runs:
+        raise NotPossible(f"there is no run for which {where} holds", "numb list")
     known: dict[str, list[Source]] = {run.id: _sources(project, run) for run in runs}
     panels = [_asked(runs, known, text) for text in dict.fromkeys(series)] if series else _usual(project, runs, known)
     wanted = {source for panel in panels for source in panel}
@@ -218,15 +228,15 @@ def _differing(params: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 # Hyperparameters and results
 
 
-def scatter(project: Project, names: Sequence[str], x: str, y: str, *, log: bool) -> Scatter:
+def scatter(project: Project, names: Sequence[str], x: str, y: str, *, log: bool, where: str | None = None) -> Scatter:
     """What `Project.scatter` says."""
-    rows = _rows(project, names, y)
-    places = _values(rows, x)
+    rows = _rows(project, names, where, y)
+    places = _values(project, rows, x)
     kept = _with_numbers(project, rows, y)
     chosen = [at for at, row in enumerate(rows) if row in kept and places[at] is not None]
     if not chosen:
         raise NotPossible(f"no run has both {x} and {y}", "numb list")
-    heights = _values(rows, y)
+    heights = _values(project, rows, y)
     return Scatter(
         [rows[at].run.id for at in chosen],
         Axis(x, [places[at] for at in chosen]),
@@ -234,9 +244,9 @@ def scatter(project: Project, names: Sequence[str], x: str, y: str, *, log: bool
     )
 
 
-def parallel(project: Project, names: Sequence[str], result: str, *, log: bool) -> Parallel:
+def parallel(project: Project, names: Sequence[str], result: str, *, log: bool, where: str | None = None) -> Parallel:
     """What `Project.parallel` says."""
-    rows = _with_numbers(project, _rows(project, names, result), result)
+    rows = _with_numbers(project, _rows(project, names, where, result), result)
     params = [record.flat(row.run.params) for row in rows]
     differing = [name for name in _differing(params) if name != result]
     if not differing:
@@ -246,42 +256,27 @@ def parallel(project: Project, names: Sequence[str], result: str, *, log: bool) 
     if len(differing) > _AXES:
         project.talk.say(f"left out: {record.some(differing[_AXES:])}")
     axes = [Axis(name, [values.get(name) for values in params]) for name in differing[:_AXES]]
-    return Parallel([row.run.id for row in rows], [*axes, Axis(result, _values(rows, result), log)])
+    return Parallel([row.run.id for row in rows], [*axes, Axis(result, _values(project, rows, result), log)])
 
 
-def _rows(project: Project, names: Sequence[str], result: str) -> list[Row]:
+def _rows(project: Project, names: Sequence[str], where: str | None, result: str) -> list[Row]:
     """The runs that are named, or those of the architecture of which one has the result most recently."""
-    rows = project.chosen(names)
-    if names:
+    rows = project.chosen(names, where)
+    if names or where is not None:
         return rows
-    values = _values(rows, result)
+    values = _values(project, rows, result)
     newest = next((row for row, value in zip(reversed(rows), reversed(values), strict=True) if value is not None), None)
     return [row for row in rows if newest is not None and row.run.architecture == newest.run.architecture]
 
 
-def _values(rows: Sequence[Row], name: str) -> list[Any]:
-    """What each run has under a name: a hyperparameter, or a result, also by `results.NAME`. Raises `ArtifactMissing`."""
-    params = [record.flat(row.run.params) for row in rows]
-    results = [record.flat(row.results) for row in rows]
-    word = name.removeprefix("params.")
-    if any(name in values for values in params):
-        return [values.get(name) for values in params]
-    if name.startswith("results.") or not any(word in values for values in params):
-        params, word = results, name.removeprefix("results.")
-    if not any(word in values for values in params):
-        known = dict.fromkeys(each for values in results for each in values)
-        there = [
-            *dict.fromkeys(n for row in rows for n in record.flat(row.run.params)),
-            *(f"results.{n}" for n in known),
-        ]
-        has = record.some(there, 20) or "neither hyperparameters nor results"
-        raise ArtifactMissing(f"no run has {name}; there {'is' if len(there) == 1 else 'are'} {has}", "numb list")
-    return [values.get(word) for values in params]
+def _values(project: Project, rows: Sequence[Row], name: str) -> list[Any]:
+    """What each run has under a name, as expressions spell it. Raises `Usage` where no run has it."""
+    return [line[0] for line in project.values(rows, [name])]
 
 
 def _with_numbers(project: Project, rows: Sequence[Row], result: str) -> list[Row]:
     """Those that have a number as their result. Raises `NotPossible` where there is none."""
-    values = _values(rows, result)
+    values = _values(project, rows, result)
     kept = [row for row, value in zip(rows, values, strict=True) if (place := number(value)) == place]
     if not kept:
         raise NotPossible(f"{result} is a number in no run", "numb list")

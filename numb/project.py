@@ -1206,8 +1206,9 @@ class Project:
         x: str | None = None,
         smooth: int = 1,
         log: bool = False,
+        where: str | None = None,
     ) -> Curves:
-        """Numbers over time, of the runs that are named or the newest one, thinned to what can be seen.
+        """Numbers over time, thinned to what can be seen: of the runs that are named, those where *where* holds, or the newest.
 
         Each of *series* makes a frame: `loss`, a field of `numb.log`, `val:loss`, or several with commas between them; without
         any, the losses and what else there is. *x* is a field, `row` or `elapsed`; else the first field, if it says when.
@@ -1215,23 +1216,26 @@ class Project:
         """
         from numb import plotting
 
-        return plotting.curves(self, names, series, x, smooth, log=log)
+        return plotting.curves(self, names, series, x, smooth, log=log, where=where)
 
-    def scatter(self, x: str, y: str, names: Sequence[str] = (), *, log: bool = False) -> Scatter:
-        """A result *y* against a hyperparameter *x*, of the runs that are named or all of the newest architecture.
+    def scatter(
+        self, x: str, y: str, names: Sequence[str] = (), *, log: bool = False, where: str | None = None
+    ) -> Scatter:
+        """A result *y* against a hyperparameter *x*, of runs chosen as for `curves`, or of all of the newest architecture.
 
-        A name is that of a hyperparameter, or else of a result; `results.acc` is a result. Raises `ArtifactMissing` and
-        `NotPossible`.
+        Names are those of expressions. Raises `Usage` and `NotPossible`.
         """
         from numb import plotting
 
-        return plotting.scatter(self, names, x, y, log=log)
+        return plotting.scatter(self, names, x, y, log=log, where=where)
 
-    def parallel(self, result: str, names: Sequence[str] = (), *, log: bool = False) -> Parallel:
+    def parallel(
+        self, result: str, names: Sequence[str] = (), *, log: bool = False, where: str | None = None
+    ) -> Parallel:
         """Every hyperparameter that differs, and a result, of such runs as `scatter` takes. Raises what that raises."""
         from numb import plotting
 
-        return plotting.parallel(self, names, result, log=log)
+        return plotting.parallel(self, names, result, log=log, where=where)
 
     def picture(self, chart: Chart, into: Path) -> Path:
         """Write a chart into a file, as PNG or SVG by its suffix. Raises `NotPossible` where matplotlib is missing."""

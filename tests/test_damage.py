@@ -6,12 +6,16 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import PLAIN, Scene
+from hypothesis import given
+from hypothesis import strategies as st
 from kit import Shim
 
+from numb.inflight import added_up
 from numb.store.objects import Objects
 
 
@@ -707,3 +711,27 @@ def test_a_store_of_a_later_numb_is_not_touched(scene: Scene) -> None:
 
 def _out(done) -> tuple[str, str]:
     return done.stdout, done.stderr
+
+
+EVENTS = [
+    {"event": "start", "process": 7}, {"event": "param", "values": {"lr": 0.1}, "names": ["lr"]}, {"event": "of a later numb", "x": [1]},
+    {"event": "result", "values": {"acc": 0.5}}, {"event": "message", "text": "café"}, {"event": "signal", "name": "SIGTERM"}, {"event": "end"},
+]  # fmt: skip
+
+
+@given(st.integers(0, 400), st.lists(st.tuples(st.integers(0, len(EVENTS)), st.binary(max_size=20)), max_size=3))
+def test_any_beginning_of_the_events_can_be_read(cut: int, strange: list[tuple[int, bytes]]) -> None:
+    """I3: a torn last line is as if it had not come; what is no event is counted, and nothing else is lost by it."""
+    lines = [json.dumps(event).encode() for event in EVENTS]
+    whole = b"\n".join(lines) + b"\n"
+    garbage = [(at, text.replace(b"\n", b"") + b"{") for at, text in strange]
+    mixed = [*lines]
+    for at, text in sorted(garbage, reverse=True):
+        mixed.insert(at, text)
+    read = whole[:cut]
+
+    assert added_up(read) == added_up(b"".join(line + b"\n" for line in read.split(b"\n")[:-1]))
+    told = added_up(b"\n".join(mixed) + b"\n")
+    assert [f"{len(garbage)} unreadable events"] * bool(garbage) == list(told.notes)
+    assert replace(told, notes=()) == added_up(whole) and (told.ended, told.signal) == (True, "SIGTERM")
+    assert ({"lr": 0.1}, {"acc": 0.5}, "café") == (told.params, told.results, told.message)

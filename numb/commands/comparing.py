@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from numb.commands.common import as_json_option, opened
+from numb.commands.common import as_json_option, opened, where_option
 from numb.errors import Usage
 from numb.terminal import bold, coloured, put, width
 
@@ -77,23 +77,29 @@ def _put_patch(content: bytes) -> None:
 
 
 @click.command()
-@click.argument("runs", metavar="ID...", nargs=-1, required=True)
+@click.argument("runs", metavar="[ID]...", nargs=-1)
+@where_option
 @click.option("--all", "every", is_flag=True, help="Also what is equal in all of them.")
 @click.option("--series", metavar="NAME", help="A field of a series beside each other, as CSV: loss, or val:loss.")
 @as_json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line for each fact.")
-def compare(runs: tuple[str, ...], every: bool, series: str | None, as_json: bool, as_csv: bool) -> None:
+def compare(
+    runs: tuple[str, ...], where: str | None, every: bool, series: str | None, as_json: bool, as_csv: bool
+) -> None:
     """Show what differs between runs, a column for each: hyperparameters, results, code, environment, network."""
     from numb.view import difference as view
 
-    if len(runs) < 2 and series is None:
-        raise Usage("one run cannot be compared", f"numb diff {runs[0]} compares it with the work tree")
+    if not runs and where is None:
+        raise Usage("which runs?", "numb compare ID ID, or numb compare --where 'lr < 1e-3'")
     project = opened(reading=True)
-    found = [project.find(run) for run in dict.fromkeys(runs)]
+    found = [row.run for row in project.chosen(runs, where)]
+    if len(found) < 2 and series is None:
+        one = f"numb diff {found[0].id} compares it with the work tree" if found else "numb list"
+        raise Usage(f"{'one run' if found else 'no run'} cannot be compared", one)
     if series is not None:
         put(view.melded(project.joined({run.id: run.id for run in found}, series)))
         return
-    compared = project.compare(list({run.id: run for run in found}.values()), every=every)
+    compared = project.compare(found, every=every)
     if as_json:
         put(view.as_json(compared))
     elif as_csv:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from numb.commands.common import as_json_option, opened
+from numb.commands.common import as_json_option, opened, where_option
 from numb.errors import Usage
 from numb.terminal import ascii_only, coloured, height, put, width
 
@@ -23,6 +23,7 @@ _PROMPT = 2  # lines of a terminal that stay free
     metavar="NAME",
     help="A field of numb.log, or SERIES:FIELD; A,B into one frame; may be repeated.",
 )
+@where_option
 @click.option("--x", metavar="NAME", help="Over a field, row or elapsed.  [default: the first field, the step]")
 @click.option("--smooth", type=click.IntRange(min=1), default=1, metavar="N", help="The mean of the last N rows.")
 @click.option("--log", "log", is_flag=True, help="A logarithmic scale.")
@@ -35,6 +36,7 @@ _PROMPT = 2  # lines of a terminal that stay free
 def plot(
     runs: tuple[str, ...],
     series: tuple[str, ...],
+    where: str | None,
     x: str | None,
     smooth: int,
     log: bool,
@@ -61,11 +63,11 @@ def plot(
     project = opened(reading=True)
     chart: Chart
     if scatter:
-        chart = project.scatter(*scatter, runs, log=log)
+        chart = project.scatter(*scatter, runs, log=log, where=where)
     elif parallel:
-        chart = project.parallel(parallel, runs, log=log)
+        chart = project.parallel(parallel, runs, log=log, where=where)
     else:
-        chart = project.curves(runs, series, x=x, smooth=smooth, log=log)
+        chart = project.curves(runs, series, x=x, smooth=smooth, log=log, where=where)
     if as_json:
         put(chart.as_json())
     elif into:

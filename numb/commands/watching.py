@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ def _live(watched: Sequence[Watched]) -> None:
 
     from numb.view import watch as view
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the terminal is as it was
     states = [each.look() for each in watched]
     if not all(each.has_ended for each in watched):
         color = "NO_COLOR" not in os.environ
