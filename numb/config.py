@@ -10,8 +10,8 @@ import json
 import re
 import shlex
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +40,7 @@ _TOP = (
     "version",
     "train",
     "trial",
+    "trials",
     "snapshot",
     "hyperparameters",
     "environment",
@@ -70,6 +71,9 @@ class Config:
 
     train: tuple[str, ...] | None = None
     trial: tuple[str, ...] | None = None
+    trials: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # further ones, by the names that they are run by
     max_file_mb: float = 20  # a larger file stays out of snapshots
     exclude: tuple[str, ...] = ()  # glob patterns of untracked files that never enter a snapshot
     unread: tuple[str, ...] = ()  # glob patterns of sources that say nothing of hyperparameters
@@ -88,9 +92,16 @@ class Config:
     file: str = "nmb.json"
     broken: str | None = None  # why the file could not be understood, and these are the defaults
 
-    def command(self, mode: str) -> tuple[str, ...]:
-        """Return the command of *mode*, which has a first word. Raises `ConfigError` where there is none to run."""
-        words = {"train": self.train, "trial": self.trial}.get(mode)
+    def command(self, mode: str, name: str | None = None) -> tuple[str, ...]:
+        """Return the command of *mode*, or of the trial of a *name*, which has a first word.
+
+        Raises `ConfigError` where there is none to run.
+        """
+        if name is not None and name not in self.trials:
+            there = f"there are {', '.join(self.trials)}" if self.trials else "there are none"
+            example = f'"trials": {{"{name}": "python {name}.py"}}'
+            raise ConfigError(f"{self.file} has no trial {name}; {there}", f"add {example} to {self.file}")
+        words = {"train": self.train, "trial": self.trial}.get(mode) if name is None else self.trials[name]
         if words and words[0]:
             return words
         example = f'"{mode}": {{"command": "python {mode}.py"}}'
@@ -110,6 +121,7 @@ def load(path: Path) -> Config:
     return Config(
         train=_command(document, "train"),
         trial=_command(document, "trial"),
+        trials=_trials(_section(document, "trials")),
         max_file_mb=_megabytes(snapshot, "max_file_mb", Config().max_file_mb),
         exclude=_texts(snapshot, "exclude", "a glob pattern", lambda pattern: pattern != ""),
         unread=_texts(
@@ -205,11 +217,24 @@ def _section(document: Located, name: str) -> Located | None:
 
 def _command(document: Located, mode: str) -> tuple[str, ...] | None:
     section = _section(document, mode)
-    command = section and section.get("command")
-    if section is None or command is None:
-        return None
+    return None if section is None or section.get("command") is None else _words(section, "command")
+
+
+def _trials(section: Located | None) -> dict[str, tuple[str, ...]]:
+    if section is None:
+        return {}
+    for name in section.value:
+        if not re.fullmatch(r"[^\W\d][\w-]{0,60}", name):
+            raise ConfigError(
+                f"{section[name].where}: {_quoted(name)} is no name for a trial", "letters, digits, - and _"
+            )
+    return {name: _words(section, name) for name in section.value}
+
+
+def _words(section: Located, name: str) -> tuple[str, ...]:
+    command = section[name]
     if isinstance(command.value, list):
-        return _texts(section, "command", "a word of the command", lambda _: True)
+        return _texts(section, name, "a word of the command", lambda _: True)
     if not isinstance(command.value, str) or not _is_argument(command.value):
         raise command.wrong('a command such as "python train.py" or ["python", "train.py"]')
     try:

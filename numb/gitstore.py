@@ -38,14 +38,14 @@ from numb.errors import (
     StorageFailed,
     WouldOverwrite,
 )
-from numb.record import PURGED, REMOVED, RESTORED, SAVED, TRAIN, TRIAL, LeftOut, Nested
+from numb.record import NOTED, PURGED, REMOVED, RESTORED, SAVED, TRAIN, TRIAL, LeftOut, Nested
 
 if TYPE_CHECKING:
     import git
 
 OLDEST_GIT = (2, 36)  # the first with core.fsync=committed
 _KIND = "Numb-Kind"  # the trailer that every commit of numb's has
-_RUNS = (TRAIN, TRIAL, SAVED, REMOVED, RESTORED, PURGED)  # the kinds whose commits hold a record
+_RUNS = (TRAIN, TRIAL, SAVED, NOTED, REMOVED, RESTORED, PURGED)  # the kinds whose commits hold a record
 
 _OPTIONS = (
     "--no-replace-objects",

@@ -269,7 +269,7 @@ class Project:
         )
 
     def new_run(self, kind: str, arguments: Sequence[str], **facts: Any) -> Run:
-        command = (*self.config.command(kind), *arguments)
+        command = (*self.config.command(kind, facts.get("name")), *arguments)
         now = time.time()
         shown = tuple(inflight.redacted(command))
         return Run(
@@ -295,7 +295,7 @@ class Project:
         from numb import launch
         from numb.observing import Observer
 
-        command = (*self.config.command(run.kind), *arguments)
+        command = (*self.config.command(run.kind, run.name), *arguments)
         launch.check(command, self.home, os.environ)
         self.branch.recover()
         order = replace(order, launched=inflight.launched(self.home, self.config.environment))
@@ -534,11 +534,11 @@ class Project:
         """Every hyperparameter of the project, read from its sources: the train script's, and those of its other files."""
         return self.table_of(TRAIN)
 
-    def table_of(self, kind: str) -> Table:
+    def table_of(self, kind: str, name: str | None = None) -> Table:
         """The same with the script of that kind of run as the one that counts; that of the other kind says nothing of it."""
         from numb.hp import source, table
 
-        commands = {TRAIN: self.config.train, TRIAL: self.config.trial}
+        commands = {TRAIN: self.config.train, TRIAL: self.config.trials.get(name or "", self.config.trial)}
         scripts = {each: source.script_of(command or (), self.home) for each, command in commands.items()}
         script = scripts.pop(kind)
         foreign = next((path for path in scripts.values() if path and script and not path.samefile(script)), None)
@@ -589,28 +589,33 @@ class Project:
 
     # -- trials
 
-    def trial(self, run: Run, arguments: Sequence[str] = (), *, message: str = "") -> Ended:
-        """Evaluate the weights of *run* with the user's trial command."""
+    def trial(self, run: Run, arguments: Sequence[str] = (), *, message: str = "", name: str | None = None) -> Ended:
+        """Evaluate the weights of *run* with the user's trial command, or with that of this *name*.
+
+        Results of a named one are kept under its name: `results.val.acc`.
+        """
         from numb.trials import Trials
 
         if not run.weights:
             raise Refused(f"{run.id} has no weights to trial ({run.status})", "numb list")
-        return Trials(self, arguments, message).of(run)
+        return Trials(self, arguments, message, name).of(run)
 
-    def trial_chosen(self, arguments: Sequence[str] = (), *, message: str = "") -> Ended:
+    def trial_chosen(self, arguments: Sequence[str] = (), *, message: str = "", name: str | None = None) -> Ended:
         """Find the architecture that the trial script builds, ask which of its runs to evaluate, and evaluate that."""
         from numb.trials import Trials
 
-        return Trials(self, arguments, message).chosen()
+        return Trials(self, arguments, message, name).chosen()
 
-    def trial_all(self, arguments: Sequence[str] = (), *, message: str = "") -> Iterator[tuple[Run | None, Ended]]:
+    def trial_all(
+        self, arguments: Sequence[str] = (), *, message: str = "", name: str | None = None
+    ) -> Iterator[tuple[Run | None, Ended]]:
         """Evaluate every untrialed run of the architecture that the trial script builds, one after another.
 
         Which one comes is said before it begins. Yields nothing when all of them have been trialed.
         """
         from numb.trials import Trials
 
-        return Trials(self, arguments, message).all()
+        return Trials(self, arguments, message, name).all()
 
     # -- queues
 

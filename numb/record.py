@@ -441,7 +441,9 @@ class Run:
     series: Mapping[str, Series] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
     init_from: Origin | None = None
-    name: str | None = None  # of an entry that says something: what it is called from now on, "" for nothing
+    name: str | None = (
+        None  # of a trial: which one; of an entry that says something: what it is called from now on, or ""
+    )
     tags: tuple[str, ...] = ()  # of an entry that says something
     untags: tuple[str, ...] = ()  # and those that it takes back
     removes: tuple[Named, ...] = ()  # of an entry that removes others
@@ -561,9 +563,13 @@ class Said:
 
 
 def results_of(run: Run, trials: Sequence[Run], said: Said) -> dict[str, Any]:
-    """A run's own results, those of the newest of its *trials* (oldest first) that has some, and what came afterwards."""
-    newest = next((trial.results for trial in reversed(trials) if trial.results), {})
-    return {**run.results, **newest, **said.results}
+    """A run's own results, those of the newest of its *trials* (oldest first) that has some, and what came afterwards.
+
+    Of trials with names the newest of each counts, and its results are a dictionary under that name.
+    """
+    newest = {trial.name: trial.results for trial in trials if trial.results}
+    named = {name: results for name, results in newest.items() if name}
+    return {**run.results, **newest.get(None, {}), **named, **said.results}
 
 
 def handle(text: str) -> str:
@@ -766,6 +772,8 @@ def counted(number: int, thing: str, things: str = "") -> str:
 def subject(run: Run) -> str:
     """The first line of a run's commit: `train 20261120-213353-x7f2 Net·9f3c lr=0.1 → acc 0.93`."""
     words = [run.kind, run.id]
+    if run.kind == TRIAL and run.name:
+        words.insert(1, run.name)
     if run.of:
         words.append(f"of {run.of}")
     if run.segments:

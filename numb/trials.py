@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Trials:
-    """Launches the trial command of *project*, with *arguments* after it."""
+    """Launches the trial command of *project*, or one that has a *name*, with *arguments* after it."""
 
-    def __init__(self, project: Project, arguments: Sequence[str], message: str) -> None:
-        self.project, self.arguments, self.message = project, arguments, message
+    def __init__(self, project: Project, arguments: Sequence[str], message: str, name: str | None = None) -> None:
+        self.project, self.arguments, self.message, self.name = project, arguments, message, name
         self.index, self.say = project.index, project.talk.say
 
     def of(self, run: Run) -> Ended:
@@ -55,14 +55,14 @@ class Trials:
             yield run, ended
 
     def _launch(self, answers: Answers, inject: Mapping[str, Any]) -> Ended:
-        run = self.project.new_run(TRIAL, self.arguments, message=self.message)
+        run = self.project.new_run(TRIAL, self.arguments, message=self.message, name=self.name)
         order = Order(inject=encoded(inject), elsewhere=elsewhere(self.table))
         return self.project.launch(run, self.arguments, answers, order=order, strict=True)
 
     @cached_property
     def table(self) -> Table:
         """The hyperparameters of the script that evaluates."""
-        return self.project.table_of(TRIAL)
+        return self.project.table_of(TRIAL, self.name)
 
     def _takes(self, run: Run) -> bool:
         """Whether the script will ask for a hyperparameter of the run, perhaps below its network."""
@@ -121,11 +121,16 @@ class Trials:
 
     def _untrialed(self, runs: Sequence[Run]) -> list[Run]:
         done = self.index.trials(run.id for run in runs)
-        return [run for run in runs if not any(trial.results for trial in done.get(run.id, ()))]
+        return [
+            run for run in runs if not any(each.results and each.name == self.name for each in done.get(run.id, ()))
+        ]
 
     def _tell_all_trialed(self, question: Mapping[str, Any], count: int) -> None:
         """Say that there is nothing to do for this architecture, and where there still is."""
-        self.say(f"every run of this architecture has been trialed ({count}); numb trial ID to trial one again")
+        again = "numb trial ID" + (f" --name {self.name}" if self.name else "")
+        self.say(f"every run of this architecture has been trialed ({count}); {again} to trial one again")
+        if self.name:
+            return
         waiting = [
             run for run in self.index.runs(untrialed=True, project=self.project.place, sound=True) if run.weights
         ]

@@ -250,6 +250,36 @@ def test_a_trial_of_one_run_evaluates_that_run(torch_scene: Scene) -> None:
 
 
 @pytest.mark.usefixtures("warm")
+def test_there_may_be_several_trials(torch_scene: Scene) -> None:
+    """Each has a command and a name; its results stand under that, the newest count, and --all knows which are left."""
+    first, second = (torch_scene.trained(lr=lr) for lr in (0.1, 0.2))
+    torch_scene.write("val.py", torch_scene.read("trial.py").replace('"lr": lr', '"acc": 1 - lr'))
+    settings = json.loads(torch_scene.read("nmb.json"))
+    torch_scene.write(
+        "nmb.json", json.dumps(settings | {"trials": {"val": "python val.py", "none": ["python", "none.py"]}})
+    )
+
+    assert (
+        0 == torch_scene.numb("trial", first["id"]).code == torch_scene.numb("trial", first["id"], "--name", "val").code
+    )
+    done = torch_scene.numb("trial", "--all", "--name", "val")
+    again = torch_scene.numb("trial", "--all", "--name", "val")
+    shown = torch_scene.runs()
+    subjects = torch_scene.sh("git log --first-parent --format=%s -3 numb").splitlines()
+
+    assert (0, 1, 0) == (done.code, done.stderr.count("numb: saved"), again.stderr.count("numb: saved")), done.stderr
+    assert [(0.1, 0.9), (None, 0.8)] == [(run["results"].get("lr"), run["results"]["val"]["acc"]) for run in shown]
+    assert [["val", 2], ["val", 1], ["", 1]] == [
+        ["val" if " val " in f" {line} " else "", 1 if first["id"] in line else 2] for line in subjects
+    ]
+    assert [0.1] == [
+        run["params"]["lr"] for run in json.loads(torch_scene.numb("best --by results.val.acc --json").stdout)
+    ]
+    wrong = torch_scene.numb("trial", second["id"], "--name", "tset")
+    assert (2, "") == (wrong.code, wrong.stdout) and "nmb.json has no trial tset; there are val, none" in wrong.stderr
+
+
+@pytest.mark.usefixtures("warm")
 def test_all_untrialed_runs_of_the_architecture_are_trialed(torch_scene: Scene) -> None:
     """AC-N11: each untrialed run of this architecture once, no other; one that fails does not stop the rest."""
     trained = [torch_scene.trained(lr=lr) for lr in (0.1, 0.2, 0.3)]

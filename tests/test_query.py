@@ -408,6 +408,16 @@ def test_remarks_come_back_from_the_branch_alone(lab: Scene) -> None:
     assert [0.4] == rates(lab, "--where", "tags = paper") and 0 == lab.numb("doctor").code
 
 
+def test_a_remark_that_git_has_lost_is_told(lab: Scene) -> None:
+    """Whoever lists the runs learns that something which was said is gone, and the runs are there."""
+    lab.numb("note", "@", "why")
+    blob = lab.sh("git rev-parse numb:.nmb/run/record.json")
+    lab.sh(f"rm -f .git/objects/{blob[:2]}/{blob[2:]} .nmb/index.sqlite")
+    done = lab.numb("list")
+
+    assert (0, 4) == (done.code, done.stdout.count("complete")) and "damaged record in" in done.stderr
+
+
 def test_values_keep_their_types_in_results(empty: Scene) -> None:
     """AC-J9: infinity, NaN, a truth value and a list are what they were, in Python and in JSON."""
     script = "import numb\nnumb.numb_trial_result({'loss': float('inf'), 'x': float('nan'), 'ok': True, 'l': [1, 2]})\n"

@@ -209,9 +209,10 @@ def _rules(text: str | None) -> tuple[str, ...]:
 @click.command(cls=ScriptCommand)
 @click.argument("run", metavar="[ID]", required=False)
 @click.option("--all", "-all", "everything", is_flag=True, help="Trial every untrialed run of this architecture.")
+@click.option("--name", metavar="NAME", help='Another trial than the usual one: one of "trials" in nmb.json.')
 @click.option("-m", "--message", default="", metavar="TEXT", help="Why this trial.")
 @click.pass_obj
-def trial(arguments: tuple[str, ...], run: str | None, everything: bool, message: str) -> None:
+def trial(arguments: tuple[str, ...], run: str | None, everything: bool, name: str | None, message: str) -> None:
     """Run the trial command of nmb.json with the weights and hyperparameters of a run, and record its results.
 
     Without an ID it asks which run of the current architecture to take.
@@ -221,14 +222,14 @@ def trial(arguments: tuple[str, ...], run: str | None, everything: bool, message
     project = opened()
     if not everything:
         ended = (
-            project.trial(project.find(run), arguments, message=message)
+            project.trial(project.find(run), arguments, message=message, name=name)
             if run
-            else project.trial_chosen(arguments, message=message)
+            else project.trial_chosen(arguments, message=message, name=name)
         )
         _report_end(ended)
         sys.exit(ended.exit_code)
     code, succeeded, count = 0, 0, 0
-    for trialed, ended in project.trial_all(arguments, message=message):
+    for trialed, ended in project.trial_all(arguments, message=message, name=name):
         _report_end(ended)
         code = code or ended.exit_code
         succeeded += trialed is not None and not ended.exit_code

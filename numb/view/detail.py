@@ -47,7 +47,7 @@ def shown(
         [("network", run.network), *((f"  {name}", _model(run, name)) for name in run.models)],
         [("hyperparameter", f"{name} = {record.brief(value, 200)}") for name, value in run.params.items()],
         [("result", f"{name} = {record.brief(value, 200)}") for name, value in record.flat(row.results).items()],
-        [("trial", f"{trial.id}  {_trial(trial)}") for trial in row.trials],
+        [("trial", f"{trial.id}  {trial.name or ''}  {_trial(trial)}".replace("    ", "  ")) for trial in row.trials],
         [(f"weights {name}", _weights(run, name)) for name in run.weights]
         + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),
         [("series", f"{name}  {_series(each)}") for name, each in run.series.items()],
