@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numb.capture.session import Session
     from numb.hp.params import Params
     from numb.journal import Schema
-    from numb.record import Summary
+    from numb.record import History
 
 _T = TypeVar("_T")
 
@@ -244,13 +244,16 @@ class Run:
         return _temporary()
 
     @property
-    def history(self) -> dict[str, Summary]:
+    def history(self) -> History:
         """What was logged until now, by field: count, mean, lowest and highest value and where, and the last one.
 
-        Those of a series of its own are called `NAME.FIELD`. Empty without numb.
+        `history.best("loss")` is the best by the name of the field. Those of a series of its own are called `NAME.FIELD`. Empty
+        without numb.
         """
+        from numb.record import History
+
         session = self._session()
-        return (session.history() or {}) if session is not None else {}
+        return (session.history() if session is not None else None) or History()
 
     def finish(self, status: str | None = None, reason: str | None = None) -> None:
         """Say how the run has ended, where its exit code would not: `run.finish("failed", "diverged")`.

@@ -695,6 +695,20 @@ def lower_is_better(name: str) -> bool:
     return any(word.lower().startswith(_LOWER_IS_BETTER) for word in words)
 
 
+def best_of(name: str, numbers: Summary) -> tuple[float | None, Any]:
+    """The best of the numbers of a field of this name, and where it was: the lowest of a loss, the highest of an accuracy."""
+    low = lower_is_better(name)
+    return (numbers.lowest, numbers.lowest_at) if low else (numbers.highest, numbers.highest_at)
+
+
+class History(dict[str, Summary]):
+    """What the numbers of each field of a run's series sum up to, by name."""
+
+    def best(self, name: str) -> float | None:
+        """The best one, by the name the lowest or the highest; None where there is none."""
+        return best_of(name, self[name])[0] if name in self else None
+
+
 def is_id(text: str) -> bool:
     """Whether *text* is the whole id of a run."""
     return _ID.fullmatch(text) is not None

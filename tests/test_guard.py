@@ -37,7 +37,7 @@ for step in range(run.restore().step + 1, 12):
         continue
     run.checkpoint(step=step)
     numb.log(step=step, loss=loss)
-    print(step, run.history["loss"].count, flush=True)
+    print(step, run.history["loss"].count, run.history.best("loss"), flush=True)
 """
 
 
@@ -61,12 +61,12 @@ def test_a_training_that_has_gone_wrong_ends(empty: Scene, loss: str, rules: str
     assert ("failed", reason, 1, [6]) == (
         failed["status"], failed["reason"], done.code, [kept["step"] for kept in failed["checkpoints"]],
     )  # fmt: skip
-    assert (7, "6 6") == (
+    assert (7, "6 6 1.0") == (
         failed["series"]["log"]["rows"],
         done.stdout.splitlines()[-1],
     ) and f"Diverged: {reason}" in done.stderr
     assert ("complete", 0, [11]) == (whole["status"], off.code, [kept["step"] for kept in whole["checkpoints"]])
-    assert (0, "7 7") == (resumed.code, resumed.stdout.splitlines()[0])
+    assert (0, "7 7 0.0") == (resumed.code, resumed.stdout.splitlines()[0])
 
 
 def test_what_a_checkpoint_is_given_is_guarded_too(empty: Scene) -> None:
@@ -163,7 +163,7 @@ def called(step, values):
     "Its own words."
     return step
 numb.log(step=1)
-print(called(3, {}), called.__name__, called.__doc__, numb.run().history)
+print(called(3, {}), called.__name__, called.__doc__, numb.run().history, numb.run().history.best("loss"))
 called.remove()
 try:
     numb.on("epoch", called)
@@ -171,7 +171,7 @@ except ValueError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    said = "3 called Its own words. {}\nnumb.on: 'epoch' is none of 'step', 'checkpoint', 'end' and 'fail'\n"
+    said = "3 called Its own words. {} None\nnumb.on: 'epoch' is none of 'step', 'checkpoint', 'end' and 'fail'\n"
     assert (said, "") == (done.stdout, done.stderr)
 
 

@@ -272,7 +272,7 @@ def test_list_chooses_and_sorts(lab: Scene) -> None:
     assert [0.4, 0.3, 0.2] == rates(lab, "--sort", "acc", "-n", "3")
     assert [0.3, 0.2] == rates(lab, "--where", "bs = 64", "--sort", "-lr")
     assert [0.1, 0.3] == rates(lab, "--where", "sched in (cosine, linear)")
-    assert [0.2] == rates(lab, "--where", "loss.min > 0.1 and loss.min < 0.25 and opt.name = adam and age < 1h")
+    assert [0.2] == rates(lab, "--where", "loss.best > 0.1 and loss.min < 0.25 and opt.name = adam and age < 1h")
     assert [0.1] == rates(lab, "--where", "`loss.min` <= params.lr and status = complete", "--sort", "lr", "-n", "1")
 
     top = lab.numb("list", "--sort", "-acc").stdout.splitlines()

@@ -23,7 +23,7 @@ from numb import atomic, record
 from numb.capture.values import BadValue
 from numb.errors import NumbError
 from numb.journal import DATE, USUAL, Block, Framer, Outline, Reader, Schema
-from numb.record import Summary
+from numb.record import History
 
 if TYPE_CHECKING:
     from numb.capture.session import Session
@@ -154,16 +154,16 @@ class Series:
         for waiting in self._waiting:
             waiting.observe()
 
-    def history(self) -> dict[str, Summary]:
+    def history(self) -> History:
         """What the numbers of each field sum up to by now; those of a series with a name of its own as `NAME.FIELD`."""
         self.flush()
         for block in self._reader.blocks():
             self._outlines.setdefault(block.series, Outline()).add(block)
-        return {
-            field if name == USUAL else f"{name}.{field}": summary
+        return History(
+            (field if name == USUAL else f"{name}.{field}", summary)
             for name, outline in self._outlines.items()
             for field, summary in outline.fields.items()
-        }
+        )
 
     def close(self) -> None:
         """Write what has come, and take no more."""

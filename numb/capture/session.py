@@ -594,7 +594,7 @@ class Session:
             self.series.observe()
 
     @_guarded
-    def history(self) -> dict[str, record.Summary]:
+    def history(self) -> record.History:
         """What the numbers that were logged sum up to."""
         return self.series.history()
 

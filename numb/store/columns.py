@@ -107,7 +107,14 @@ def summed(series: Mapping[str, record.Series]) -> dict[str, Any]:
     for name, each in series.items():
         for inner, numbers in each.fields.items():
             start = inner if name == "log" else f"{name}.{inner}"
-            known = {"last": numbers.last, "min": numbers.lowest, "max": numbers.highest, "mean": numbers.mean}
+            best = record.best_of(inner, numbers)[0]
+            known = {
+                "best": best,
+                "last": numbers.last,
+                "min": numbers.lowest,
+                "max": numbers.highest,
+                "mean": numbers.mean,
+            }
             found |= {f"{start}.{word}": value for word, value in known.items() if value is not None}
     return found
 
