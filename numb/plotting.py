@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,40 @@ def curves(
         raise NotPossible(f"there is no run for which {where} holds", "numb list")
     known: dict[str, list[Source]] = {run.id: _sources(project, run) for run in runs}
     panels = [_asked(runs, known, text) for text in dict.fromkeys(series)] if series else _usual(project, runs, known)
+    drawn = _drawn(project, runs, known, panels, x, window, log=log)
+    if series and (empty := [panel for panel, lines in drawn if not lines]):
+        raise NotPossible(f"there are no numbers of {', '.join(map(str, empty[0]))} yet", f"numb tail {runs[-1].id}")
+    if not any(lines for _, lines in drawn):
+        raise NotPossible(f"{runs[-1].id} has logged no numbers", f"numb logs {runs[-1].id}")
+    named = labels(runs)
+    return Curves([_panel(panel, lines, named, log=log) for panel, lines in drawn if lines])
+
+
+def every(project: Project, run: Run, *, machine: bool = False) -> list[Panel]:
+    """A frame for each field of a run that has numbers and is no step; or those of what it took of the *machine*.
+
+    Raises what `Project.series` raises.
+    """
+    known = [each for each in _sources(project, run) if (each.series == SYSTEM) == machine]
+    sources = [each for each in known if not _is_step(each.field) and _has_numbers([run], each)]
+    sources = [each for each in sources if not machine or each.field != "seconds"]  # which is their x
+    x = ELAPSED if machine else None
+    drawn = _drawn(project, [run], {run.id: sources}, [[source] for source in sources], x, 1, log=False)
+    frames = [(source, line) for (source,), lines in drawn for line in lines]
+    return [replace(_panel([source], [line], {run.id: ""}, log=False), title=str(source)) for source, line in frames]
+
+
+def _drawn(
+    project: Project,
+    runs: Sequence[Run],
+    known: Mapping[str, Sequence[Source]],
+    panels: Sequence[Sequence[Source]],
+    x: str | None,
+    window: int,
+    *,
+    log: bool,
+) -> list[tuple[Sequence[Source], list[_Line]]]:
+    """The lines of each panel; a series is read once, whatever is drawn of it."""
     wanted = {source for panel in panels for source in panel}
     read: dict[tuple[str, Source], _Line] = {}
     for run in runs:
@@ -73,15 +107,9 @@ def curves(
             if x not in (None, ROW, ELAPSED) and not any(line.has_x for line in lines):
                 fields = ", ".join(source.field for source in known[run.id] if source.series == each)
                 raise ArtifactMissing(f"{each} of {run.id} has no {x}; it has {fields}", f"numb plot --x {ROW}")
-    drawn = [
+    return [
         (panel, [read[run.id, each] for run in runs for each in panel if (run.id, each) in read]) for panel in panels
     ]
-    if series and (empty := [panel for panel, lines in drawn if not lines]):
-        raise NotPossible(f"there are no numbers of {', '.join(map(str, empty[0]))} yet", f"numb tail {runs[-1].id}")
-    if not any(lines for _, lines in drawn):
-        raise NotPossible(f"{runs[-1].id} has logged no numbers", f"numb logs {runs[-1].id}")
-    labels = _labels(runs)
-    return Curves([_panel(panel, lines, labels, log=log) for panel, lines in drawn if lines])
 
 
 def _sources(project: Project, run: Run) -> list[Source]:
@@ -206,10 +234,10 @@ def _panel(sources: Sequence[Source], lines: Sequence[_Line], labels: Mapping[st
     return Panel(drawn, title, ", ".join(dict.fromkeys(line.label for line in lines)), "", log)
 
 
-def _labels(runs: Sequence[Run]) -> dict[str, str]:
+def labels(runs: Sequence[Run]) -> dict[str, str]:
     """The last letters of each run's id, and the hyperparameters in which these runs differ."""
     params = [record.flat(run.params) for run in runs]
-    names = list(_differing(params))
+    names = list(differing(params))
     short = {run.id: run.id[-4:] for run in runs}
     if len(set(short.values())) < len(short):
         short = {run.id: run.id for run in runs}
@@ -219,7 +247,8 @@ def _labels(runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def _differing(params: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def differing(params: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The names of hyperparameters that are not the same in all of these runs."""
     for name in dict.fromkeys(name for values in params for name in values):
         if len({record.canonical(values[name]) if name in values else None for values in params}) > 1:
             yield name
@@ -248,14 +277,14 @@ def parallel(project: Project, names: Sequence[str], result: str, *, log: bool, 
     """What `Project.parallel` says."""
     rows = _with_numbers(project, _rows(project, names, where, result), result)
     params = [record.flat(row.run.params) for row in rows]
-    differing = [name for name in _differing(params) if name != result]
-    if not differing:
+    there = [name for name in differing(params) if name != result]
+    if not there:
         raise NotPossible(
             f"{record.counted(len(rows), 'run')} with {result}, and no hyperparameter that differs", "numb list"
         )
-    if len(differing) > _AXES:
-        project.talk.say(f"left out: {record.some(differing[_AXES:])}")
-    axes = [Axis(name, [values.get(name) for values in params]) for name in differing[:_AXES]]
+    if len(there) > _AXES:
+        project.talk.say(f"left out: {record.some(there[_AXES:])}")
+    axes = [Axis(name, [values.get(name) for values in params]) for name in there[:_AXES]]
     return Parallel([row.run.id for row in rows], [*axes, Axis(result, _values(project, rows, result), log)])
 
 

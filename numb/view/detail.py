@@ -22,28 +22,8 @@ def shown(
 ) -> str:
     """One fact a line, sections set apart; what there is not is not shown. *begun* are the runs that began with its weights."""
     run = row.run
-    moment = time.time() if now is None else now
     sections: list[Sequence[tuple[str, str | None]]] = [
-        [
-            ("run", run.id),
-            ("name", row.said.name),
-            ("tags", " ".join(row.said.tags)),
-            ("message", run.message),
-            *(("noted", line) for text in row.said.notes for line in text.splitlines()),
-            ("status", _status(row)),
-            (
-                "started",
-                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.started)) + f" ({age(run.started, moment)} ago)",
-            ),
-            ("took", None if run.seconds is None else f"{run.seconds:.1f} s"),
-            ("command", " ".join(run.command)),
-            ("project", run.project),
-            ("queue", run.queue),
-            ("commit", run.commit),
-            ("began with", str(run.init_from) if run.init_from else None),
-            *(("earlier", _segment(segment)) for segment in run.segments),
-            ("code", _code(run)),
-        ],
+        about(row, time.time() if now is None else now),
         [("network", run.network), *((f"  {name}", _model(run, name)) for name in run.models)],
         [("hyperparameter", f"{name} = {record.brief(value, 200)}") for name, value in run.params.items()],
         [("result", f"{name} = {record.brief(value, 200)}") for name, value in record.flat(row.results).items()],
@@ -51,16 +31,39 @@ def shown(
         [(f"weights {name}", _weights(run, name)) for name in run.weights]
         + ([("", f"missing here: {record.counted(len(missing), 'object')} of the weights")] if missing else []),
         [("series", f"{name}  {_series(each)}") for name, each in run.series.items()],
-        [("artifact", f"{name}  {_size(kept.size)}") for name, kept in run.artifacts.items()],
+        [("artifact", f"{name}  {size(kept.size)}") for name, kept in run.artifacts.items()],
         [("checkpoint", _checkpoint(kept)) for kept in run.checkpoints],
         [("begun with it", f"{each.id}{_beginning(each)}") for each in begun],
         [("left out", f"{item.path} ({item.size} bytes): {item.why}") for item in run.left_out]
         + [("nested", f"{item.path} at {item.head}{' and a patch' if item.patch else ''}") for item in run.nested]
         + [("note", note) for note in run.notes],
-        _surroundings(environment),
+        surroundings(environment),
     ]
     text = "\n\n".join(filter(None, map(_section, sections)))
     return text + ("\n\n" + _escaped(traceback.rstrip()) if traceback else "")
+
+
+def about(row: Row, now: float | None = None) -> list[tuple[str, str | None]]:
+    """What a run is: who calls it how, how it went, from which code; how long ago that was, where it is said what is *now*."""
+    run = row.run
+    started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.started))
+    return [
+        ("run", run.id),
+        ("name", row.said.name),
+        ("tags", " ".join(row.said.tags)),
+        ("message", run.message),
+        *(("noted", line) for text in row.said.notes for line in text.splitlines()),
+        ("status", _status(row)),
+        ("started", started if now is None else f"{started} ({age(run.started, now)} ago)"),
+        ("took", None if run.seconds is None else f"{run.seconds:.1f} s"),
+        ("command", " ".join(run.command)),
+        ("project", run.project),
+        ("queue", run.queue),
+        ("commit", run.commit),
+        ("began with", str(run.init_from) if run.init_from else None),
+        *(("earlier", _segment(segment)) for segment in run.segments),
+        ("code", _code(run)),
+    ]
 
 
 def _section(facts: Sequence[tuple[str, str | None]]) -> str:
@@ -110,7 +113,8 @@ def _series(series: Series) -> str:
     return f"{record.counted(series.rows, 'row')}, the last: {', '.join(last)}"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """So many bytes as a person says it."""
     return f"{count} bytes" if count < 10_000 else f"{count / 1e6:.2f} MB"
 
 
@@ -130,7 +134,8 @@ def _segment(segment: Segment) -> str:
     return f"{segment.status}{why}, resumed after step {segment.step}: {segment.commit}"
 
 
-def _surroundings(environment: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+def surroundings(environment: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Where a run took place."""
     script = environment.get("script") or {}
     seeds = " ".join(f"{name}={value}" for name, value in (script.get("seeds") or {}).items() if value is not None)
     return [
