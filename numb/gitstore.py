@@ -82,6 +82,7 @@ _PLAIN_NAME = re.compile(r"\w[\w. -]*(/\w[\w. -]*)*")
 _NO_PARTS = (b"..", b".", b".git", b"git~1")
 _ABSENT, _GITLINK = b"000000", b"160000"  # modes
 _NOT_IN_NAMES = str.maketrans("<>", "  ")  # they end a name in a commit
+_PAGE = re.compile(rb"report-\d{8}-\d{6}-[a-z2-9]{4}\.html")  # what `layout.page` says: no part of a project
 _NOT_SECRET = ("*.pub", "*.example", "*.sample", "*.template", "*.dist", "*.py")
 
 
@@ -524,7 +525,7 @@ class GitStore:
         chosen, left_out, embedded = [], [], []
         folder = layout.FOLDER.encode()
         for path in untracked:
-            if path == folder or path.startswith(folder + b"/"):
+            if path == folder or path.startswith(folder + b"/") or _PAGE.fullmatch(path.rpartition(b"/")[2]):
                 continue
             if path.endswith(b"/"):
                 embedded.append(path[:-1])

@@ -24,6 +24,11 @@ EXTRACT_SECONDS = "NUMB_EXTRACT_SECONDS"  # how long the function that extracts 
 BREAK_HOOK = "NUMB_BREAK_HOOK"  # the name of a hook that shall fail: how the tests see that a failing hook is harmless
 
 
+def page(run_id: str) -> str:
+    """What the page of a run is called, where it is given no other name: no snapshot takes it in."""
+    return f"report-{run_id}.html"
+
+
 class RunFolder:
     """The folder of one run in flight, as the launcher and the hooks in the script both see it.
 

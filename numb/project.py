@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from numb import alive, atomic, config, inflight, record
+from numb import alive, atomic, config, inflight, layout, record
 from numb.branch import Branch
 from numb.config import Config, RemotePlace
 from numb.errors import (
@@ -1283,6 +1283,21 @@ class Project:
         from numb import reporting
 
         return reporting.written(self, run, Path(into) if into else Path.cwd() / f"report-{run.id}", step)
+
+    def page(self, run: Run, into: Path | None = None) -> Path:
+        """Write everything known about *run* as one page for a browser; returns its file.
+
+        *into* is the file, `….html`, or else a new directory for it. What is there is not overwritten: `TargetExists`.
+        """
+        from numb import pages
+
+        return pages.of_run(self, run, Path(into) if into else Path.cwd() / layout.page(run.id))
+
+    def overview(self, into: Path | None = None, where: str | None = None) -> Path:
+        """Write a page of all runs, or those for which *where* holds: see `page`, and `runs` for what is raised."""
+        from numb import pages
+
+        return pages.of_project(self, where, Path(into) if into else Path.cwd() / "report")
 
     def purge_plan(self, words: Sequence[str], where: Path | None = None) -> Purge:
         """What `purge` would take out of the branch: runs by their ids, or a path, as it is typed in the folder *where*.

@@ -133,7 +133,9 @@ class Scene:
         """Type a numb command, without a terminal."""
         arguments = shlex.split(words[0]) if len(words) == 1 else list(words)
         where, given = cwd or self.root, {**self.env, **(env or {})}
-        hot = self.hot and self.hot("numb with torch" if arguments[0] == "report" else "numb")
+        hot = self.hot and self.hot(
+            "numb with torch" if arguments[0] == "report" and "--html" not in arguments else "numb"
+        )
         if hot is not None and at_start(given) == hot.environment:
             ran = run_warm(hot, arguments, where, given, input, 120)
             return Done(ran.code, ran.out.decode(errors="replace"), ran.err.decode(errors="replace"))

@@ -64,6 +64,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "view.watch": ({"errors", "record", "view", "watching"}, {"plotext", "rich"}),
     "view.*": ({"errors", "hp", "record", "view"}, {"tabulate"}),
     "view.charts": ({"errors", "record", "view"}, {"matplotlib"}),
+    "view.page": ({"errors"}, {"jinja2", "markupsafe"}),
     "view.plot": ({"errors", "record", "view"}, {"matplotlib", "plotext"}),
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
@@ -88,6 +89,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "melding": (set(), set()),
     "network": (set(), {"onnx"}),
     "comparing": ({"errors", "gitstore", "hp", "inflight", "journal", "layout", "melding", "network", "project", "record", "tables", "talk"}, set()),
+    "pages": ({"atomic", "capture", "errors", "journal", "plotting", "project", "record", "talk", "view"}, set()),
     "reporting": ({"atomic", "beginnings", "capture", "project", "record", "tables", "view"}, set()),
     "doctor": (
         {
@@ -112,7 +114,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "errors", "extraction", "folder", "gitstore",
-            "housekeeping", "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "plotting", "purging", "queue", "record", "remarks",
+            "housekeeping", "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "pages", "plotting", "purging", "queue", "record", "remarks",
             "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view", "watching",
         },

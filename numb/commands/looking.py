@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -216,12 +217,29 @@ def _put_all(lines: Iterable[str]) -> None:
 
 
 @click.command()
-@click.argument("run", metavar="ID[@STEP]")
+@click.argument("run", metavar="[ID[@STEP]]", required=False)
+@click.option("--html", is_flag=True, help="One page for a browser instead; without an ID of the whole project.")
 @click.option(
-    "--into", type=click.Path(path_type=Path), metavar="DIR", help="Directory to create.  [default: report-ID]"
+    "--into",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory to create, or with --html the page, NAME.html.  [default: report-ID]",
 )
-def report(run: str, into: Path | None) -> None:
-    """Copy a run's weights, or a checkpoint's, with graph, hyperparameters, results, log and patch, into a new directory."""
+@where_option
+def report(run: str | None, html: bool, into: Path | None, where: str | None) -> None:
+    """Copy a run's weights, or a checkpoint's, with graph, hyperparameters, results, log and patch, into a new directory.
+
+    With --html everything about a run, or without an ID about all of them, becomes one page that needs no network.
+    """
+    if run is None and not html:
+        raise Usage("no run is named", "numb report @, or numb report --html for all runs")
+    if where is not None and (run is not None or not html):
+        raise Usage("--where is for the page of several runs", f"numb report --html --where {shlex.quote(where)}")
     project = opened(reading=True)
-    found, step = project.find_checkpoint(run)
-    click.echo(project.report(found, into, step))
+    if run is None:
+        click.echo(project.overview(into, where))
+    elif html:
+        click.echo(project.page(project.find(run), into))
+    else:
+        found, step = project.find_checkpoint(run)
+        click.echo(project.report(found, into, step))
