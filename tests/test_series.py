@@ -504,3 +504,18 @@ def test_numbers_are_summed_up(values: Sequence[Any], expected: tuple[Any, ...])
     found = outline.fields["x"]
     told = (found.count, found.mean, found.lowest, found.highest, found.last)
     assert expected == tuple("nan" if isinstance(each, float) and math.isnan(each) else each for each in told)
+
+
+def test_runs_without_results_are_listed_with_what_they_logged_last(empty: Scene) -> None:
+    """Beside the step; where one has results, those are what counts."""
+    rows = "for step in range(3):\n    numb.log(step=step, loss=1 / (step + 1), note='x', acc=float('nan'))\n"
+    trained(empty, rows)
+    before = empty.numb("list").stdout.splitlines()
+    trained(empty, rows + "numb.numb_trial_result({'f1': 0.5})\n")
+    after = empty.numb("list").stdout.splitlines()
+
+    assert (["id", "last loss", "status", "age"], "0.333333") == (
+        re.split(r"\s{2,}", before[1].strip()),
+        before[2].split()[1],
+    )
+    assert ["id", "f1", "status", "age"] == re.split(r"\s{2,}", after[1].strip())

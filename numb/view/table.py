@@ -21,6 +21,7 @@ from numb import record
 from numb.errors import printable
 from numb.record import Run
 
+_LOGGED = 4  # fields of a run without results
 PLAIN, MARKDOWN, HTML = "plain", "pipe", "html"  # tabulate's words
 
 
@@ -223,6 +224,8 @@ def _columns(
     rows: Sequence[Row], params: Sequence[Mapping[str, Any]], differing: Sequence[str], now: float, numbered: bool
 ) -> list[_Column]:
     shown = [record.flat(row.results) for row in rows]
+    if not any(shown):
+        shown = [_logged(row.run) for row in rows]
     results = _names(shown)
     columns = [_Column("", [str(n) for n in range(1, len(rows) + 1)], right=True)] if numbered else []
     columns.append(_Column("id", [row.run.id for row in rows]))
@@ -250,6 +253,13 @@ def _columns(
     if any(words):
         columns.append(_Column("message", [record.brief(text, 40) for text in words], [(0, 12), (1, 0)]))
     return columns
+
+
+def _logged(run: Run) -> dict[str, Any]:
+    """What a run without results has logged last, beside the step."""
+    series = run.series.get("log")
+    numbers = {name: each.last for name, each in list(series.fields.items())[1:] if each.count} if series else {}
+    return {f"last {name}": value for name, value in list(numbers.items())[:_LOGGED]}
 
 
 def _fitted(columns: list[_Column], width: int | None, form: str = PLAIN) -> tuple[str, list[str]]:
