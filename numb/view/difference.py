@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -261,20 +259,12 @@ def _networks_json(each: Networks) -> dict[str, Any]:
 
 def as_csv(found: Compared) -> str:
     """A line for each fact, a column for each run."""
-    rows = [[fact.part, fact.name, *map(_csv_cell, fact.values)] for fact in found.facts]
-    return _csv([["part", "name", *(side.label for side in found.sides)], *rows])
+    rows = [[fact.part, fact.name, *map(_known, fact.values)] for fact in found.facts]
+    return table.csv_of(["part", "name", *(side.label for side in found.sides)], rows).rstrip("\n")
 
 
-def _csv_cell(value: Any) -> Any:
-    if value is None or isinstance(value, Enum):
-        return ""
-    return value if isinstance(value, str | int | float) else record.dumps(record.encode(value, literals=True))
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue().rstrip("\n")
+def _known(value: Any) -> Any:
+    return None if isinstance(value, Enum) else value
 
 
 class Melded(Protocol):
@@ -290,7 +280,7 @@ class Melded(Protocol):
 
 def melded(found: Melded) -> str:
     """CSV of it, gaps empty."""
-    return _csv([[found.index, *found.labels], *found.rows])
+    return table.csv_of([found.index, *found.labels], found.rows).rstrip("\n")
 
 
 # A network by itself
