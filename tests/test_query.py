@@ -393,6 +393,8 @@ def test_a_note_a_tag_and_a_name_are_commits_that_undo_takes_back(lab: Scene) ->
     assert lab.numb("undo").stderr.startswith("numb: taken back: ") and "paper\nwd-1\n" == lab.numb("tag", "@").stdout
     for _ in range(4):
         assert 0 == lab.numb("undo").code
+    assert [] == rates(lab, "--where", "tags is not missing or name is not missing or note is not missing")
+    assert [1, 0] == [lab.numb("show", "baseline").code, lab.numb("doctor").code]
     assert ("", "", 1) == (lab.numb("tag", "@").stdout, lab.numb("note", "@").stdout, lab.numb("undo").code)
     assert [0.1, 0.2, 0.3, 0.4] == rates(lab)
 

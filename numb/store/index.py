@@ -217,6 +217,7 @@ class Index:
         runs: list[tuple[object, ...]] = []
         records: list[tuple[str, str, str]] = []
         names: set[tuple[str, str]] = set()
+        trained: set[str] = set()
         touched: set[str] = set()
         removals: list[tuple[str, str, str]] = []
         restorations: list[tuple[str]] = []
@@ -230,7 +231,7 @@ class Index:
                 row = _row(entry.commit, text, self._doubtful, names)
                 runs.append(row)
                 records.append((text, str(row[0]), entry.commit))
-                touched.add(str(row[0] if row[1] in (TRAIN, REMOVED) else row[2]))
+                (trained if row[1] == TRAIN else touched).add(str(row[0] if row[1] in (TRAIN, REMOVED) else row[2]))
                 if row[1] in (REMOVED, RESTORED):
                     said = Run.from_json(json.loads(text), entry.commit)
                     removals += [(each.commit, each.id, said.id) for each in said.removes]
@@ -249,7 +250,7 @@ class Index:
             db.executemany("insert or replace into damaged values (?,?,?)", damaged)
             db.execute("insert or replace into meta values ('tip', ?)", (tip,))
             db.executemany("insert or ignore into names values (?,?)", names)
-            _bring_up(db, touched)
+            _bring_up(db, trained, touched)
 
         try:
             self._change(change)
@@ -636,19 +637,21 @@ def _row(commit: str, text: str, doubtful: bool, names: set[tuple[str, str]]) ->
     )
 
 
-def _bring_up(db: sqlite3.Connection, touched: set[str]) -> None:
+def _bring_up(db: sqlite3.Connection, trained: set[str], touched: set[str]) -> None:
     """Write to the rows of runs what came later: results of trials, and what was said about them.
 
-    *touched* are runs, those that new entries are about, removals, and entries that were taken back.
+    *trained* are new runs, *touched* what other new entries are about: runs, removals, and entries that were taken back.
     """
     parents = {str(row[0]) for row in db.execute("select distinct of from entries where of is not null")}
     if not parents:
         return
     about = set(touched)
-    for entry in touched - parents:
-        about.update(str(row[0]) for row in db.execute("select id from removals where removal = ?", (entry,)))
-    above = "select of from entries where id = ? and of is not null"
-    about |= {str(row[0]) for entry in about - parents for row in db.execute(above, (entry,))}
+    for above in (
+        "select id from removals where removal = ?",
+        "select of from entries where id = ? and of is not null",
+    ):
+        about |= {str(row[0]) for entry in list(about) for row in db.execute(above, (entry,))}
+    about |= trained
     for run_id in sorted(about & parents):
         whole = "select record, commit_id, crc from written where id = ? and kind = 'train'"
         for run in [_run(*row) for row in db.execute(whole, (run_id,))]:
