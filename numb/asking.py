@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb import atomic, query, record
 from numb.errors import Usage
-from numb.query import RUN, Among, Compare, Condition, Is, Name, Not, Sort
+from numb.query import RUN, Among, Compare, Condition, Is, Name, Sort
 from numb.record import TRAIN
 from numb.store.index import Answer
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numb.project import Project
     from numb.talk import Row
 
-_STARTED = Name("started", RUN)
+_STARTED, _TAGS = Name("started", RUN), Name("tags", RUN)
 _SUFFIXES = (".csv", ".json", ".parquet")
 
 
@@ -66,8 +67,8 @@ def best(project: Project, by: str | None, number: int, lowest: bool | None, whe
     project.branch.recover()
     name = Name.of(by) if by is not None else _only_result(project)
     low = record.lower_is_better(name.name) if lowest is None else lowest
-    there = query.both(Not(Is(name, "missing")), Not(Is(name, "nan")))
-    wanted = query.both(None if where is None else query.parsed(where), there)
+    finite = query.both(Compare(name, "<", math.inf), Compare(name, ">", -math.inf))  # and so a number
+    wanted = query.both(None if where is None else query.parsed(where), finite)
     return chosen(project, wanted, (Sort(name, descending=not low),), number, project.place)
 
 
@@ -98,6 +99,8 @@ def _values(row: Row, names: Sequence[Name], facts: dict[Name, Any]) -> list[Any
     }
     if _STARTED in facts:
         facts = facts | {_STARTED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.run.started))}
+    if _TAGS in facts:
+        facts = facts | {_TAGS: " ".join(row.said.tags) or None}
     return [facts[name] if name.space == RUN else spaces[name.space or ""].get(name.name) for name in names]
 
 

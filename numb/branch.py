@@ -259,7 +259,7 @@ class Branch:
     def _recover(self, left: inflight.Left) -> list[Run]:
         try:
             return self.publish_left(left)
-        except NumbError as error:
+        except Exception as error:  # whatever is wrong with one run, the commands go on
             left.flight.close()
             self._say(f"{left.flight.folder.path.name} could not be put on branch {self.git.branch} yet: {error}")
             return []

@@ -100,10 +100,13 @@ class Config:
         if name is not None and name not in self.trials:
             there = f"there are {', '.join(self.trials)}" if self.trials else "there are none"
             example = f'"trials": {{"{name}": "python {name}.py"}}'
-            raise ConfigError(f"{self.file} has no trial {name}; {there}", f"add {example} to {self.file}")
+            near = _meant(name, tuple(self.trials)).removeprefix("; ")
+            raise ConfigError(f"{self.file} has no trial {name}; {there}", near or f"add {example} to {self.file}")
         words = {"train": self.train, "trial": self.trial}.get(mode) if name is None else self.trials[name]
         if words and words[0]:
             return words
+        if mode == "trial" and self.trials:
+            raise ConfigError(f"{self.file} has trials with names only", f"numb trial --name {next(iter(self.trials))}")
         example = f'"{mode}": {{"command": "python {mode}.py"}}'
         raise ConfigError(f'{self.file}: section "{mode}" has no command', f"add {example} to {self.file}")
 

@@ -473,7 +473,7 @@ def on(event: str, function: Callable[..., Any] | str | None = None) -> Any:
     `run.checkpoint`, with step and results. `"end"`: when the script has ended by itself. `"fail"`: when an error, or a guard,
     has ended it, with the reason. Instead of a function its name will do, `"package.module:function"`. What a function that
     `"step"` calls raises is the script's; of the others it is told, and ends nothing. Without numb nothing is called. Raises
-    `ValueError` for another event.
+    `ValueError` for another event, and for what is no function.
     """
     if event not in ("step", "checkpoint", "end", "fail"):
         raise ValueError(f"numb.on: {event!r:.40} is none of 'step', 'checkpoint', 'end' and 'fail'")
@@ -481,6 +481,8 @@ def on(event: str, function: Callable[..., Any] | str | None = None) -> Any:
         from numb.capture.callbacks import resolved
 
         function = resolved(function)
+    if function is not None and not callable(function):
+        raise ValueError(f"numb.on: {function!r:.40} is no function")
     return partial(Callback, event) if function is None else Callback(event, function)
 
 

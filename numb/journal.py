@@ -38,6 +38,7 @@ _NUMBER_OF = struct.Struct("<H")  # of the schema, before its rows
 _LARGEST = 1 << 28  # bytes of a frame: what claims more is none
 _AT_ONCE = 1 << 16  # rows
 _CODES = {int: "q", float: "d"}
+_MOST = sys.float_info.max  # what is beyond it is infinite, or a whole number that is no float
 _NUMBER = re.compile(r"-?\d+")
 _WHOLE = re.compile(r"^-?\d+$", re.MULTILINE)
 _WORDS: dict[str, Any] = {"": None, "True": True, "False": False}
@@ -205,13 +206,14 @@ def summed(before: Summary, values: Sequence[Any], firsts: Sequence[Any]) -> Sum
     numbers, places = values, firsts
     total = math.fsum(values) if isinstance(values, array) else math.nan
     if total != total or math.isinf(total):  # what is no number among them
-        chosen = [type(value) in (int, float) and value == value for value in values]
+        chosen = [type(value) in (int, float) and value == value and -_MOST <= value <= _MOST for value in values]
         numbers, places = list(itertools.compress(values, chosen)), list(itertools.compress(firsts, chosen))
         total = _sum(numbers)
     if not numbers:
         return replace(before, last=last)
     low, high, count = min(numbers), max(numbers), before.count + len(numbers)
-    after = replace(before, count=count, mean=((before.mean or 0.0) * before.count + total) / count, last=last)
+    mean = (before.mean or 0.0) * (before.count / count) + total / count
+    after = replace(before, count=count, mean=mean if math.isfinite(mean) else None, last=last)
     if after.lowest is None or low < after.lowest:
         after = replace(after, lowest=low, lowest_at=places[numbers.index(low)])
     if after.highest is None or high > after.highest:
@@ -222,8 +224,8 @@ def summed(before: Summary, values: Sequence[Any], firsts: Sequence[Any]) -> Sum
 def _sum(numbers: Sequence[Any]) -> float:
     try:
         return math.fsum(numbers)
-    except (OverflowError, ValueError):  # infinities of both signs
-        return float(sum(numbers))
+    except OverflowError:  # each of them is finite, and their sum is not
+        return math.nan
 
 
 @dataclass(slots=True)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
 from numb import comparing, journal, query, record, tables
@@ -122,8 +124,9 @@ class PastRun:
             series, field = USUAL, name
         if series not in there:
             raise self._no_series(name)
-        found = _frame(self._project, self.record, series)
-        return _only(found, field, lambda: self._no_series(name)) if field else found
+        if not field:
+            return _frame(self._project, self.record, series)
+        return _only(_frame(self._project, self.record, series, field), field, lambda: self._no_series(name))
 
     def _series_names(self) -> list[str]:
         return list(tables.fields(self._project, self.record))
@@ -231,6 +234,9 @@ class Differing:
 
     def __bool__(self) -> bool:
         return not self.found.is_none
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     def __repr__(self) -> str:
         return "\n\n".join(filter(None, [difference.shown(self.found), difference.patch(self.found.patch)]))
@@ -345,34 +351,40 @@ def melded(project: Project, runs: Mapping[Any, str], name: str, field: str) -> 
     return pandas.DataFrame(rows, index=index, columns=list(joined.labels))
 
 
-def _frame(project: Project, run: Run, name: str) -> Any:
+def _frame(project: Project, run: Run, name: str, field: str | None = None) -> Any:
+    """A series as a table, without the rows that lack a *field*: NaN is a value, and to pandas both are the same."""
+    kept = run.series.get(name)
+    whole = kept is not None and all(each.count == kept.rows for each in kept.fields.values())
+    if find_spec("pandas") is not None and kept is not None and (whole or field is None):
+        content = project.series_csv(run, name)
+        if b'"' not in content:  # no texts, which pandas would take for numbers and for nothing
+            import pandas
+
+            exact = {"float_precision": "round_trip"} if int(pandas.__version__.split(".")[0]) < 3 else {}
+            how: dict[str, Any] = {"parse_dates": [DATE], "date_format": "ISO8601", "keep_default_na": False, **exact}
+            return pandas.read_csv(io.BytesIO(content), index_col=0, na_values=["", "nan"], na_filter=not whole, **how)
+    fields, columns, times = journal.table(project.series(run, name))
+    if field in fields:
+        here = [value is not None for value in columns[fields.index(field)]]
+        columns, times = [list(compress(column, here)) for column in columns], list(compress(times, here))
     if find_spec("pandas") is None:
-        fields, columns, times = journal.table(project.series(run, name))
         dates = [datetime.fromtimestamp(moment, timezone.utc) for moment in times]
         return [dict(zip([*fields, DATE], row, strict=True)) for row in zip(*columns, dates, strict=True)]
     import pandas
 
-    content = project.series_csv(run, name) if run.commit is not None else b'"'
-    if b'"' not in content:  # no texts, which pandas would take for numbers and for nothing
-        exact = {"float_precision": "round_trip"} if int(pandas.__version__.split(".")[0]) < 3 else {}
-        whole = all(each.count == run.series[name].rows for each in run.series[name].fields.values())
-        how: dict[str, Any] = {"parse_dates": [DATE], "date_format": "ISO8601", "keep_default_na": False, **exact}
-        return pandas.read_csv(io.BytesIO(content), index_col=0, na_values=["", "nan"], na_filter=not whole, **how)
-    fields, columns, times = journal.table(project.series(run, name))
     found = pandas.DataFrame(dict(zip(fields, columns, strict=True)), columns=fields)
     found[DATE] = pandas.to_datetime([round(moment * 1000) for moment in times], unit="ms", utc=True)
     return found.set_index(fields[0]) if fields else found
 
 
 def _only(found: Any, field: str, missing: Callable[[], Exception]) -> Any:
-    """One field of a table, with its index and without the rows that lack it."""
+    """One field of a table, with its index."""
     if isinstance(found, list):
-        kept = [row for row in found if row.get(field) is not None]
-        if not kept:
+        if not found or field not in found[0]:
             raise missing()
-        return [{name: row[name] for name in dict.fromkeys((next(iter(row)), field))} for row in kept]
+        return [{name: row[name] for name in dict.fromkeys((next(iter(row)), field))} for row in found]
     if field == found.index.name:
         return found.index.to_frame()
     if field not in found:
         raise missing()
-    return found[[field]].dropna()
+    return found[[field]]

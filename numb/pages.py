@@ -144,7 +144,12 @@ def _trials(row: Row) -> list[Block]:
     names = _names(record.flat(each.results) for each in row.trials)[:_COLUMNS]
     found = [record.flat(each.results) for each in row.trials]
     rows = [
-        [Cell(each.id), Cell(each.status), _moment(each.started), *_columns(values, names)]
+        [
+            Cell(f"{each.id} {each.name or ''}".strip()),
+            Cell(each.status),
+            _moment(each.started),
+            *_columns(values, names),
+        ]
         for each, values in zip(row.trials, found, strict=True)
     ]
     heads = ["trial", "status", "started", *(record.brief(name, 40) for name in names)]

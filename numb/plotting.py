@@ -65,8 +65,17 @@ def curves(
         raise NotPossible(f"there are no numbers of {', '.join(map(str, empty[0]))} yet", f"numb tail {runs[-1].id}")
     if not any(lines for _, lines in drawn):
         raise NotPossible(f"{runs[-1].id} has logged no numbers", f"numb logs {runs[-1].id}")
+    for panel, lines in drawn:
+        _tell_without(project, runs, panel, [line.run for line in lines])
     named = labels(runs)
     return Curves([_panel(panel, lines, named, log=log) for panel, lines in drawn if lines])
+
+
+def _tell_without(project: Project, runs: Sequence[Run], panel: Sequence[Source], drawn: Sequence[Run]) -> None:
+    """Say which runs are not in a frame that has others."""
+    ids = {run.id for run in drawn}
+    if ids and (without := [run.id for run in runs if run.id not in ids]):
+        project.talk.say(f"not drawn, without numbers of {', '.join(map(str, panel))}: {record.some(without, 5)}")
 
 
 def every(project: Project, run: Run, *, machine: bool = False) -> list[Panel]:
@@ -144,7 +153,12 @@ def _named(there: Sequence[Source], text: str) -> Source | None:
 
 def _usual(project: Project, runs: Sequence[Run], known: Mapping[str, Sequence[Source]]) -> list[list[Source]]:
     """Where nothing is asked for: of the first series each field that is no step, losses first, as many as can be looked at."""
-    there = list(dict.fromkeys(source for run in runs for source in known[run.id]))
+    there = list(dict.fromkeys(source for run in runs for source in known[run.id] if source.series != SYSTEM))
+    if not there:
+        raise NotPossible(
+            f"{runs[-1].id} has logged no numbers; numb.log(step=step, loss=loss) in the script does",
+            f"numb plot {runs[-1].id} --series {SYSTEM}:cpu --x {ELAPSED}",
+        )
     first = next((source.series for source in there), None)
     fields = [source for source in there if source.series == first and _has_numbers(runs, source)]
     fields = [source for source in fields if not _is_step(source.field)] or fields
@@ -295,7 +309,15 @@ def _rows(project: Project, names: Sequence[str], where: str | None, result: str
         return rows
     values = _values(project, rows, result)
     newest = next((row for row, value in zip(reversed(rows), reversed(values), strict=True) if value is not None), None)
-    return [row for row in rows if newest is not None and row.run.architecture == newest.run.architecture]
+    chosen = [row for row in rows if newest is not None and row.run.architecture == newest.run.architecture]
+    others = sum(value is not None for value in values) - sum(
+        value is not None for value in _values(project, chosen, result)
+    )
+    if newest is not None and others:
+        project.talk.say(
+            f"these are the runs of {newest.run.network}; {others} of other networks: name their IDs, or --where"
+        )
+    return chosen
 
 
 def _values(project: Project, rows: Sequence[Row], name: str) -> list[Any]:

@@ -719,6 +719,9 @@ class Project:
 
         return notebook.melded(self, runs, name, field)
 
+    def __repr__(self) -> str:
+        return f"<project {self.home}: {record.counted(len(self.all), 'run')}>"
+
     def _repr_html_(self) -> str:
         return self.all._repr_html_()
 

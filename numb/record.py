@@ -320,7 +320,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the numbers of one field of a series sum up to; those that are NaN or missing count only as the last one.
+    """What the numbers of one field of a series sum up to; those that are NaN, infinite or missing count only as the last one.
 
     `lowest_at` and `highest_at` are the values of the first field, the step say, in these rows.
     """

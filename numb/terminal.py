@@ -47,10 +47,10 @@ class Terminal:
     def again(self, earlier: Run, changed: list[str] | None) -> bool | None:
         if not attended():
             return None
-        from numb.record import brief
+        from numb.record import brief, flat
         from numb.view import table
 
-        results = " ".join(f"{k}={brief(v)}" for k, v in earlier.results.items())
+        results = " ".join(f"{name} {brief(value)}" for name, value in flat(earlier.results).items())
         say(f"{earlier.network} was trained with these hyperparameters before:")
         say(f"  {earlier.id}  {table.age(earlier.started, _now())} ago  {results}".rstrip())
         say(f"  code: {changes(changed)}")
@@ -131,19 +131,22 @@ def changes(changed: Sequence[str] | None) -> str:
 _ASCII = str.maketrans({"·": ".", "→": ">", "…": "~", "×": "x", "–": "-"})
 
 
+def _encoding(stream: Any) -> str:
+    """What a stream takes. Python writes UTF-8 in the C locale too (PEP 538, 540), which a terminal there may not show."""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LANG")
+    if locale in ("C", "POSIX") and stream.isatty():
+        return "ascii"
+    return getattr(stream, "encoding", None) or "utf-8"
+
+
 def _encodable(text: str, stream: Any) -> str:
     """*text* in what the stream can encode: a terminal in the C locale gets ASCII, never a traceback."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
+    encoding = _encoding(stream)
     try:
         text.encode(encoding)
         return text
     except UnicodeEncodeError:
         return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-
-
-def speaks_unicode(stream: Any) -> bool:
-    """Whether a stream takes more than ASCII."""
-    return str(getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 def say(text: str) -> None:

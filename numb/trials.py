@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,10 @@ class Trials:
             self.say(f"[{number}/{answers.count}] trial of {run.id}")
             ended = self.of(run)
             yield run, ended
+        if answers.count:
+            self.project.branch.refresh()
+            own = {run.architecture for run in (answers.trialed, *answers.pending) if run is not None}
+            self._tell_others(lambda run: run.architecture in own)
 
     def _launch(self, answers: Answers, inject: Mapping[str, Any]) -> Ended:
         run = self.project.new_run(TRIAL, self.arguments, message=self.message, name=self.name)
@@ -129,15 +133,19 @@ class Trials:
         """Say that there is nothing to do for this architecture, and where there still is."""
         again = "numb trial ID" + (f" --name {self.name}" if self.name else "")
         self.say(f"every run of this architecture has been trialed ({count}); {again} to trial one again")
-        if self.name:
-            return
-        waiting = [
-            run for run in self.index.runs(untrialed=True, project=self.project.place, sound=True) if run.weights
-        ]
-        others = [run for run in waiting if _fits(run, question) is None]
+        self._tell_others(lambda run: _fits(run, question) is not None)
+
+    def _tell_others(self, is_own: Callable[[Run], bool]) -> None:
+        """Say which runs are left, of networks that the script did not build with the hyperparameters in it."""
+        waiting = self._untrialed(
+            [run for run in self.index.runs(project=self.project.place, sound=True) if run.weights]
+        )
+        others = [run for run in waiting if not is_own(run)]
         if others:
             networks = ", ".join(dict.fromkeys(run.network for run in others))
-            self.say(f"untrialed runs of other networks: {len(others)} ({networks}); numb list --untrialed")
+            name = f" --name {self.name}" if self.name else ""
+            what = f"{record.counted(len(others), 'run')} of other networks ({networks})"
+            self.say(f"not trialed: {what}: numb trial {others[-1].id}{name}")
 
     def _nearest(self, operators: Sequence[str]) -> str:
         """Which known architectures are most like this one, and where they differ."""

@@ -235,14 +235,15 @@ def test_a_queue_goes_on_with_what_was_cut_off(torch_scene: Scene, name: str) ->
     script = TRAIN if name == "SIGKILL" else whole  # numb is asked to end, and passes it on
     torch_scene.write("train.py", script)
     torch_scene.write("q.json", json.dumps(entries[:2]))
-    torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
+    ended = torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
     [cut] = torch_scene.runs()
     states = json.loads(torch_scene.numb("queue status q.json --json").stdout)
     torch_scene.write("q.json", json.dumps([entries[2], *entries[:2]]))
     done = torch_scene.numb("queue run q.json")
     runs = torch_scene.runs()
 
-    assert ["cut off", "queued"] == [state["status"] for state in states]
+    assert ["cut off", "queued"] == [state["status"] for state in states], ended.stderr
+    assert "running" != cut["status"], (ended, cut["status"])
     last = cut["checkpoints"][-1]["step"]
     steps = [int(line.split()[1]) for line in done.stdout.splitlines()]
     assert 0 == done.code and [*range(last + 1, 6), *range(1, 6), *range(1, 6)] == steps, done.stderr

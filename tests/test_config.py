@@ -127,7 +127,25 @@ def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
     path = written(tmp_path, "{}")
 
     assert load(path) == Config(
-        None, None, 20, (), (), (), "numb", 64, (), None, Keep(None, None, None), (), None, 10, False, (), (), str(path)
+        None,
+        None,
+        {},
+        20,
+        (),
+        (),
+        (),
+        "numb",
+        64,
+        (),
+        None,
+        Keep(None, None, None),
+        (),
+        None,
+        10,
+        False,
+        (),
+        (),
+        str(path),
     )
 
 

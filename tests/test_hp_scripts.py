@@ -411,7 +411,7 @@ def test_params_are_pickled_without_numb(tmp_path: Path) -> None:
     torch.save({"params": params}, tmp_path / "a.pt")
     assert {"params": {"opt": {"m": 0.9}}} == torch.load(tmp_path / "a.pt", weights_only=True)
     assert OrderedDict is type(pickle.loads(pickle.dumps(params))) and b"numb" not in pickle.dumps(params)
-    with pytest.raises(AttributeError, match="there is no hyperparameter lr"):
+    with pytest.raises(AttributeError, match="there is no lr"):
         del params.lr
 
 

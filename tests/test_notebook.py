@@ -79,7 +79,7 @@ def test_a_run_has_its_values_as_attributes(repo: Project) -> None:
     assert {"n": 3} == run["facts.json"] and 2 == len(run["loss.csv", "table.csv"])
     with pytest.raises(KeyError, match=r"has no nope; it has table.csv, facts.json"):
         run["nope"]
-    with pytest.raises(AttributeError, match="there is no hyperparameter rl"):
+    with pytest.raises(AttributeError, match="there is no rl; there are lr"):
         _ = run.params.rl
 
 
@@ -123,6 +123,8 @@ while not os.path.exists("go"): time.sleep(0.01)
 
     wanted = [0.1 + 0.2, 5e-324, math.inf, math.nan, 2 / 3, -0.0, 1e-7]
     assert repr(wanted) == repr(list(map(float, kept["x"]))) == repr(list(map(float, live["x"])))
+    field = numb.open(empty.root)[-1].series("x")
+    assert repr(wanted) == repr(list(map(float, field["x"]))), "NaN is a value, and no gap"
     assert {2**53 + 1} == set(kept["big"]) == set(live["big"]) and list(kept["Date"]) == list(live["Date"])
 
 

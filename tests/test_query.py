@@ -313,6 +313,7 @@ def test_the_best_is_found_by_the_name_of_the_result(lab: Scene) -> None:
     assert [0.4, 0.3] == best("--by", "acc", "--min", "-n", "2") and [0.2] == best("--by", "acc", "--where", "bs = 64")
     assert 5 == len(rates(lab, "--sort", "-acc")) and {"$float": "nan"} == rates(lab, "--sort", "acc")[-1]
     assert "there are acc, best.epoch" in lab.numb("best").stderr
+    assert "did you mean" in lab.numb("best", "--by", "ac").stderr
 
 
 def test_sql_reads_a_table_that_is_always_current(lab: Scene) -> None:
@@ -324,6 +325,13 @@ def test_sql_reads_a_table_that_is_always_current(lab: Scene) -> None:
 
     assert rows == json.loads(lab.numb("sql", "--json", text).stdout)
     assert list(rows[0]) == next(csv.reader(lab.numb("sql", "--csv", text).stdout.splitlines()))
+    for wrong, near in (
+        ('select id from runs where "acc" > 0.9', '"results.acc"'),
+        ("select opt from runs", '"opt.name"'),
+    ):
+        done = lab.numb("sql", wrong)
+        assert 2 == done.code and "SQL: no such column" in done.stderr and near in done.stderr, "to SQLite it is a text"
+    assert "x\n1" in lab.numb("sql", "--csv", 'select count(*) as "x" from "runs" where lr = 0.1 order by "x"').stdout
     before = lab.sh("sha256sum .nmb/index.sqlite")
     for evil in ("delete from runs", "drop view runs", "attach 'x.db' as x", "pragma user_version = 0", "create table t (a)",
                  "insert into entries select * from entries", "select load_extension('x')", "select 1; select 2", "selec", "vacuum into 'y'"):  # fmt: skip
@@ -436,6 +444,21 @@ def test_values_keep_their_types_in_results(empty: Scene) -> None:
     )
     for text in ("loss > 1e300", "x is nan", "ok", "l = '[1, 2]'", "not x < 3"):
         assert 1 == len(json.loads(empty.numb("list", "--json", "--where", text).stdout)), text
+
+
+def test_infinity_texts_and_enormous_numbers_are_never_the_best(empty: Scene) -> None:
+    """H1, by the star of the listing and by `numb best`; and no number, however large, keeps a command from its answer."""
+    script = "import numb\nfrom numb.hp import _\nvalue = [0.5, float('inf'), 'text', 10**400, float('nan')][_('n', 0)]\nnumb.log(step=1, loss=value, acc=value)\nnumb.numb_trial_result({'acc': value, 'loss': value})\n"  # fmt: skip
+    furnish(empty, {"train.py": script})
+    for n in range(5):
+        assert 0 == empty.numb("train", f"n={n}").code
+    for words in ("best --by results.acc -n 5 --json", "best --by loss --json"):
+        done = empty.numb(words)
+        assert [0] == [run["params"]["n"] for run in json.loads(done.stdout)], done.stderr
+    listed = empty.numb("list").stdout
+    assert ["0.5*", "0.5*"] == re.findall(r"\S+\*", listed) and all(
+        0 == empty.numb(words).code for words in ("list --sort -acc", "export t.parquet", "doctor", "show @-1")
+    )
 
 
 def test_ids_are_unique_and_sort_by_time() -> None:

@@ -6,7 +6,7 @@ from net import Net, evaluate
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from numb import numb_param, numb_queue
+from numb import log, numb_param, numb_queue
 
 seed = 0
 epochs = 8
@@ -32,4 +32,5 @@ for epoch in range(1, epochs + 1):
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
     loss, accuracy = evaluate(net, *validation.tensors)
+    log(epoch=epoch, loss=loss, accuracy=accuracy)
     print(f"epoch {epoch:2}  validation loss {loss:.4f}  accuracy {accuracy:.4f}")

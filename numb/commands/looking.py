@@ -191,7 +191,9 @@ def tail(run: str | None, follow: bool, number: int, name: str | None, as_json: 
     if is_empty:
         what = f"no rows of {name}" if name else "no rows of numb.log or a series"
         say(f"numb: {found.id} has {what}" + (" yet" if found.commit is None else ""))
-        say(f"      numb logs {found.id} shows what its script has printed")
+        say(
+            f"      numb.log(step=step, loss=loss) in the script makes some; numb logs {found.id} shows what it has printed"
+        )
 
 
 @click.command()

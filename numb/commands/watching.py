@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from numb.commands.common import as_json_option, opened
-from numb.terminal import put, speaks_unicode
+from numb.terminal import ascii_only, put
 
 if TYPE_CHECKING:
     from numb.watching import Watched
@@ -51,7 +51,7 @@ def _live(watched: Sequence[Watched]) -> None:
     if not all(each.has_ended for each in watched):
         color = "NO_COLOR" not in os.environ
         console = Console(markup=False, highlight=False, emoji=False, no_color=not color)
-        screen = view.Screen(color=color and console.color_system is not None, ascii=not speaks_unicode(sys.stdout))
+        screen = view.Screen(color=color and console.color_system is not None, ascii=ascii_only(sys.stdout))
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while not all(each.has_ended for each in watched):
                 live.update(screen.picture(states, *console.size), refresh=True)

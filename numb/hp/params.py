@@ -13,7 +13,7 @@ class Params(dict[str, Any]):
         try:
             value = self[name]
         except KeyError:
-            raise AttributeError(f"there is no hyperparameter {name}; there are {', '.join(self)}") from None
+            raise AttributeError(f"there is no {name}; there are {', '.join(self)}") from None
         if type(value) is dict:
             value = self[name] = Params(value)  # so that what is changed in it is changed here
         return value
@@ -25,7 +25,7 @@ class Params(dict[str, Any]):
         try:
             del self[name]
         except KeyError:
-            raise AttributeError(f"there is no hyperparameter {name}; there are {', '.join(self)}") from None
+            raise AttributeError(f"there is no {name}; there are {', '.join(self)}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle of it, such as a checkpoint of torch, is read without numb, and with `weights_only`."""

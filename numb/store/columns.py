@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +68,8 @@ def facts(plain: Mapping[str, Any]) -> str:
     """The JSON of those facts of a record that have no column of their own."""
     models = plain.get("models") or {}
     found = {name: plain.get(name) for name in _PLAIN}
-    found["network"] = "+".join(sorted({str(model.get("type") or name) for name, model in models.items()}))
+    names = "+".join(sorted({str(model.get("type") or name) for name, model in models.items()}))
+    found["network"] = f"{names}·{record.short_architecture(str(plain.get('architecture')))}" if models else None
     found["parameters"] = sum(model.get("parameters") or 0 for model in models.values())
     found["checkpoints"] = len(plain.get("checkpoints") or ())
     return flat({name: value for name, value in found.items() if value not in (None, "")})
@@ -148,11 +149,21 @@ class Columns:
         raise self._unknown(name, every)
 
     def _unknown(self, name: Name, every: Iterable[str]) -> Usage:
-        import difflib
+        own = [each for space in (PARAMS, RESULTS) for each in self.known.get(space, ())]
+        return Usage(f"no run has {printable(str(name))}", _near(str(name), every, own))
 
-        near = difflib.get_close_matches(str(name), list(every), n=3, cutoff=0.6)
-        hint = f"did you mean {', '.join(near)}?" if near else "numb list --csv | head -1 has the names"
-        return Usage(f"no run has {printable(str(name))}", hint)
+    def refuse_texts(self, query: str, view: Iterable[str]) -> None:
+        """Raise `Usage` for a word in double quotes that is no column: to SQLite it is a text then, and the answer is wrong."""
+        known = {"runs", *(each.lower() for each in view)}
+        words = re.findall(r"""'(?:[^']|'')*'|(\bas\s+)?"((?:[^"]|"")*)\"""", query, re.I)
+        known |= {word.lower() for alias, word in words if alias}
+        for _, word in words:
+            if word and word.replace('""', '"').lower() not in known:
+                raise Usage(f"SQL: no such column: {printable(word)}", self.meant(word, view))
+
+    def meant(self, word: str, view: Iterable[str]) -> str:
+        """Which columns somebody may have meant, as SQL spells them."""
+        return _near(word, view, (), identifier)
 
     def sql(self, name: Name) -> str:
         """The value of a name. Raises `Usage`."""
@@ -239,6 +250,19 @@ class Columns:
             taken.add(label.lower())
             found[label] = _TIME if meant == Name("started", RUN) else self.sql(meant)
         return found
+
+
+def _near(text: str, every: Iterable[str], own: Sequence[str], spelled: Callable[[str], str] = str) -> str:
+    """What is to be typed instead: the names that are near, or where there are few of a user's *own* all of these."""
+    import difflib
+
+    known = list(dict.fromkeys(every))
+    near = difflib.get_close_matches(text, known, n=3, cutoff=0.6)
+    last = text.rpartition(".")[2].lower()
+    near += [each for each in known if last and any(part.startswith(last) for part in each.lower().split("."))]
+    if found := list(dict.fromkeys(near))[:5]:
+        return f"did you mean {', '.join(map(spelled, found))}?"
+    return f"there are {record.some(list(own), 12)}" if own else "numb list --csv | head -1 has the names"
 
 
 def quoted(text: str) -> str:

@@ -77,6 +77,7 @@ _PUT = (
     + " where (excluded.segments, excluded.resumed) >= (entries.segments, entries.resumed)"
 )
 
+_EXAMPLE = "numb sql 'select id, status from runs'"
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 
 # What is read whole, and not to choose by, lies apart: a scan of many runs does not go over it.
@@ -374,16 +375,15 @@ class Index:
 
         Raises `Usage` with what SQLite has against it.
         """
-        copy = (
-            _connect(None)
-            if self.path is None
-            else sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
-        )
+        file = self._ask(lambda db: db.execute("pragma database_list").fetchone()[2])
+        copy = sqlite3.connect(f"{Path(file).as_uri()}?mode=ro", uri=True) if file else _connect(None)
         try:
-            if self.path is None:
+            if not file:
                 self._db.backup(copy)
             trained, found = self._trained(copy, flying)
-            cells = ", ".join(f"{sql} as {columns.identifier(label)}" for label, sql in found.view().items())
+            view = found.view()
+            found.refuse_texts(text, view)
+            cells = ", ".join(f"{sql} as {columns.identifier(label)}" for label, sql in view.items())
             mine = "" if project is None else f" where project = {columns.quoted(project)}"
             copy.execute(f"create temp view runs as select {cells} from ({trained}){mine}")
             copy.commit()
@@ -392,7 +392,8 @@ class Index:
             asked = copy.execute(text)
             return Answer([str(each[0]) for each in asked.description or ()], asked.fetchall())
         except (sqlite3.Error, sqlite3.Warning) as error:
-            raise Usage(f"SQL: {error}", "numb sql 'select id, \"results.acc\" from runs'") from None
+            word = str(error).partition("no such column: ")[2]
+            raise Usage(f"SQL: {error}", found.meant(word, view) if word else _EXAMPLE) from None
         finally:
             copy.close()
 

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from numb import record
 from numb.errors import printable
 from numb.record import Run
 
+_MOST = sys.float_info.max  # a whole number beyond it is no float
+_FIRST = 2  # results that stay longer than hyperparameters where a table is too narrow
 _LOGGED = 4  # fields of a run without results
 PLAIN, MARKDOWN, HTML = "plain", "pipe", "html"  # tabulate's words
 
@@ -204,7 +207,7 @@ def _group(
     if equal:
         title += ", all with " + " ".join(f"{printable(n)}={record.brief(values[0][n])}" for n in equal)
     if hidden:
-        title += f"; too narrow for {', '.join(hidden)}"
+        title += f"; too narrow for {record.some(hidden, 8)}"
     if form == HTML:
         return f"<p>{html.escape(title.strip())}</p>\n{text}"
     return title.strip() + ("\n" if form == PLAIN else "\n\n") + text
@@ -237,15 +240,21 @@ def _columns(
         columns.append(_Column("name", [row.said.name or "" for row in rows], [(2, 8)]))
     for n in differing:
         cells = [record.brief(values[n]) if n in values else "" for values in params]
-        columns.append(_Column(printable(n), cells, [(4, 0)], right=True))
-    for n in results:
+        columns.append(_Column(printable(n), cells, [(6, 0)], right=True))
+    for place, n in enumerate(results):
         top = best(n, [each.get(n) for each in shown])
         cells = [_marked(each, n, top, len(rows) > 1) for each in shown]
-        columns.append(_Column(printable(n), cells, [(5, 0)], right=True))
+        columns.append(_Column(printable(n), cells, [(7 if place < _FIRST else 4, 0)], right=True))
     states = [status(row) for row in rows]
     if not numbered or any(state != record.COMPLETE for state in states):
         least = max(len(re.split("[:,(]", state)[0]) for state in states)
-        columns.append(_Column("status", states, [(2, least + 1), (6, 0)]))
+        columns.append(
+            _Column(
+                "status",
+                states,
+                [(2, least + 1), (3 if least == len(record.COMPLETE) and len(set(states)) == 1 else 5, 0)],
+            )
+        )
     columns.append(_Column("age", [age(row.run.started, now) for row in rows], [(3, 0)]))
     if any(row.said.tags for row in rows):
         columns.append(_Column("tags", [record.brief(" ".join(row.said.tags), 40) for row in rows], [(1, 10), (3, 0)]))
@@ -302,12 +311,12 @@ def _same(params: Sequence[Mapping[str, Any]], name: str) -> bool:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return None if math.isnan(value) else float(value)
+    return float(value) if -_MOST <= value <= _MOST or value in (math.inf, -math.inf) else None
 
 
 def best(name: str, values: Iterable[Any]) -> float | None:
-    """The best of *values*; NaN and what is no number never is."""
-    numbers = [number for number in map(_number, values) if number is not None]
+    """The best of *values*, where they differ; NaN, infinity and what is no number never is."""
+    numbers = {number for number in map(_number, values) if number is not None and math.isfinite(number)}
     if not numbers:
         return None
     return min(numbers) if record.lower_is_better(name) else max(numbers)
