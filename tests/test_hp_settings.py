@@ -400,7 +400,7 @@ def test_parameters_are_attributes_too() -> None:
     assert (0.1, 0.1, 0) == (params.opt.lr, params["opt"]["lr"], params.seed)
     params.opt["lr"], params.seed = 0.2, 3
     assert {"opt": {"lr": 0.2}, "seed": 3} == params
-    with pytest.raises(AttributeError, match="no hyperparameter momentum; there are opt, seed"):
+    with pytest.raises(AttributeError, match="there is no momentum; there are opt, seed"):
         _ = params.momentum
 
 
