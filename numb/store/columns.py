@@ -60,6 +60,8 @@ FACTS = {
 } | {name: f"json_extract(facts, '$.{name}')" for name in _KEPT}
 _TIME = "strftime('%Y-%m-%dT%H:%M:%SZ', started, 'unixepoch')"
 _MOST = 1900  # columns of a view; SQLite has at most 2000
+_ENCODED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_INFINITE: dict[Any, str] = {math.inf: "9e999", -math.inf: "-9e999"}
 _AWKWARD = re.compile(r'["\\\x00-\x1f]')  # what a path into JSON cannot quote
 _MEMBERS = "(select value from json_each({said}, '$.tags'))"
 
@@ -77,29 +79,31 @@ def facts(plain: Mapping[str, Any]) -> str:
 
 def flat(values: Mapping[str, Any]) -> str:
     """The JSON of a column, from decoded values under dotted names."""
-    cells = []
-    for name, value in values.items():
-        if value is not None:
-            cells.append(f"{json.dumps(_key(name), ensure_ascii=False)}:{_cell(value)}")
-    return "{" + ",".join(cells) + "}"
+    cells = {_key(name): _cell(value) for name, value in values.items() if value is not None}
+    text = _ENCODED(cells)
+    if "Infinity" not in text:
+        return text
+    return (
+        "{"
+        + ",".join(f"{_ENCODED(name)}:{_INFINITE.get(value) or _ENCODED(value)}" for name, value in cells.items())
+        + "}"
+    )
 
 
 def _key(name: str) -> str:
     return _AWKWARD.sub("\ufffd", name.encode(errors="replace").decode())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Any:
     match value:
         case float() if value != value:
-            return "null"
-        case float() if math.isinf(value):
-            return "9e999" if value > 0 else "-9e999"
+            return None
         case bool() | int() | float():
-            return json.dumps(value)
+            return value
         case str():
-            return json.dumps(value.encode(errors="replace").decode(), ensure_ascii=False)
+            return value.encode(errors="replace").decode()
         case _:
-            return json.dumps(record.brief(value, 1 << 20), ensure_ascii=False)
+            return record.brief(value, 1 << 20)
 
 
 def summed(series: Mapping[str, record.Series]) -> dict[str, Any]:
