@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from numb import atomic, query, record
 from numb.errors import Usage
-from numb.query import RUN, Among, Compare, Condition, Is, Name, Sort
-from numb.record import TRAIN
+from numb.query import Among, Compare, Condition, Is, Name, Sort
+from numb.record import RUN, TRAIN
 from numb.store.index import Answer
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def best(project: Project, by: str | None, number: int, lowest: bool | None, whe
 
 
 def _only_result(project: Project) -> Name:
-    found = project.index.names([row.run for row in flying(project)])[query.RESULTS]
+    found = project.index.names([row.run for row in flying(project)])[record.RESULTS]
     if len(found) != 1:
         there = f"there are {record.some(found)}" if found else "no run has results"
         raise Usage(f"best by what? {there}", f"numb best --by results.{found[0]}" if found else "numb list")
-    return Name(found[0], query.RESULTS)
+    return Name(found[0], record.RESULTS)
 
 
 def values(project: Project, rows: Sequence[Row], names: Sequence[str]) -> list[list[Any]]:
@@ -93,9 +93,9 @@ def _values(row: Row, names: Sequence[Name], facts: dict[Name, Any]) -> list[Any
     from numb.store import columns
 
     spaces = {
-        query.PARAMS: record.flat(row.run.params),
-        query.RESULTS: record.flat(row.results),
-        query.SERIES: columns.summed(row.run.series),
+        record.PARAMS: record.flat(row.run.params),
+        record.RESULTS: record.flat(row.results),
+        record.SERIES: columns.summed(row.run.series),
     }
     if _STARTED in facts:
         facts = facts | {_STARTED: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.run.started))}

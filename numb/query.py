@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from numb.errors import Usage, printable
+from numb.record import PARAMS, RESULTS, RUN, SERIES
 
-RUN, PARAMS, RESULTS, SERIES = "run", "params", "results", "series"
 SPACES = (RUN, PARAMS, RESULTS, SERIES)
 
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}

@@ -27,6 +27,8 @@ STATUSES = (RUNNING, COMPLETE, INCOMPLETE, FAILED, INTERRUPTED, KILLED, LOST)
 TRAIN, TRIAL, SAVED, REMOVED, RESTORED, PURGED = "train", "trial", "saved", "removed", "restored", "purged"
 NOTED = "noted"  # something was said about a run afterwards
 
+RUN, PARAMS, RESULTS, SERIES = "run", "params", "results", "series"  # whose names a run has values under
+
 _TAGS = frozenset(("$float", "$tuple", "$dict", "$literal"))
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: a file name that is not UTF-8 has them
 _ID = re.compile(r"\d{8}-\d{6}-[a-z2-9]{4}")

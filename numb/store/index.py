@@ -14,14 +14,16 @@ import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from numb import atomic, record
 from numb.errors import StorageFailed, Usage
-from numb.query import PARAMS, RESULTS, SERIES, Condition, Name, Sort
-from numb.record import NOTED, REMOVED, RESTORED, TRAIN, Origin, Run, RunId, Said
+from numb.record import NOTED, PARAMS, REMOVED, RESTORED, RESULTS, SERIES, TRAIN, Origin, Run, RunId, Said
 from numb.store import columns
-from numb.store.columns import Columns
+
+if TYPE_CHECKING:  # a third of this module's time, and `numb list` mostly chooses nothing
+    from numb.query import Condition, Name, Sort
+    from numb.store.choosing import Columns
 
 _T = TypeVar("_T")
 
@@ -40,12 +42,6 @@ create table entries (
     facts text not null
 ) without rowid;
 create table records (id text primary key, record text not null);
-create index by_architecture on entries (architecture, params_key);
-create index by_origin on entries (of);
-create index by_beginning on entries (init_from);
-create index by_time on entries (started, id);
-create index by_project on entries (kind, project, started, id, architecture, commit_id);
-create index by_commit on entries (commit_id);
 create table damaged (commit_id text primary key, reason text not null, unread text) without rowid;
 create table superseded (commit_id text primary key, id text not null) without rowid;
 create trigger replaced after update on entries when old.commit_id <> new.commit_id
@@ -63,6 +59,14 @@ create view written as select entries.*, (select record from records where recor
 create view runs as select * from written where commit_id not in (select commit_id from removed);
 create view sound as select * from runs where commit_id not in (select commit_id from damaged);
 """
+_INDEXES = {
+    "by_architecture": "entries (architecture, params_key)",
+    "by_origin": "entries (of)",
+    "by_beginning": "entries (init_from)",
+    "by_time": "entries (started, id)",
+    "by_project": "entries (kind, project, started, id, architecture, commit_id)",
+    "by_commit": "entries (commit_id)",
+}
 _TABLES = ("meta", "entries", "records", "superseded", "damaged", "names", "removals", "restorations")
 _COLUMNS = (
     "id", "kind", "of", "project", "status", "architecture", "params_key", "has_results", "trained", "has_graph",
@@ -174,6 +178,7 @@ class Index:
         """Change all of it or nothing; in memory from now on where the file cannot be written."""
         try:
             with self._db:
+                self._db.execute("begin immediate")  # else one begins with the first insert, after indexes were dropped
                 change(self._db)
         except sqlite3.Error as error:
             if not self._places or not _is_out_of_reach(error):
@@ -217,7 +222,7 @@ class Index:
         """
         runs: list[tuple[object, ...]] = []
         records: list[tuple[str, str, str]] = []
-        names: set[tuple[str, str]] = set()
+        names: set[tuple[str, ...]] = set()
         trained: set[str] = set()
         touched: set[str] = set()
         removals: list[tuple[str, str, str]] = []
@@ -242,7 +247,7 @@ class Index:
                 damaged.append((entry.commit, str(error), None))
 
         def change(db: sqlite3.Connection) -> None:
-            db.executemany(_PUT, runs)
+            _put(db, runs)
             db.executemany(_PUT_RECORD, records)
             db.executemany("insert or ignore into removals values (?,?,?)", removals)
             db.executemany("insert or ignore into restorations values (?)", restorations)
@@ -250,7 +255,8 @@ class Index:
                 db.execute("delete from damaged")
             db.executemany("insert or replace into damaged values (?,?,?)", damaged)
             db.execute("insert or replace into meta values ('tip', ?)", (tip,))
-            db.executemany("insert or ignore into names values (?,?)", names)
+            pairs = {(space, name) for space, *together in names for name in together}
+            db.executemany("insert or ignore into names values (?,?)", pairs)
             _bring_up(db, trained, touched)
 
         try:
@@ -328,7 +334,7 @@ class Index:
             text, values = found.where(where) if where else ("1", [])
             order = found.order(sorts)
             cells = "".join(f", {sql} as {name}" for sql, name in found.cells.items())
-            mine = "" if project is None else f" where +project = {columns.quoted(project)}"
+            mine = "" if project is None else f" where +project = {columns.literal(project)}"
             each = f"select id, started{cells} from ({trained}){mine} limit -1"  # the limit keeps SQLite from working twice
             sql = f"select id from ({each}) where {text} order by {order} limit ?"
             return [RunId(row[0]) for row in db.execute(sql, (*values, -1 if limit is None else limit))]
@@ -352,7 +358,9 @@ class Index:
 
     def facts(self) -> list[str]:
         """The names of what every run has."""
-        return list(columns.FACTS)
+        from numb.store import choosing
+
+        return list(choosing.FACTS)
 
     def names(self, flying: Sequence[Run] = ()) -> dict[str, list[str]]:
         """The names that runs have values under, by space, sorted."""
@@ -360,14 +368,19 @@ class Index:
 
     def _trained(self, db: sqlite3.Connection, flying: Sequence[Run]) -> tuple[str, Columns]:
         """The train runs, those in flight in place of what the branch has of them, as SQL; and the names that they have."""
-        names: set[tuple[str, str]] = {(str(space), str(name)) for space, name in db.execute("select * from names")}
+        names: set[tuple[str, ...]] = {(str(space), str(name)) for space, name in db.execute("select * from names")}
         rows = [_row("", record.dumps(run.to_json()), False, names) for run in flying]
         cells = ", ".join(f"json_extract(value, '$[{i}]') as {column}" for i, column in enumerate(_COLUMNS))
-        here = f"select {cells} from json_each({columns.quoted(json.dumps(rows))})"
+        here = f"select {cells} from json_each({columns.literal(json.dumps(rows))})"
         there = f"select {', '.join(_COLUMNS)} from main.runs where +kind = 'train'"
         if flying:
             there += f" and id not in (select id from ({here})) union all {here}"
-        known = {space: sorted(name for each, name in names if each == space) for space in (PARAMS, RESULTS, SERIES)}
+        known = {
+            space: sorted({name for each, *together in names if each == space for name in together})
+            for space in (PARAMS, RESULTS, SERIES)
+        }
+        from numb.store.choosing import Columns
+
         return there, Columns(time.time(), known)
 
     def sql(self, text: str, flying: Sequence[Run] = (), *, project: str | None = None) -> Answer:
@@ -375,6 +388,8 @@ class Index:
 
         Raises `Usage` with what SQLite has against it.
         """
+        from numb.store import choosing
+
         file = self._ask(lambda db: db.execute("pragma database_list").fetchone()[2])
         copy = sqlite3.connect(f"{Path(file).as_uri()}?mode=ro", uri=True) if file else _connect(None)
         try:
@@ -383,8 +398,8 @@ class Index:
             trained, found = self._trained(copy, flying)
             view = found.view()
             found.refuse_texts(text, view)
-            cells = ", ".join(f"{sql} as {columns.identifier(label)}" for label, sql in view.items())
-            mine = "" if project is None else f" where project = {columns.quoted(project)}"
+            cells = ", ".join(f"{sql} as {choosing.identifier(label)}" for label, sql in view.items())
+            mine = "" if project is None else f" where project = {columns.literal(project)}"
             copy.execute(f"create temp view runs as select {cells} from ({trained}){mine}")
             copy.commit()
             copy.set_authorizer(_only_reading)
@@ -587,6 +602,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
             with db:
                 for statement in filter(str.strip, _SCHEMA.split(";\n")):
                     db.execute(statement)
+                _make_indexes(db)
                 db.execute(f"pragma user_version = {VERSION}")
         elif version != VERSION:
             raise ValueError(f"an index of version {version}")
@@ -598,8 +614,24 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return db
 
 
-def _row(commit: str, text: str, doubtful: bool, names: set[tuple[str, str]]) -> tuple[object, ...]:
-    """The row of a record, whose *names* are added to those that are known."""
+def _make_indexes(db: sqlite3.Connection) -> None:
+    for name, columns_of in _INDEXES.items():
+        db.execute(f"create index {name} on {columns_of}")
+
+
+def _put(db: sqlite3.Connection, runs: Sequence[tuple[object, ...]]) -> None:
+    """Write rows of entries. The indexes of a table that was empty are made when it is full: that takes half the time."""
+    empty = len(runs) > 100 and not db.execute("select 1 from entries limit 1").fetchone()
+    if empty:
+        for name in _INDEXES:
+            db.execute(f"drop index {name}")
+    db.executemany(_PUT, runs)
+    if empty:
+        _make_indexes(db)
+
+
+def _row(commit: str, text: str, doubtful: bool, names: set[tuple[str, ...]]) -> tuple[object, ...]:
+    """The row of a record, whose *names* are added to those that are known: a space, and the names in it."""
     plain = json.loads(text)
     if not isinstance(plain, dict) or plain.get("format") != record.FORMAT:
         raise ValueError("a record of a format that this numb does not know")
@@ -614,7 +646,9 @@ def _row(commit: str, text: str, doubtful: bool, names: set[tuple[str, str]]) ->
         RESULTS: record.flat(record.values(plain.get("results") or {})),
         SERIES: columns.summed(record.series_from_json(plain["series"])) if plain.get("series") else {},
     }
-    names |= {(space, name) for space, values in spaces.items() for name in values}
+    for space, values in spaces.items():
+        if values:
+            names.add((space, *values))
     return (
         RunId(plain["id"]),
         _text(plain["kind"]),
