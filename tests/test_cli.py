@@ -23,6 +23,8 @@ import safetensors.torch
 import torch
 from conftest import PLAIN, Scene
 
+from numb.view import table
+
 RESULTS = """
 from numb import numb_param, numb_queue, numb_trial_result
 lr, name = 0.1, "sgd"
@@ -379,6 +381,13 @@ def test_a_run_in_flight_is_named_by_its_last_four_letters(scene: Scene) -> None
     assert f"{run['id']} cannot be removed: still in flight" in refused.stderr
 
 
+def test_a_table_has_its_columns_where_a_terminal_shows_them() -> None:
+    """Letters that take two columns, and marks that take none."""
+    text = table.grid([["日本", "1"], ["e\u0301te", "22"], ["plain", "x"]], ["name", "n"], right=[1])
+
+    assert ["name    n", "日本    1", "e\u0301te    22", "plain   x"] == text.splitlines()
+
+
 def test_a_narrow_terminal_wraps_nothing(scene: Scene) -> None:
     """What matters least is cut or left out, and the title says so; ids and results stay; a pipe gets everything."""
     scene.write("train.py", RESULTS)
@@ -389,7 +398,7 @@ def test_a_narrow_terminal_wraps_nothing(scene: Scene) -> None:
 
     _, wide = terminal(scene, ["list", "--all-columns"], columns=200)
     _, narrow = terminal(scene, ["list", "--all-columns"], columns=80)
-    _, narrowest = terminal(scene, ["list", "--all-columns"], columns=40)
+    _, narrowest = terminal(scene, ["list", "--all-columns"], columns=36)
     unknown = terminal(scene, ["list", "--all-columns"])[1]
 
     whole = ["id", "lr", "name", "fixed", "acc", "loss", "status", "age", "message"]
@@ -398,7 +407,7 @@ def test_a_narrow_terminal_wraps_nothing(scene: Scene) -> None:
     assert narrow.splitlines()[0].endswith("; too narrow for message")
     assert re.search("failed: V.*… ", narrow)
     assert ["id", "acc", "loss"] == narrowest.splitlines()[1].split()
-    for text, columns in ((wide, 200), (narrow, 80), (narrowest, 40)):
+    for text, columns in ((wide, 200), (narrow, 80), (narrowest, 36)):
         assert max(len(line) for line in text.splitlines()[1:]) <= columns
         assert first["id"] in text and second["id"] in text
 

@@ -467,11 +467,11 @@ def test_a_narrow_terminal_gets_a_line_for_each_run(scene: Scene) -> None:
     scene.trained("lr=0.2")
     project = Project.open(scene.root)
     found = project.compare([row.run for row in project.runs()])
-    wide, narrow = view.compared(found, width=200), view.compared(found, width=40)
+    wide, narrow = view.compared(found, width=200), view.compared(found, width=35)
     project.branch.close()
 
     lines = narrow.splitlines()
-    assert re.search(r"lr +0.1 +0.2", wide) and max(map(len, lines[:-1])) <= 40
+    assert re.search(r"lr +0.1 +0.2", wide) and max(map(len, lines[:-1])) <= 35
     assert "too narrow for acc" == lines[-1]
     assert [run["id"] for run in scene.runs()] == [line.partition(" ")[0] for line in lines[1:-1]]
 

@@ -7,13 +7,13 @@ numbers are off, for it shows the id `1234e56` as `1.234e+59` (M20).
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import math
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,14 +47,35 @@ class Row(Protocol):
 
 def grid(rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[int] = (), *, form: str = PLAIN) -> str:
     """A plain table: columns set apart by two spaces, those in *right* flush right; or one in Markdown or HTML."""
-    from tabulate import tabulate  # a third of the time of `numb list`, so only when a table is shown
-
     if not rows:
         return ""
-    aligned = ["right" if i in set(right) else "left" for i in range(len(headers))]
+    flush = set(right)
+    if form == PLAIN:
+        return _plain([headers, *rows], flush)
+    from tabulate import tabulate  # as long as all that `numb list` does, which mostly shows a plain table
+
+    aligned = ["right" if i in flush else "left" for i in range(len(headers))]
     if form == MARKDOWN:
         rows, headers = [[_escaped(cell) for cell in row] for row in rows], list(map(_escaped, headers))
     return str(tabulate(rows, headers, tablefmt=form, disable_numparse=True, colalign=aligned))
+
+
+def _plain(lines: Sequence[Sequence[str]], right: set[int]) -> str:
+    sizes = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    shown = []
+    for line in lines:
+        gaps = [" " * (size - _width(cell)) for size, cell in zip(sizes, line, strict=True)]
+        cells = [gap + cell if i in right else cell + gap for i, (gap, cell) in enumerate(zip(gaps, line, strict=True))]
+        shown.append("  ".join(cells).rstrip())
+    return "\n".join(shown)
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal a text takes: two for each wide character, none for what goes over another."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(unicodedata.category(each) in ("Mn", "Me", "Cf") for each in text)
 
 
 def _escaped(cell: str) -> str:
@@ -209,6 +230,8 @@ def _group(
     if hidden:
         title += f"; too narrow for {record.some(hidden, 8)}"
     if form == HTML:
+        import html  # rarely needed
+
         return f"<p>{html.escape(title.strip())}</p>\n{text}"
     return title.strip() + ("\n" if form == PLAIN else "\n\n") + text
 
@@ -282,7 +305,7 @@ def _fitted(columns: list[_Column], width: int | None, form: str = PLAIN) -> tup
         lines = list(zip(*(column.cells for column in columns), strict=True))
         text = grid(lines, [column.head for column in columns], right, form=form)
         text = _indented(text) if form == PLAIN else text
-        if width is None or not steps or (over := max(map(len, text.splitlines())) - width) <= 0:
+        if width is None or not steps or (over := max(map(_width, text.splitlines())) - width) <= 0:
             return text, hidden
         _, least, column = steps.pop(0)
         if least:
