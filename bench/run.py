@@ -229,8 +229,18 @@ def frame() -> Iterator[Figure]:
         import numb
 
         last = numb.open(root)[-1]
-        ours, plain = in_turn(lambda: last.series("log"), lambda: pandas.read_csv(root / "log.csv"), times=7)
-        yield Figure("1,000,000 rows as a DataFrame", ours, 1.3 * plain, "1.3 x pandas.read_csv of the file")
+        name = last.record.series["log"].hash
+        shutil.copy(root / ".nmb" / "objects" / name[:2] / name, root / "log.csv.gz")
+        ours, packed, plain = in_turn(
+            lambda: last.series("log"),
+            lambda: pandas.read_csv(root / "log.csv.gz"),
+            lambda: pandas.read_csv(root / "log.csv"),
+            times=7,
+        )
+        yield Figure(
+            "1,000,000 rows as a DataFrame", ours, 1.3 * packed, "1.3 x pandas.read_csv of the file, which is gzip"
+        )
+        yield Figure("the same", ours, 1.3 * plain, "1.3 x pandas.read_csv of the CSV; dates are texts there")
 
 
 def snapshot() -> Iterator[Figure]:

@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 import html
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
-from numb import comparing, journal, query, record, tables
+from numb import comparing, frames, query, record, tables
 from numb.errors import ArtifactMissing, RunNotFound
 from numb.hp.params import Params
-from numb.journal import DATE, USUAL
+from numb.journal import USUAL
 from numb.record import Run
 from numb.view import difference, table
 
@@ -125,8 +123,8 @@ class PastRun:
         if series not in there:
             raise self._no_series(name)
         if not field:
-            return _frame(self._project, self.record, series)
-        return _only(_frame(self._project, self.record, series, field), field, lambda: self._no_series(name))
+            return frames.of(self._project, self.record, series)
+        return frames.only(frames.of(self._project, self.record, series, field), field, lambda: self._no_series(name))
 
     def _series_names(self) -> list[str]:
         return list(tables.fields(self._project, self.record))
@@ -349,42 +347,3 @@ def melded(project: Project, runs: Mapping[Any, str], name: str, field: str) -> 
 
     index = pandas.Index([row[0] for row in joined.rows], name=joined.index)
     return pandas.DataFrame(rows, index=index, columns=list(joined.labels))
-
-
-def _frame(project: Project, run: Run, name: str, field: str | None = None) -> Any:
-    """A series as a table, without the rows that lack a *field*: NaN is a value, and to pandas both are the same."""
-    kept = run.series.get(name)
-    whole = kept is not None and all(each.count == kept.rows for each in kept.fields.values())
-    if find_spec("pandas") is not None and kept is not None and (whole or field is None):
-        content = project.series_csv(run, name)
-        if b'"' not in content:  # no texts, which pandas would take for numbers and for nothing
-            import pandas
-
-            exact = {"float_precision": "round_trip"} if int(pandas.__version__.split(".")[0]) < 3 else {}
-            how: dict[str, Any] = {"parse_dates": [DATE], "date_format": "ISO8601", "keep_default_na": False, **exact}
-            return pandas.read_csv(io.BytesIO(content), index_col=0, na_values=["", "nan"], na_filter=not whole, **how)
-    fields, columns, times = journal.table(project.series(run, name))
-    if field in fields:
-        here = [value is not None for value in columns[fields.index(field)]]
-        columns, times = [list(compress(column, here)) for column in columns], list(compress(times, here))
-    if find_spec("pandas") is None:
-        dates = [datetime.fromtimestamp(moment, timezone.utc) for moment in times]
-        return [dict(zip([*fields, DATE], row, strict=True)) for row in zip(*columns, dates, strict=True)]
-    import pandas
-
-    found = pandas.DataFrame(dict(zip(fields, columns, strict=True)), columns=fields)
-    found[DATE] = pandas.to_datetime([round(moment * 1000) for moment in times], unit="ms", utc=True)
-    return found.set_index(fields[0]) if fields else found
-
-
-def _only(found: Any, field: str, missing: Callable[[], Exception]) -> Any:
-    """One field of a table, with its index."""
-    if isinstance(found, list):
-        if not found or field not in found[0]:
-            raise missing()
-        return [{name: row[name] for name in dict.fromkeys((next(iter(row)), field))} for row in found]
-    if field == found.index.name:
-        return found.index.to_frame()
-    if field not in found:
-        raise missing()
-    return found[[field]]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LARGE = 1 << 20  # bytes from which a table is an object
 _PIECE = 1 << 20
+_INFLATED = 1 << 18  # bytes of an object that are inflated at once
 _PATIENCE = 25  # how often a run that has ended is looked for on the branch
 _BROKEN: Any = zlib.error  # of whose type its stubs say nothing
 _GZIP = 31  # zlib's word for the format
@@ -62,17 +63,27 @@ def _compressed(file: IO[bytes]) -> Iterator[bytes]:
 
 def content(project: Project, run: Run, name: str) -> bytes:
     """The CSV of a series, its hash compared. Raises `ArtifactMissing`, `ObjectMissing` and `ObjectCorrupt`."""
+    return b"".join(pieces(project, run, name))
+
+
+def pieces(project: Project, run: Run, name: str) -> Iterator[bytes]:
+    """The same, some at a time."""
     series = run.series.get(name)
     if series is None:
         there = ", ".join(run.series) or "none"
         raise ArtifactMissing(f"{run.id} has no series {name}; it has {there}", f"numb show {run.id}")
     found = project.kept_bytes(run, f"the series {name}", series)
     if series.file is not None:
-        return found
+        yield found
+        return
     try:
-        return bytes(zlib.decompress(found, _GZIP))
+        inflating = zlib.decompressobj(_GZIP)
+        for start in range(0, len(found), _INFLATED):
+            yield inflating.decompress(found[start : start + _INFLATED])
     except _BROKEN as error:
         raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: {error}", "numb doctor") from error
+    if not inflating.eof:
+        raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: it has no end", "numb doctor")
 
 
 def fields(project: Project, run: Run) -> dict[str, list[str]]:

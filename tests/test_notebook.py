@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -9,12 +10,14 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import Scene, furnish
 
 import numb
+from numb import frames, journal, record, tables
 from numb.errors import ArtifactMissing, RunNotFound, Usage
 from numb.project import Project
 
@@ -100,6 +103,43 @@ def test_a_series_is_a_data_frame(repo: Project) -> None:
     assert ([0.5, 0.5], [0, 1]) == (list(run.series("acc")["acc"]), list(run.series("log:acc").index))
     with pytest.raises(ArtifactMissing, match="has no series nope; it has log, loss"):
         run.series("nope")
+
+
+@pytest.mark.parametrize("size", [1 << 20, 4096, 100])
+def test_a_large_series_is_read_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever they are cut: each row has its numbers and its time to the millisecond, over the end of a year too."""
+    times = [1_798_761_500 + 0.377 * n for n in range(1000)]
+    block = journal.Block("s", ("step", "loss"), times, (list(range(1000)), [n / 7 for n in range(1000)]))
+    out = io.BytesIO()
+    journal.write_csv([block], ["step", "loss"], out)
+    table = out.getvalue()
+    fields = {name: record.Summary(1000) for name in ("step", "loss")}
+    run: Any = SimpleNamespace(series={"s": record.Series(1000, len(table), "0" * 64, None, fields)})
+    cut = (table[n : n + size] for n in range(0, len(table), size))
+    monkeypatch.setattr(tables, "pieces", lambda *_: cut)
+
+    found = frames.of(None, run, "s")  # type: ignore[arg-type]
+
+    assert [n / 7 for n in range(1000)] == list(found["loss"]) and list(range(1000)) == list(found.index)
+    assert [int(t * 1000 + 0.5) for t in times] == [round(date.timestamp() * 1000) for date in found["Date"]]
+    assert "2026-12-31 23:58:20+00:00" == str(found["Date"].iloc[0]) and 2027 == found["Date"].iloc[-1].year
+
+
+@pytest.mark.parametrize(
+    "damage", ["0,0.5\n", "0,0.5,2026-11-20_21:33:53.042Z\n", "0,0.5,2026-11-20T21:33:5x.042Z\n", ""]
+)
+def test_a_strange_table_is_read_line_by_line(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which says what is wrong with it, or reads it all the same."""
+    table = ("step,loss,Date\n" + damage).encode()
+    fields = {name: record.Summary(1) for name in ("step", "loss")}
+    run: Any = SimpleNamespace(series={"s": record.Series(1, len(table), "0" * 64, None, fields)})
+    asked = []
+    project: Any = SimpleNamespace(series=lambda *_: asked.append(1) or iter(()))
+    monkeypatch.setattr(tables, "pieces", lambda *_: iter([table]))
+
+    frames.of(project, run, "s")
+
+    assert asked
 
 
 def test_numbers_of_a_series_are_the_same_bits(empty: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
     "asking": ({"atomic", "errors", "project", "query", "record", "store.columns", "store.index", "talk", "view"}, {"pyarrow"}),
-    "notebook": ({"comparing", "errors", "hp", "journal", "melding", "project", "query", "record", "tables", "talk", "view"}, {"pandas"}),
+    "frames": ({"journal", "project", "record", "tables"}, {"numpy", "pandas"}),
+    "notebook": ({"comparing", "errors", "frames", "hp", "journal", "melding", "project", "query", "record", "tables", "talk", "view"}, {"pandas"}),
     "remarks": ({"errors", "housekeeping", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
