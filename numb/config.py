@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from numb import callbacks
 from numb.errors import ConfigError, NotInitialised, StoreTooNew, Usage
 from numb.guard import Guard
 from numb.keep import ALL, Keep
@@ -35,6 +36,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "log": ("max_mb",),
     "checkpoints": ("last", "every", "best"),
     "series": ("stdout", "tensorboard"),
+    "callbacks": callbacks.EVENTS,
 }
 _TOP = (
     "version",
@@ -50,6 +52,7 @@ _TOP = (
     "remotes",
     "push",
     "stop_on",
+    "callbacks",
     "extract",
     "metrics",
     "series",
@@ -84,6 +87,7 @@ class Config:
     push: str | None = None  # the one to which each run is pushed when it has ended
     keep: Keep = ALL  # which checkpoints of a run stay
     stop_on: tuple[str, ...] = ()  # rules of `guard` that end a training
+    callbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by event, names of functions to call
     extract: str | None = None  # a function that finds the results in a run that has ended
     metrics: float | None = 10  # seconds between two looks at what the run needs of the machine
     reads_output: bool = False  # whether `name: number` in what the script prints is a series
@@ -137,6 +141,7 @@ def load(path: Path) -> Config:
         push=_push(document),
         keep=_keep(_section(document, "checkpoints")),
         stop_on=_texts(document, "stop_on", "nan, inf, or a limit such as loss>100", _is_rule),
+        callbacks=_callbacks(_section(document, "callbacks")),
         extract=_extract(document),
         metrics=_metrics(document),
         reads_output=_switch(_section(document, "series"), "stdout"),
@@ -310,7 +315,19 @@ def _push(document: Located) -> str | None:
     return push.value
 
 
+_ENTRY = r"[\w.-]+"
 _FUNCTION = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*"
+
+
+def _callbacks(section: Located | None) -> dict[str, tuple[str, ...]]:
+    if section is None:
+        return {}
+    what = 'a function such as "package.module:function", or the name of an entry point'
+    return {
+        event: _texts(section, event, what, lambda name: re.fullmatch(f"{_FUNCTION}|{_ENTRY}", name) is not None)
+        for event in section.value
+        if event in _SECTIONS["callbacks"]
+    }
 
 
 def _extract(document: Located) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from numb import artifacts, record
-from numb.capture.callbacks import resolved
+from numb.callbacks import resolved
 from numb.capture.values import plain
 from numb.errors import ArtifactMissing, one_line
 from numb.hp.params import Params

@@ -469,17 +469,19 @@ def on(event: str, function: Callable[..., Any] | str) -> Callback: ...
 def on(event: str, function: Callable[..., Any] | str | None = None) -> Any:
     """Call a function when something happens in this run, in the order in which they came: `@numb.on("step")` above it.
 
-    `"step"`: after each row of `numb.log`, with its first value and all of them by name. `"checkpoint"`: after
-    `run.checkpoint`, with step and results. `"end"`: when the script has ended by itself. `"fail"`: when an error, or a guard,
-    has ended it, with the reason. Instead of a function its name will do, `"package.module:function"`. What a function that
-    `"step"` calls raises is the script's; of the others it is told, and ends nothing. Without numb nothing is called. Raises
-    `ValueError` for another event, and for what is no function.
+    `"start"`: when the training begins, before its first gradient. `"step"`: after each row of `numb.log`, with its first
+    value and all of them by name. `"epoch"`: after the first row of each `epoch`, with that and the same values.
+    `"checkpoint"`: after `run.checkpoint`, with step and results. `"end"`: when the script has ended without an error,
+    `sys.exit` among the ways. `"fail"`: when an error has ended it, or a guard has spoken, with the reason. Instead of a
+    function its name will do: `"package.module:function"`, or that of an entry point of the group `numb.callbacks`. What a
+    function raises that a row calls is the script's; of the others it is told, and ends nothing. Without numb nothing is
+    called. Raises `ValueError` for another event, and for what is no function.
     """
-    if event not in ("step", "checkpoint", "end", "fail"):
-        raise ValueError(f"numb.on: {event!r:.40} is none of 'step', 'checkpoint', 'end' and 'fail'")
-    if isinstance(function, str):
-        from numb.capture.callbacks import resolved
+    from numb.callbacks import EVENTS, resolved  # a script that has none does not need them
 
+    if event not in EVENTS:
+        raise ValueError(f"numb.on: {event!r:.40} is none of {', '.join(map(repr, EVENTS))}")
+    if isinstance(function, str):
         function = resolved(function)
     if function is not None and not callable(function):
         raise ValueError(f"numb.on: {function!r:.40} is no function")

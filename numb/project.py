@@ -230,8 +230,8 @@ class Project:
         answers = Answers()
         answers.decide = lambda question, flight: self._on_training(question, flight, table, redo, answers)
         order = self._order(settings)
-        asking = replace(asking, stop_on=(*self.config.stop_on, *asking.stop_on))
-        order = replace(order, keep=self.config.keep.to_json(), **asking.told(strict))
+        asked = asking.told(strict, self.config.stop_on)
+        order = replace(order, keep=self.config.keep.to_json(), callbacks=self.config.callbacks, **asked)
         strict = strict or bool(settings.given or beginning)
         ended = self.launch(run, arguments, answers, order=order, strict=strict, table=table, beginning=beginning)
         if ended.same and not ended.error:

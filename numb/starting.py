@@ -167,6 +167,7 @@ class _Recording:
             launched=inflight.launched(Path.cwd(), project.config.environment),
             keep=project.config.keep.to_json(),
             stop_on=project.config.stop_on,
+            callbacks=project.config.callbacks,
             own=True,
         )
         project.folder.make()

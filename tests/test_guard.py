@@ -13,7 +13,7 @@ import pytest
 from conftest import Scene
 
 from numb import hooks
-from numb.capture.callbacks import resolved
+from numb.callbacks import resolved
 from numb.guard import Guard
 
 # A training whose loss becomes what LOSS says after step 6, and that keeps checkpoints before it logs.
@@ -44,7 +44,8 @@ for step in range(run.restore().step + 1, 12):
 @pytest.mark.parametrize(
     ("loss", "rules", "reason"),
     [
-        ("nan", "nan,inf,loss>100", "nan at step 7 (loss)"), ("150", "nan,inf,loss>100", "loss 150 > 100 at step 7"),
+        ("nan", "nan,inf,loss>100", "nan at step 7 (loss)"), ("inf", "nan,inf", "inf at step 7 (loss)"),
+        ("150", "nan,inf,loss>100", "loss 150 > 100 at step 7"), ("-3", "loss<=-3", "loss -3 <= -3 at step 7"),
     ],
 )  # fmt: skip
 def test_a_training_that_has_gone_wrong_ends(empty: Scene, loss: str, rules: str, reason: str) -> None:
@@ -153,6 +154,77 @@ def test_what_a_step_calls_may_end_the_script(empty: Scene) -> None:
     assert (4, "failed", 4) == (done.code, run["status"], run["series"]["log"]["rows"])
 
 
+NETWORK = """
+import torch, numb
+from numb import numb_model
+
+class Net(torch.nn.Module):
+    @numb_model(torch.zeros(1, 2))
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+    def forward(self, x):
+        return self.layer(x)
+
+net = Net()
+print("built", flush=True)
+net(torch.ones(1, 2)).sum().backward()
+for epoch in range(2):
+    for step in range(2):
+        numb.log(step=2 * epoch + step, epoch=epoch, loss=1.0)
+"""
+
+
+def test_what_nmb_json_names_is_called(empty: Scene) -> None:
+    """P12, P14: by module and function, and by the name of an entry point of an installed package; each when its time comes."""
+    empty.write("train.py", NETWORK)
+    empty.write("alerts.py", "def tell(*what): print('told', *what, flush=True)\n")
+    empty.write("offer.dist-info/entry_points.txt", "[numb.callbacks]\nbell = alerts:tell\n")
+    empty.write("offer.dist-info/METADATA", "Metadata-Version: 2.1\nName: offer\nVersion: 1.0\n")
+    named = {"start": ["alerts:tell"], "epoch": ["bell"], "end": ["alerts:tell", "bell"]}
+    empty.write("nmb.json", json.dumps({"version": 1, "train": {"command": "python train.py"}, "callbacks": named}))
+    empty.numb("init")
+    done = empty.numb("train")
+
+    rows = [f"told {epoch} {{'step': {2 * epoch}, 'epoch': {epoch}, 'loss': 1.0}}" for epoch in (0, 1)]
+    assert ["built", "told", *rows, "told", "told"] == done.stdout.splitlines(), done
+
+
+def test_a_callback_that_is_not_there_ends_the_script_before_its_work(empty: Scene) -> None:
+    """And says what there is."""
+    empty.write("train.py", NETWORK + "print('trained')")
+    start = {"version": 1, "train": {"command": "python train.py"}, "callbacks": {"fail": ["nobody:here"]}}
+    empty.write("nmb.json", json.dumps(start))
+    empty.numb("init")
+    refused = empty.numb("train")
+    empty.write("nmb.json", json.dumps(start | {"callbacks": {"fail": ["bells"]}}))
+    other = empty.numb("train")
+
+    assert ("built", []) == (refused.stdout.strip(), empty.runs()) and 0 != refused.code
+    assert "nobody:here cannot be called (ModuleNotFoundError: No module named 'nobody')" in refused.stderr
+    assert "no installed package offers 'bells' as one of numb.callbacks; there are none" in other.stderr
+
+
+def test_a_guard_that_was_caught_has_spoken_all_the_same(empty: Scene) -> None:
+    """The run has failed, and whoever waits for that is called; `--stop-on ''` switches off what nmb.json says."""
+    script = """
+import numb, numb.errors
+numb.on("fail", lambda reason: print("fail", reason))
+numb.on("end", lambda: print("end"))
+try:
+    numb.log(step=7, loss=float("nan"))
+except numb.errors.Diverged:
+    print("caught")
+"""
+    empty.write("train.py", script)
+    empty.write("nmb.json", json.dumps({"version": 1, "train": {"command": "python train.py"}, "stop_on": ["nan"]}))
+    empty.numb("init")
+    stopped, free = empty.numb("train"), empty.numb("train", "--stop-on", "")
+
+    assert ["caught", "fail nan at step 7 (loss)"] == stopped.stdout.splitlines() and ["end"] == free.stdout.split()
+    assert ["failed", "complete"] == [run["status"] for run in empty.runs()]
+
+
 def test_without_numb_nothing_is_called(tmp_path: Path) -> None:
     """The decorated function is what it was; the history is empty; an event that there is not is an error."""
     script = """
@@ -165,19 +237,20 @@ numb.log(step=1)
 print(called(3, {}), called.__name__, called.__doc__, numb.run().history, numb.run().history.best("loss"))
 called.remove()
 try:
-    numb.on("epoch", called)
+    numb.on("batch", called)
 except ValueError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    said = "3 called Its own words. {} None\nnumb.on: 'epoch' is none of 'step', 'checkpoint', 'end' and 'fail'\n"
+    events = "'start', 'step', 'epoch', 'checkpoint', 'end', 'fail'"
+    said = f"3 called Its own words. {{}} None\nnumb.on: 'batch' is none of {events}\n"
     assert (said, "") == (done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("name", ["", "json", "json:", ":dumps", "json:__doc__"])
 def test_a_name_that_names_no_function_is_refused(name: str) -> None:
     """When it is given, not when it is called an hour later."""
-    with pytest.raises(ValueError, match=r"is no name|no function"):
+    with pytest.raises(ValueError, match=r"is no name|no function|offers"):
         resolved(name)
     assert json.dumps is resolved("json:dumps")
     assert callable(hooks.on)

@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "atomic": ({"errors"}, set()),
     "keep": ({"record"}, set()),
     "guard": (set(), set()),
+    "callbacks": (set(), set()),
     "artifacts": ({"capture", "record"}, {"numpy", "onnx", "pandas", "safetensors", "yaml"}),
     "journal": ({"record"}, set()),
     "tables": ({"atomic", "errors", "journal", "layout", "project", "record", "store.objects"}, {"isal"}),
@@ -31,7 +32,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "observing": ({"atomic", "config", "errors", "journal", "layout", "metering", "readers"}, set()),
     "watching": ({"errors", "inflight", "journal", "project", "record"}, set()),
     "rundir": ({"artifacts", "atomic", "layout", "record", "store.objects"}, set()),
-    "config": ({"errors", "guard", "hp", "keep"}, set()),
+    "config": ({"callbacks", "errors", "guard", "hp", "keep"}, set()),
     "processes": (set(), set()),
     "output": (set(), set()),
     "launch": ({"errors", "output", "processes"}, set()),
@@ -50,9 +51,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "store.columns": ({"record"}, set()),
     "store.choosing": ({"errors", "query", "record", "store.columns"}, set()),
     "store.index": ({"atomic", "errors", "query", "record", "store.choosing", "store.columns"}, set()),
-    "hooks": ({"layout", "capture", "hp", "journal", "record"}, set()),
+    "hooks": ({"callbacks", "layout", "capture", "hp", "journal", "record"}, set()),
     "order": ({"errors", "hp", "layout", "record"}, set()),
-    "capture.*": ({"alive", "atomic", "artifacts", "capture", "errors", "guard", "hp", "journal", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
+    "capture.*": ({"alive", "atomic", "artifacts", "callbacks", "capture", "errors", "guard", "hp", "journal", "keep", "layout", "order", "record", "rundir", "store.objects", "store.parts"}, {"torch", "onnx", "safetensors", "numpy"}),
     # Reading sources and values knows nothing of files that are kept, of records, or of a run.
     "hp.*": ({"errors", "hp"}, set()),
     "hp.clicking": ({"errors", "hp"}, {"click"}),
@@ -72,7 +73,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "record"}, set()),
     "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
     "extraction": ({"atomic", "errors", "hp", "inflight", "layout", "processes", "project", "record"}, set()),
-    "extracted": ({"artifacts", "capture", "errors", "hp", "project", "record"}, set()),
+    "extracted": ({"artifacts", "callbacks", "capture", "errors", "hp", "project", "record"}, set()),
     # Where both halves are in one process.
     "starting": (
         {"capture", "errors", "extraction", "gitstore", "hooks", "hp", "inflight", "launch", "layout", "order", "processes", "project", "record", "sharing", "talk"},

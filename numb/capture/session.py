@@ -25,10 +25,10 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from numb import alive, atomic, journal, layout, record
+from numb import alive, atomic, callbacks, journal, layout, record
+from numb.callbacks import OF_ROWS, Callbacks
 from numb.capture import graph, saving, surroundings, weights
 from numb.capture.beginning import at_first_gradient
-from numb.capture.callbacks import Callbacks
 from numb.capture.manifest import Manifest
 from numb.capture.progress import Progress
 from numb.capture.requests import Requests
@@ -213,7 +213,10 @@ class Session:
         self.values = Values(self)
         self.progress = Progress(self)
         self.guard = Guard.of(self.order.stop_on)
+        self.diverged: str | None = None  # what the guard has said
         self.callbacks = Callbacks()
+        self._has_named = not self.order.callbacks  # whether those that `nmb.json` names are among them
+        self._epoch: Any = None  # of the last row
         self.requests = Requests(self._asked_to_stop, self.order.time_limit, self.order.save_every)
         self._said = False
         self._watching = False  # for the beginning of the training
@@ -234,7 +237,8 @@ class Session:
     def series(self) -> Series:
         """Numbers over time."""
         made = Series(self)
-        if self.guard or self.callbacks.of("step"):
+        self._find_callbacks()
+        if self.guard or any(map(self.callbacks.of, OF_ROWS)):
             made.observe()
         return made
 
@@ -550,6 +554,7 @@ class Session:
     def checkpoint(self, parts: Mapping[str, Any], step: int, results: Mapping[str, Any]) -> None:
         """Copy the states of what is tracked, and have them written while the script goes on."""
         self.progress.checkpoint(parts, step, results)
+        self._find_callbacks()
         self._called("checkpoint", step, dict(results))
 
     def _called(self, event: str, *arguments: Any) -> None:
@@ -570,9 +575,14 @@ class Session:
         values = {name: value for name, value in row.items() if name != journal.DATE}
         where = next(iter(values), "")
         self.watch_over(values, where, values.get(where))
-        if series == journal.USUAL:
-            for function in self.callbacks.of("step"):
-                function(values.get(where), values)
+        if series != journal.USUAL:
+            return
+        for function in self.callbacks.of("step"):
+            function(values.get(where), values)
+        epoch, self._epoch = self._epoch, values.get("epoch", self._epoch)
+        if epoch != self._epoch:
+            for function in self.callbacks.of("epoch"):
+                function(self._epoch, values)
 
     def watch_over(self, values: Mapping[str, Any], where: str, place: Any) -> None:
         """End a training whose numbers a guard refuses. Raises `Diverged`."""
@@ -582,6 +592,7 @@ class Session:
         what, _, which = broken.partition(" (")
         reason = f"{what} at {where} {record.brief(place)}" + (f" ({which}" if which else "")
         self.event("guarded", reason=reason)
+        self.diverged = self.diverged or reason
         if where == "step" and type(place) is int:
             self.progress.forget_from(place)
         raise Diverged(reason)
@@ -590,8 +601,24 @@ class Session:
     def on(self, event: str, function: Callable[..., Any]) -> None:
         """Call a function of the user's when something happens."""
         self.callbacks.add(event, function)
-        if event == "step" and "series" in self.__dict__:
+        if event in OF_ROWS and "series" in self.__dict__:
             self.series.observe()
+
+    def _find_callbacks(self) -> None:
+        """Add those that `nmb.json` names. One that is not there ends the script while nothing is lost, and is told later."""
+        if self._has_named:
+            return
+        self._has_named = True
+        for event, names in self.order.callbacks.items():
+            for name in names:
+                try:
+                    self.on(event, callbacks.resolved(name))
+                except Exception as error:  # the user's own
+                    why = f'"callbacks" in nmb.json: {name} cannot be called ({one_line(error)})'
+                    if self._begun or self.closed or not self.training:
+                        self.warn(why)
+                    else:
+                        self.stop(why, 'name it "package.module:function"')
 
     @_guarded
     def history(self) -> record.History:
@@ -666,8 +693,10 @@ class Session:
         self.values.tell_overwritten("when the training began")
         try:
             self._consider()
+            self._find_callbacks()
         finally:
             self._begun = True
+        self._called("start")
 
     def refuse_unrestored(self) -> None:
         """End a script that would train anew, or keep what it has trained anew, as what it was to go on with."""
@@ -811,7 +840,8 @@ class Session:
         if self.stopped or self.closed:
             return
         if not hurry:
-            reason = str(error) if isinstance(error, Diverged) else partial
+            self._find_callbacks()
+            reason = self.diverged or partial
             self._called(*(("end",) if reason is None else ("fail", reason)))
         self.closed = True
         with _undisturbed():

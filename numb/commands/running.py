@@ -195,10 +195,12 @@ def train(
     sys.exit(ended.exit_code)
 
 
-def _rules(text: str | None) -> tuple[str, ...]:
+def _rules(text: str | None) -> tuple[str, ...] | None:
     from numb.guard import Guard
 
-    rules = tuple(filter(None, map(str.strip, (text or "").split(","))))
+    if text is None:
+        return None
+    rules = tuple(filter(None, map(str.strip, text.split(","))))
     try:
         Guard.of(rules)
     except ValueError as error:
