@@ -52,9 +52,7 @@ def undo(project: Project) -> tuple[Run, list[RunId]]:
 
 
 def remark(project: Project, run: Run, said: Mapping[str, Any]) -> Run:
-    """Put an entry on the branch that says something about a run. Raises `NotPossible` for one that is in flight."""
-    if run.commit is None:
-        raise NotPossible(f"{run.id} is still in flight", "numb list")
+    """Put an entry on the branch that says something about a run, which may be there before it. Raises `NotPossible`."""
     if run.kind != TRAIN:
         raise NotPossible(f"{run.id} is no run but a {run.kind}", f"numb list, and then: numb show {run.of or 'ID'}")
     return _put(project, NOTED, of=run.id, **said)

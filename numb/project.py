@@ -757,7 +757,8 @@ class Project:
                 f"{text} is the beginning of several {'runs' if runs else 'entries'}: {which}", "add a letter"
             )
         for row in self.in_flight():
-            if row.run.id.startswith(text) or (len(text) == 4 and row.run.id.endswith(f"-{text}")):
+            ends = len(text) == 4 and row.run.id.endswith(f"-{text}")
+            if ends or row.run.id.startswith(text) or text in (row.said.name, *row.said.tags):
                 return row.run
         tagged = self.git.resolve_tag(text) if not text.startswith("-") else None
         run = self.index.by_commit(tagged) if tagged else None
@@ -904,7 +905,7 @@ class Project:
 
     def in_flight(self) -> list[Row]:
         """What is running, or was cut off and is not on the branch yet, as far as it is known."""
-        rows = []
+        rows: list[Row] = []
         for left in inflight.all_left(self.layout):
             if left.run is None:
                 continue
@@ -913,7 +914,8 @@ class Project:
             run = replace(left.run, models=told.models, params=told.params, results=told.results, artifacts=artifacts)
             if not left.running and run.status == record.RUNNING:
                 run = replace(run, status=record.LOST)
-            rows.append(Row(run, told.results, orphaned=left.orphaned))
+            remarks = self.index.remarks([run.id]).get(run.id, ())
+            rows.append(replace(Row.of(run, (), remarks), orphaned=left.orphaned))
         return rows
 
     def row(self, run: Run) -> Row:
@@ -1381,10 +1383,10 @@ class Project:
         name: str | None = None,
         results: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Say something about a run that has ended, by an entry on the branch; `undo` takes it back.
+        """Say something about a run, also while it is in flight, by an entry on the branch; `undo` takes it back.
 
         A *message* is a note, *name* what the run is called from now on (empty: nothing), *results* are merged into its own.
-        Raises `NotPossible` for one in flight, and `Usage` for a name or tag that is none, or a name that another run has.
+        Raises `NotPossible` for a trial, and `Usage` for a name or tag that is none, or a name that another run has.
         """
         from numb import remarks
 

@@ -346,6 +346,11 @@ class Series:
     file: str | None  # `series/….csv`
     fields: Mapping[str, Summary] = field(default_factory=dict)  # in their order
 
+    @classmethod
+    def unkept(cls, rows: int, fields: Mapping[str, Summary]) -> Series:
+        """One that is still being written: what it sums up to by now."""
+        return cls(rows, 0, "0" * 64, None, fields)
+
     def __post_init__(self) -> None:
         if not _HASH.fullmatch(self.hash) or any(type(n) is not int or n < 0 for n in (self.rows, self.size)):
             raise ValueError("a series that is nowhere")

@@ -1,4 +1,4 @@
-"""What is said about a run after it has ended: notes, tags, a name, further results. Each is an entry on the branch."""
+"""What is said about a run beside what it records: notes, tags, a name, further results. Each is an entry on the branch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def made(
             raise Usage(str(error), f"numb tag {run.id} baseline") from None
     if strange := [tag for tag in untags if tag not in said.tags]:
         raise Usage(f"{run.id} has no tag {strange[0]}", f"numb show {run.id}")
-    if name and (others := [each for each in project.index.called(name) if each != run.id]):
+    if name and (others := [each for each in _called(project, name) if each != run.id]):
         raise Usage(f"{name} is {others[0]}", f"numb name {others[0]} --remove")
     if not (message.strip() or tags or untags or name is not None or results):
         raise Usage("there is nothing to say", f'numb note {run.id} "why"')
@@ -43,3 +43,7 @@ def made(
         "results": dict(results),
     }
     return housekeeping.remark(project, run, facts)
+
+
+def _called(project: Project, name: str) -> list[str]:
+    return [*project.index.called(name), *(row.run.id for row in project.in_flight() if row.said.name == name)]

@@ -86,6 +86,12 @@ def pieces(project: Project, run: Run, name: str) -> Iterator[bytes]:
         raise ObjectCorrupt(f"the series {name} of {run.id} cannot be read: it has no end", "numb doctor")
 
 
+def so_far(project: Project, run: Run) -> dict[str, Series]:
+    """What the series of a run in flight sum up to by now."""
+    outlines = journal.outlines(_journaled(project.layout.run(run.id)))
+    return {name: Series.unkept(outline.rows, outline.fields) for name, outline in outlines.items()}
+
+
 def fields(project: Project, run: Run) -> dict[str, list[str]]:
     """The fields of each series; of a run in flight those that have come."""
     if run.commit is not None:

@@ -233,6 +233,32 @@ def test_missing_and_nan_are_sorted_last_either_way(settings: list[dict[str, Any
     assert expected == found
 
 
+def test_what_goes_on_is_asked_like_what_has_ended(lab: Scene) -> None:
+    """By what its series sum up to so far, its notes, tags and name; these stay when it has ended, and can be taken back."""
+    process = lab.start("train", "lr=0.5")
+    lab.sh("until [ -e ready ]; do sleep 0.02; done; sleep 0.3")
+    [flying] = [run["id"] for run in lab.runs() if run["status"] == "running"]
+    said = [lab.numb("note", flying, "why"), lab.numb("tag", flying, "odd", "more"), lab.numb("name", flying, "five")]
+    taken = lab.numb("name", lab.runs()[0]["id"], "five")
+    undone = (lab.numb("name", flying, "six"), lab.numb("undo"))
+    asked = [["--where", "loss.last = 0.5"], ["--where", "tags = odd"], ["--where", "name = five and note = why"]]
+    live = [rates(lab, *words) for words in asked]
+    listed = next(run for run in lab.runs() if run["id"] == flying)
+    shown = lab.numb("show", "five").stdout
+    lab.write("go", "")
+    process.communicate(timeout=60)
+
+    assert [0] * 3 == [each.code for each in said], said
+    assert (f"five is {flying}" in taken.stderr, [0, 0]) == (True, [each.code for each in undone])
+    assert [[0.5]] * 3 == live == [rates(lab, *words) for words in asked]
+    assert ("five", ["odd", "more"], ["why"]) == (listed["name"], listed["tags"], listed["remarks"])
+    assert (
+        flying in shown
+        and flying in lab.numb("show", "five").stdout
+        and "everything is in order" in lab.numb("doctor").stdout
+    )
+
+
 def test_what_comes_later_is_part_of_it_and_goes_again() -> None:
     """Results of a trial and of a remark, a tag, a name: in whichever order the entries come, and after an undo."""
     run = scored([{"a": 1}])[0].run

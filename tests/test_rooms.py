@@ -80,7 +80,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
-    "asking": ({"atomic", "errors", "project", "query", "record", "store.columns", "store.index", "talk", "view"}, {"pyarrow"}),
+    "asking": ({"atomic", "errors", "project", "query", "record", "store.columns", "store.index", "tables", "talk", "view"}, {"pyarrow"}),
     "frames": ({"journal", "project", "record", "tables"}, {"numpy", "pandas"}),
     "notebook": ({"comparing", "errors", "frames", "hp", "journal", "melding", "project", "query", "record", "tables", "talk", "view"}, {"pandas"}),
     "remarks": ({"errors", "housekeeping", "project", "record"}, set()),

@@ -369,8 +369,14 @@ class Index:
     def _trained(self, db: sqlite3.Connection, flying: Sequence[Run]) -> tuple[str, Columns]:
         """The train runs, those in flight in place of what the branch has of them, as SQL; and the names that they have."""
         names: set[tuple[str, ...]] = {(str(space), str(name)) for space, name in db.execute("select * from names")}
-        rows = [_row("", record.dumps(run.to_json()), False, names) for run in flying]
-        cells = ", ".join(f"json_extract(value, '$[{i}]') as {column}" for i, column in enumerate(_COLUMNS))
+        rows = [
+            {
+                **dict(zip(_COLUMNS, _row("", record.dumps(run.to_json()), False, names), strict=True)),
+                "said": _said(Said.of(_children(db, run, _REMARK))),
+            }
+            for run in flying
+        ]
+        cells = ", ".join(f"json_extract(value, '$.{column}') as {column}" for column in _COLUMNS)
         here = f"select {cells} from json_each({columns.literal(json.dumps(rows))})"
         there = f"select {', '.join(_COLUMNS)} from main.runs where +kind = 'train'"
         if flying:
@@ -694,23 +700,29 @@ def _bring_up(db: sqlite3.Connection, trained: set[str], touched: set[str]) -> N
 
 
 def _bring_up_run(db: sqlite3.Connection, run: Run) -> None:
-    def children(which: str) -> list[Run]:
-        sql = f"select record, commit_id, crc from runs where {which} order by started, id"
-        return [_run(*row) for row in db.execute(sql, (run.id,))]
-
-    trials, said = children("of = ? and kind = 'trial'"), Said.of(children(_REMARK))
+    trials, said = _children(db, run, "of = ? and kind = 'trial'"), Said.of(_children(db, run, _REMARK))
     results = record.flat(record.results_of(run, trials, said))
+    db.executemany("insert or ignore into names values (?,?)", [(RESULTS, name) for name in results])
+    db.execute(
+        "update entries set results = ?, said = ? where id = ?",
+        (columns.flat(results), _said(said, trials), run.id),
+    )
+
+
+def _children(db: sqlite3.Connection, run: Run, which: str) -> list[Run]:
+    sql = f"select record, commit_id, crc from runs where {which} order by started, id"
+    return [_run(*row) for row in db.execute(sql, (run.id,))]
+
+
+def _said(said: Said, trials: Sequence[Run] = ()) -> str:
+    """The JSON of what was said about a run."""
     told = {
         "name": said.name,
         "tags": list(said.tags),
         "note": "\n".join(said.notes),
         "trials": sum(bool(trial.results) for trial in trials),
     }
-    db.executemany("insert or ignore into names values (?,?)", [(RESULTS, name) for name in results])
-    db.execute(
-        "update entries set results = ?, said = ? where id = ?",
-        (columns.flat(results), record.dumps({name: value for name, value in told.items() if value}), run.id),
-    )
+    return record.dumps({name: value for name, value in told.items() if value})
 
 
 def _why(entry: Entry) -> str:
