@@ -22,7 +22,7 @@ for _command in (
     keeping.init, keeping.deinit, running.train, running.trial, running.hyperparameters, running.queue,
     looking.list_, asking.best, asking.sql, asking.export, remarking.note, remarking.tag, remarking.name,
     looking.show, looking.tail, looking.logs, comparing.diff, comparing.compare, looking.report,
-    plotting.plot, watching.watch,
+    plotting.plot, watching.watch, watching.status,
     keeping.remote, keeping.push, keeping.pull, keeping.rm, keeping.undo, keeping.purge, keeping.gc, keeping.du,
     keeping.verify, keeping.revert, keeping.doctor, running.extract,
 ):  # fmt: skip

@@ -245,6 +245,20 @@ def test_without_a_terminal_it_is_shown_once(empty: Scene, terminal: Callable[..
     assert 1 == empty.numb("watch nothing").code
 
 
+def test_a_status_has_a_line_for_each_fact(empty: Scene) -> None:
+    """P09: state, progress, time left, how it began, what went wrong; of one that failed why."""
+    with running(empty, "one"):
+        lines = dict(line.split(maxsplit=1) for line in empty.numb("status").stdout.splitlines())
+        [now] = json.loads(empty.numb("status --json").stdout)
+    failed = empty.numb("train", "--stop-on", "loss<0.3", "--again", "--", "one")
+    after = empty.numb("status").stdout
+
+    assert (now["id"], "running", "new") == (lines["run"].split()[0], lines["status"], lines["began"])
+    assert re.match(r"step 3/8  38 %  0:0\d:\d\d left", lines["progress"]) and "loss 0.333333" in lines["last"]
+    assert re.search(r"^status +failed: loss 0.25 < 0.3 at step 3$", after, re.MULTILINE), (failed, after)
+    assert 1 == empty.numb("status nothing").code
+
+
 def test_a_run_whose_launcher_dies_ends_as_lost(empty: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who watches sees it: the run is put on the branch, with what had come."""
     monkeypatch.setattr(watching, "_ALIVE", 0.0)

@@ -1,4 +1,4 @@
-"""The command that watches runs while they go on: watch."""
+"""The commands that say how runs stand while they go on: watch, status."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def watch(runs: tuple[str, ...], as_json: bool) -> None:
         put(view.plain([each.look() for each in watched]))
     else:
         _live(watched)
+
+
+@click.command()
+@click.argument("runs", metavar="[ID]...", nargs=-1)
+@as_json_option
+def status(runs: tuple[str, ...], as_json: bool) -> None:
+    """How runs stand now: how far, how long still, how they began, what went wrong. Without an ID, all that are in flight."""
+    from numb.view import watch as view
+
+    states = [each.look() for each in opened(reading=True).watched(runs)]
+    put(view.as_json(states) if as_json else view.facts(states))
 
 
 def _live(watched: Sequence[Watched]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb import record
 from numb.errors import printable
-from numb.record import Summary
+from numb.record import Run, Summary
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -199,6 +199,32 @@ def final(state: State) -> str:
     return printable("  ".join(filter(None, said)))
 
 
+def facts(states: Sequence[State]) -> str:
+    """What is known about each run just now, a line for each fact that there is."""
+    return "\n\n".join(
+        "\n".join(f"{name:<11} {printable(text)}" for name, text in _facts(state) if text) for state in states
+    )
+
+
+def _facts(state: State) -> Iterator[tuple[str, str]]:
+    run = state.run
+    yield "run", "  ".join(each for each in (run.id, run.network, run.message) if each not in ("", "-"))
+    yield "status", run.status if run.reason is None else f"{run.status}: {run.reason}"
+    yield "began", _beginning(run)
+    yield "time", duration(state.seconds)
+    yield "progress", "  ".join(filter(None, (counted(state.progress), remaining(state))))
+    yield "queue", run.queue or ""
+    yield "last", "   ".join(values(state, 0))
+    yield "results", " ".join(f"{name}={record.brief(value)}" for name, value in record.flat(run.results).items())
+    for error in state.errors:
+        yield "error", error
+
+
+def _beginning(run: Run) -> str:
+    """How its training began: `new`, after a step of its own, or with the weights of another run."""
+    return f"resumed after step {run.segments[-1].step}" if run.segments else str(run.init_from or "new")
+
+
 def as_json(states: Sequence[State]) -> str:
     """A JSON list of what is known about each run just now."""
     return json.dumps([_plainly(state) for state in states], indent=2, ensure_ascii=False, allow_nan=False)
@@ -214,7 +240,7 @@ def _plainly(state: State) -> dict[str, Any]:
         "network": run.network,
         "message": run.message,
         "queue": run.queue,
-        "began": f"resumed after step {run.segments[-1].step}" if run.segments else str(run.init_from or "new"),
+        "began": _beginning(run),
         "started": run.started,
         "seconds": round(state.seconds, 3),
         "progress": {
