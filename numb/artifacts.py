@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -73,6 +74,18 @@ def named(name: str, value: Any) -> str:
     if _suffix(name):
         return name
     return name + (".pt" if is_state(name, value) else _kind_of(value) or "")
+
+
+def batch(number: int, arrays: Mapping[str, Any]) -> str:
+    """The name of what a batch has given: of tensors a state, of arrays an archive."""
+    torch = sys.modules.get("torch")
+    has_tensors = torch is not None and any(isinstance(each, torch.Tensor) for each in arrays.values())
+    return f"batches/{number:08}{'.pt' if has_tensors else '.npz'}"
+
+
+def batches(names: Iterable[str]) -> list[str]:
+    """Those of these names that are of batches, in their order."""
+    return sorted(name for name in names if re.fullmatch(r"batches/\d{8,}\.(pt|npz)", name))
 
 
 def _kind_of(value: Any) -> str | None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from numb import atomic, query, record
 from numb.errors import Usage
 from numb.query import Among, Compare, Condition, Is, Name, Sort
-from numb.record import RUN, TRAIN
+from numb.record import COMPLETE, RUN, TRAIN, Run, RunId
 from numb.store.index import Answer
+from numb.talk import SILENCE
 
 if TYPE_CHECKING:
     from numb.project import Project
@@ -124,13 +125,38 @@ def sql(project: Project, text: str, place: str | None) -> Answer:
 
 
 def duplicates(project: Project) -> list[Row]:
-    """Runs of which there are several with the same architecture, hyperparameters and beginning; those together."""
+    """Runs of which there are several with the same architecture, hyperparameters and beginning; those together.
+
+    Without a network it is the command that is the same.
+    """
+    return [row for rows in _alike(project.runs()) if len(rows) > 1 for row in rows]
+
+
+def _alike(rows: Iterable[Row]) -> list[list[Row]]:
     groups: dict[tuple[object, ...], list[Row]] = {}
-    for row in project.runs():
-        if row.run.architecture is not None:
-            alike = (row.run.architecture, row.run.params_key, row.run.init_from)
-            groups.setdefault(alike, []).append(row)
-    return [row for rows in groups.values() if len(rows) > 1 for row in rows]
+    for row in rows:
+        what = row.run.architecture or row.run.command
+        groups.setdefault((what, row.run.params_key, row.run.init_from), []).append(row)
+    return list(groups.values())
+
+
+def repeats(project: Project) -> dict[RunId, list[Run]]:
+    """Runs that did the same with the same code as one that stays, by that: the newest complete one if there is one.
+
+    What was named, tagged or noted is no repeat, nor is a run whose weights another began with, or one in flight.
+    """
+    found: dict[RunId, list[Run]] = {}
+    for rows in _alike(row for row in project.runs() if row.run.commit is not None and not row.lost):
+        staying: list[Run] = []
+        for row in sorted(rows, key=lambda row: (row.run.status == COMPLETE, row.run.id), reverse=True):
+            again = next(
+                (run for run in staying if not project.git.changed(run.commit or "", row.run.commit or "")), None
+            )
+            if again is None or row.said != SILENCE or project.begun_with(row.run):
+                staying.append(row.run)
+            else:
+                found.setdefault(again.id, []).append(row.run)
+    return found
 
 
 def export(project: Project, target: Path, where: str | None, sort: Sequence[str], names: Sequence[str]) -> int:

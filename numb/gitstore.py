@@ -47,6 +47,7 @@ OLDEST_GIT = (2, 36)  # the first with core.fsync=committed
 _KIND = "Numb-Kind"  # the trailer that every commit of numb's has
 _RUNS = (TRAIN, TRIAL, SAVED, NOTED, REMOVED, RESTORED, PURGED)  # the kinds whose commits hold a record
 
+_UNWANTED = ("--exclude-standard", "--exclude=__pycache__/")  # what Python compiles is nobody's code
 _OPTIONS = (
     "--no-replace-objects",
     "-c", "core.hooksPath=/dev/null",  # even plumbing fires reference-transaction and post-index-change
@@ -431,7 +432,7 @@ class GitStore:
     def files_named(self, *names: str) -> list[Path]:
         """The files of these names (`*.py`) in the work tree, tracked or not, but for ignored ones."""
         wanted = [f":(glob)**/{name}" for name in names]
-        shown = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *wanted)
+        shown = ("ls-files", "-z", "--cached", "--others", *_UNWANTED, "--", *wanted)
         paths = {self.toplevel / os.fsdecode(path) for path in self._run(*shown).split(b"\0") if path}
         return sorted(path for path in paths if path.exists())
 
@@ -495,7 +496,7 @@ class GitStore:
             self._try("read-tree", "HEAD", index=index)
         questions = (
             _start(self.toplevel, "ls-files", "-z", "-v", "-s"),
-            _start(self.toplevel, "ls-files", "-z", "-o", "--exclude-standard"),
+            _start(self.toplevel, "ls-files", "-z", "-o", *_UNWANTED),
             _start(self.toplevel, "ls-files", "-z", "-v", "-s", index=index),
         )
         tracked, untracked, own = (_finish(process).split(b"\0")[:-1] for process in questions)

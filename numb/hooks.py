@@ -212,6 +212,16 @@ class Run:
         if session is not None:
             session.checkpoint(self._parts, step, results)
 
+    def save_batch(self, number: int, arrays: Mapping[str, Any]) -> None:
+        """Keep what a batch has given, its features say, by name: `batches()` of the past run has them all, in order.
+
+        Tensors, of any device and type, come back as tensors, and arrays as arrays. Nothing without numb. Raises `TypeError`,
+        under numb, for a number that is none from 0, and for what cannot be kept.
+        """
+        session = self._session()
+        if session is not None:
+            session.save_batch(number, arrays)
+
     @property
     def should_stop(self) -> bool:
         """Whether the training was asked to end: by SIGTERM or SIGUSR1, or because its `--time-limit` is over.

@@ -13,7 +13,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, overload
 
-from numb import comparing, frames, query, record, tables
+from numb import artifacts, comparing, frames, query, record, tables
 from numb.errors import ArtifactMissing, RunNotFound
 from numb.hp.params import Params
 from numb.journal import USUAL
@@ -148,6 +148,10 @@ class PastRun:
         if series != name and name not in self.artifacts and series in self._series_names():
             return self.series(series)
         return self._project.load(self.record, name)
+
+    def batches(self) -> Iterator[Any]:
+        """What `run.save_batch` has kept, one batch after another. Raises `ObjectMissing` and `ObjectCorrupt`."""
+        return (self[name] for name in artifacts.batches(self.artifacts))
 
     def state_dict(self, model: str | None = None, step: int | None = None) -> Any:
         """Its weights, those of a *model* where there are several, or what its checkpoint of a *step* has.

@@ -882,6 +882,12 @@ class Project:
 
         return asking.export(self, Path(target), where, sort, names)
 
+    def repeats(self) -> dict[RunId, list[Run]]:
+        """Runs that did the same with the same code as another, by that one: those that nobody misses."""
+        from numb import asking
+
+        return asking.repeats(self)
+
     def duplicates(self) -> list[Row]:
         """The runs that have the same architecture, hyperparameters and beginning as others, those together, oldest first."""
         from numb import asking
@@ -921,6 +927,11 @@ class Project:
     def row(self, run: Run) -> Row:
         """A run with its trials, and what was said about it."""
         return self.rows([run])[0]
+
+    def whereabouts(self, row: Row) -> str:
+        """Where a run is kept: `COMMIT:.nmb/run`, which git takes for a folder, or the folder of one that is in flight."""
+        run = row.run
+        return f"{run.commit}:{layout.RECORD_FOLDER}" if run.commit else str(self.layout.run(run.id).path)
 
     def begun_with(self, run: Run) -> list[Run]:
         """The runs that began with the weights of *run*, oldest first."""

@@ -21,6 +21,7 @@ from conftest import Scene
 from hypothesis import given
 from hypothesis import strategies as st
 
+import numb
 from numb import artifacts
 from numb.errors import ArtifactMissing, ObjectCorrupt
 from numb.project import Project
@@ -249,6 +250,34 @@ def test_a_script_loads_what_runs_have_kept(empty: Scene) -> None:
 
 
 @pytest.mark.usefixtures("warm")
+def test_what_batches_have_given_comes_back_in_order(empty: Scene) -> None:
+    """T10: tensors as tensors, of a type that NumPy has not too, arrays as arrays; the last of a number counts."""
+    script = """
+import numpy, torch
+import numb
+run = numb.run()
+for i in (10, 2, 0):
+    run.save_batch(i, {"features": torch.full((2, 3), i, dtype=torch.bfloat16), "rows": numpy.arange(i)})
+run.save_batch(2, {"features": torch.zeros(1)})
+run.save_batch(3, {"rows": numpy.ones(2)})
+for wrong in ((-1, {"a": 1}), (1, {}), (1, [1]), (True, {"a": 1}), ("1", {"a": 1})):
+    try:
+        run.save_batch(*wrong)
+    except TypeError as error:
+        print(error)
+"""
+    empty.write("train.py", script)
+    empty.numb("init")
+    done = empty.numb("train")
+    [past] = numb.open(empty.root)
+    batches = list(past.batches())
+
+    assert (0, 5) == (done.code, done.stdout.count("run.save_batch: ")), done
+    assert [0, 0, None, 10] == [b["features"].flatten()[0].item() if "features" in b else None for b in batches]
+    assert torch.bfloat16 == batches[0]["features"].dtype and numpy.arange(10).tolist() == batches[3]["rows"].tolist()
+    assert isinstance(batches[2]["rows"], numpy.ndarray) and 1 == batches[1]["features"].numel()
+
+
 def test_what_a_trial_saves_is_kept_with_the_trial(empty: Scene) -> None:
     """In its commit or among the objects, as that of a training; it is shown, loaded, verified, and not collected."""
     empty.write("train.py", SAVES)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -386,9 +387,44 @@ def test_tables_leave_as_csv_json_markdown_and_parquet(lab: Scene) -> None:
     assert 2 == lab.numb("export", "t.xlsx").code
 
 
+def test_paths_are_names_that_git_takes(lab: Scene) -> None:
+    """J48: of those that were asked for, the folder of each record; of one in flight its folder."""
+    process = lab.start("train", "lr=0.5")
+    lab.sh("until [ -e ready ]; do sleep 0.02; done")
+    *paths, flying = lab.numb("list", "--where", "lr >= 0.3", "--paths").stdout.splitlines()
+    rates_of = [json.loads(lab.sh(f"git show {path}/record.json"))["params"]["lr"] for path in paths]
+    in_flight = (Path(flying) / "events.jsonl").exists()
+    lab.write("go", "")
+    process.communicate(timeout=60)
+
+    assert [0.3, 0.4] == rates_of and in_flight
+
+
 def test_runs_with_the_same_settings_are_found(lab: Scene) -> None:
-    """Of an architecture that is known; here there is none, and so no two runs count as the same."""
+    """By their architecture, or where numb knows none by the command; with other values no two are the same."""
     assert "no runs like that" in lab.numb("list", "--duplicates").stderr
+    lab.numb("train", "--again", "lr=0.1", "bs=32", "sched=cosine")
+
+    assert [0.1, 0.1] == [run["params"]["lr"] for run in json.loads(lab.numb("list", "--duplicates", "--json").stdout)]
+
+
+def test_repeats_are_removed_and_brought_back(lab: Scene) -> None:
+    """J49: those that did the same with the same code; not what was noted, and not what had another code."""
+    for words in ((), ("--again",), ("--again", "-m", "one more")):
+        lab.numb("train", *words, "lr=0.1", "bs=32", "sched=cosine")
+    lab.write("train.py", lab.read("train.py") + "\n# changed\n")
+    lab.numb("train", "--again", "lr=0.1", "bs=32", "sched=cosine")
+    alike = json.loads(lab.numb("list", "--duplicates", "--json").stdout)
+    lab.numb("tag", alike[0]["id"], "first")
+    planned = json.loads(lab.numb("gc", "--duplicates", "--dry-run", "--json").stdout)
+    every = [run["id"] for run in lab.runs()]
+    done = lab.numb("gc", "--duplicates")
+    left = [run["id"] for run in lab.runs()]
+    undone = lab.numb("undo")
+
+    assert 5 == len(alike) and {run["id"] for run in alike[1:3]} == set(planned) == set(every) - set(left)
+    assert f"removed {record.counted(len(planned), 'run')}; numb undo brings them back" in done.stderr
+    assert 0 == undone.code and every == [run["id"] for run in lab.runs()]
 
 
 @pytest.mark.usefixtures("warm")

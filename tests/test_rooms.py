@@ -82,7 +82,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "beginnings": ({"atomic", "capture", "errors", "inflight", "order", "project", "record", "tables"}, set()),
     "asking": ({"atomic", "errors", "project", "query", "record", "store.columns", "store.index", "tables", "talk", "view"}, {"pyarrow"}),
     "frames": ({"journal", "project", "record", "tables"}, {"numpy", "pandas"}),
-    "notebook": ({"comparing", "errors", "frames", "hp", "journal", "melding", "project", "query", "record", "tables", "talk", "view"}, {"pandas"}),
+    "notebook": ({"artifacts", "comparing", "errors", "frames", "hp", "journal", "melding", "project", "query", "record", "tables", "talk", "view"}, {"pandas"}),
     "remarks": ({"errors", "housekeeping", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),

@@ -504,6 +504,17 @@ def test_a_tracked_secret_is_the_users_wish(files: Scene) -> None:
     assert add_all(files) == shoot(files).tree
 
 
+def test_what_python_compiles_stays_out(files: Scene) -> None:
+    """Without a word, for it comes by itself; what is tracked goes in all the same."""
+    files.sh("mkdir -p __pycache__ d/__pycache__ && echo 1 > __pycache__/a.pyc && echo 1 > d/__pycache__/b.pyc")
+    files.sh("git add -f d/__pycache__/b.pyc && echo 2 > d/__pycache__/b.pyc")
+
+    with untouched(files):
+        shot = shoot(files)
+
+    assert {"d/__pycache__/b.pyc"} == {path for path in shot.tree if "__pycache__" in path} and {} == shot.left_out
+
+
 def test_exclude_patterns_keep_untracked_files_out(files: Scene) -> None:
     """Files that nmb.json excludes are named and stay out; tracked ones that match go in all the same."""
     files.sh("mkdir data && echo 1 > data/x.csv && echo 1 > d/new.txt && echo 1 > keep")

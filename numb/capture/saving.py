@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,15 @@ def save(session: Session, name: str, value: Any) -> None:
         raise BadValue(f"numb.save: {error}") from None
     except FileNotFoundError as error:
         raise BadValue(f"numb.save: there is no file {error.filename}") from None
+
+
+def save_batch(session: Session, number: int, arrays: Mapping[str, Any]) -> None:
+    """Keep what a batch has given. Raises `BadValue` for what cannot be kept; `StorageFailed`."""
+    if type(number) is not int or number < 0:
+        raise BadValue(f"run.save_batch: {number!r:.40} is no number of a batch")
+    if not isinstance(arrays, Mapping) or not arrays or not all(isinstance(name, str) for name in arrays):
+        raise BadValue(f"run.save_batch: {arrays!r:.40} is no dictionary of arrays by name")
+    save(session, artifacts.batch(number, arrays), dict(arrays))
 
 
 def _keep(session: Session, name: str, keep: Callable[[Callable[[Artifact], None]], Artifact]) -> None:

@@ -631,6 +631,11 @@ class Session:
         saving.save(self, name, value)
 
     @_guarded
+    def save_batch(self, number: int, arrays: Mapping[str, Any]) -> None:
+        """Keep what a batch has given as a file of the run."""
+        saving.save_batch(self, number, arrays)
+
+    @_guarded
     def finish(self, status: str, reason: str | None) -> None:
         """Note how the script says that it has ended."""
         if status not in (record.COMPLETE, record.INCOMPLETE, record.FAILED):

@@ -216,13 +216,35 @@ def purge(what: tuple[str, ...], yes: bool) -> None:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only say how much would be freed.")
+@click.option("--dry-run", is_flag=True, help="Only say how much would be freed, or which runs go.")
+@click.option(
+    "--duplicates", is_flag=True, help="Remove runs that repeat another, as numb rm does; what was noted stays."
+)
 @as_json_option
-def gc(dry_run: bool, as_json: bool) -> None:
+def gc(dry_run: bool, duplicates: bool, as_json: bool) -> None:
     """Remove weights and other objects that no run names any more."""
+    from numb import record
     from numb.view import store
 
-    found = opened(reading=True).collect(dry_run=dry_run)
+    project = opened(reading=True)
+    if duplicates:
+        repeats = project.repeats()
+        gone = [run for runs in repeats.values() for run in runs]
+        if gone and not dry_run:
+            project.remove(gone)
+        if as_json:
+            put(store.ids_json([run.id for run in gone]))
+            return
+        for stays, runs in repeats.items():
+            say(f"numb: {stays} did the same with the same code as {record.some([run.id for run in runs], 5)}")
+        if not gone:
+            say("numb: no run repeats another with the same code: numb list --duplicates")
+        elif not dry_run:
+            say(
+                f"      removed {record.counted(len(gone), 'run')}; numb undo brings them back, numb gc frees their room"
+            )
+        return
+    found = project.collect(dry_run=dry_run)
     put(store.counts_json(found) if as_json else store.collected(found, dry_run=dry_run))
 
 

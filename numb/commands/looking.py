@@ -32,6 +32,9 @@ _MOMENT = 0.2  # seconds between two looks at what goes on
 @click.option("--duplicates", is_flag=True, help="Only runs of which there are several with the same settings.")
 @click.option("--all-columns", is_flag=True, help="Show hyperparameters that are equal in all runs too.")
 @click.option("--all-projects", is_flag=True, help="Also runs of other folders with an nmb.json and the same branch.")
+@click.option(
+    "--paths", is_flag=True, help="Print where each run is: what git calls it, or its folder while in flight."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: all runs, all fields.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: all runs.")
 @click.option("--md", "markdown", is_flag=True, help="Print Markdown.")
@@ -46,6 +49,7 @@ def list_(
     duplicates: bool,
     all_columns: bool,
     all_projects: bool,
+    paths: bool,
     as_json: bool,
     as_csv: bool,
     markdown: bool,
@@ -64,10 +68,12 @@ def list_(
     if duplicates and any(narrowed):
         raise Usage("--duplicates looks at all runs", "numb list --duplicates")
     project = opened(reading=True)
-    limit = number or None if number is not None or as_json or as_csv or duplicates else 40
+    limit = number or None if number is not None or as_json or as_csv or paths or duplicates else 40
     how: dict[str, Any] = {"where": where, "sort": sort, "limit": limit, "statuses": statuses, "untrialed": untrialed}
     rows = project.duplicates() if duplicates else project.runs(**how, all_projects=all_projects)
-    if columns is not None:
+    if paths:
+        put("\n".join(map(project.whereabouts, rows)))
+    elif columns is not None:
         names = [name.strip() for name in columns.split(",") if name.strip()]
         cells = project.values(rows, names)
         form = table.json_of if as_json else table.csv_of if as_csv else table.of
