@@ -79,6 +79,13 @@ def best(project: Project, by: str | None, number: int, lowest: bool | None, whe
     return chosen(project, wanted, (Sort(name, descending=not low),), number, project.place)
 
 
+def lacking(project: Project, by: str, where: str | None) -> int:
+    """How many of those runs have nothing under that name. Raises `Usage`."""
+    missing = Is(Name.of(by), "missing")
+    wanted = query.both(None if where is None else query.parsed(where), missing)
+    return len(chosen(project, wanted, (), None, project.place))
+
+
 def _only_result(project: Project) -> Name:
     found = project.index.names([row.run for row in flying(project)])[record.RESULTS]
     if len(found) != 1:
@@ -148,7 +155,7 @@ def repeats(project: Project) -> dict[RunId, list[Run]]:
     found: dict[RunId, list[Run]] = {}
     for rows in _alike(row for row in project.runs() if row.run.commit is not None and not row.lost):
         staying: list[Run] = []
-        for row in sorted(rows, key=lambda row: (row.run.status == COMPLETE, row.run.id), reverse=True):
+        for row in sorted(rows, key=lambda row: (row.run.status == COMPLETE, row.run.started), reverse=True):
             again = next(
                 (run for run in staying if not project.git.changed(run.commit or "", row.run.commit or "")), None
             )

@@ -164,8 +164,8 @@ class Branch:
         objects = self._snapshots.folder.objects
         with objects.in_use():
             found, notes = rundir.gathered(folder, objects, told.artifacts)
-            series = tables.kept(folder, objects)
-            yield replace(run, artifacts={**run.artifacts, **found}, series=series, notes=(*run.notes, *notes))
+            series, torn = tables.kept(folder, objects)
+            yield replace(run, artifacts={**run.artifacts, **found}, series=series, notes=(*run.notes, *notes, *torn))
 
     def publish_lost(self, run: Run) -> None:
         """Put a run of which only its pinned snapshot is left on the branch."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numb.project import Project
 
 RUN, PARAMS, RESULTS, ENVIRONMENT = "run", "hyperparameters", "results", "environment"
+_ALWAYS = ((RUN, "started"), (RUN, "status"))  # which say what the columns are
 ARCHITECTURE, KEPT, CODE = "architecture", "series and artifacts", "code"
 PARTS = (RUN, PARAMS, RESULTS, ENVIRONMENT, ARCHITECTURE, KEPT, CODE)
 
@@ -127,7 +128,9 @@ def _difference(
     color: bool,
     exact: bool,
 ) -> Difference:
-    facts = [fact for fact in _facts(sides) if fact.part in parts and (fact.part == RUN or fact.differs)]
+    facts = [
+        fact for fact in _facts(sides) if fact.part in parts and (fact.differs or (fact.part, fact.name) in _ALWAYS)
+    ]
     facts = [fact for fact in facts if fact.part != ARCHITECTURE]  # which the networks themselves tell
     notes = list(_notes(sides, parts))
     networks = tuple(_networks(*sides)) if ARCHITECTURE in parts and second is not None else ()

@@ -324,6 +324,7 @@ def series(name: str, fields: Sequence[str]) -> Series:
             )
         if (
             not wanted
+            or isinstance(fields, str)
             or "Date" in wanted
             or len(set(wanted)) < len(wanted)
             or not all(isinstance(f, str) for f in wanted)

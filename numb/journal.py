@@ -139,19 +139,43 @@ class Reader:
         self._path = path
         self._at = 0
         self._schemas: dict[int, Schema] = {}
+        self._passed = 0  # bytes of damaged frames before what was read
 
     def blocks(self) -> Iterator[Block]:
-        """What has come since the last call; nothing where there is no journal. What is torn or damaged ends it."""
+        """What has come since the last call; nothing where there is no journal.
+
+        What is torn ends it. A damaged frame is passed over where a sound one follows.
+        """
         with contextlib.ExitStack() as stack:
             try:
                 file = stack.enter_context(open(self._path, "rb"))
             except OSError:
                 return
             file.seek(self._at)
-            while (frame := _next(file)) is not None:
+            while (frame := _next(file) or self._after_damage(file)) is not None:
                 self._at = file.tell()
                 if (block := self._block(*frame)) is not None:
                     yield block
+
+    @property
+    def unread(self) -> int:
+        """How many bytes of it are damaged, or torn, as far as it was read."""
+        with contextlib.suppress(OSError):
+            return self._passed + os.stat(self._path).st_size - self._at
+        return 0
+
+    def _after_damage(self, file: IO[bytes]) -> tuple[bytes, bytes] | None:
+        """The next sound frame, where the damaged ones before it say how long they are."""
+        size, at = os.fstat(file.fileno()).st_size, self._at
+        while True:
+            file.seek(at)
+            head = file.read(_HEAD.size)
+            if len(head) < _HEAD.size or (at := at + _HEAD.size + _HEAD.unpack(head)[0]) >= size:
+                return None
+            file.seek(at)
+            if (frame := _next(file)) is not None:
+                self._passed += at - self._at
+                return frame
 
     def _block(self, kind: bytes, payload: bytes) -> Block | None:
         try:
@@ -166,7 +190,9 @@ class Reader:
                 case b"o":
                     said = json.loads(payload)
                     return Block(said["series"], tuple(said["fields"]), said["times"], tuple(said["columns"]))
-        except (ValueError, KeyError, TypeError, struct.error):
+        except KeyError:  # what said its fields is damaged
+            self._passed += len(payload)
+        except (ValueError, TypeError, struct.error):
             pass  # written by another numb: its sum was right
         return None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from numb import artifacts, comparing, frames, query, record, tables
 from numb.errors import ArtifactMissing, RunNotFound
 from numb.hp.params import Params
-from numb.journal import USUAL
+from numb.journal import SYSTEM, USUAL
 from numb.record import Run
 from numb.view import difference, table
 
@@ -288,10 +288,15 @@ class Runs(Sequence[PastRun]):
     def frame(self, *names: str) -> Any:
         """A data frame with a row for each run, by its id, and a column for each name, or for all that they have values under.
 
-        Without pandas it is a list of dictionaries. Raises `Usage` for a name that no run has.
+        Of the series `system` only columns that are named are there. Without pandas it is a list of dictionaries. Raises
+        `Usage` for a name that no run has.
         """
         rows = self.rows
-        wanted = list(names) or [name for name in self.project.names() if name not in ("id", "age")]
+        wanted = list(names) or [
+            name
+            for name in self.project.names()
+            if name not in ("id", "age") and not name.startswith(f"{record.SERIES}.{SYSTEM}.")
+        ]
         cells = self.project.values(rows, wanted)
         if not names:
             kept = [i for i in range(len(wanted)) if any(line[i] is not None for line in cells)]
@@ -336,7 +341,8 @@ def _near(project: Project, text: str) -> str:
     import difflib
 
     ids = [str(row.run.id) for row in project.runs()]
-    near = difflib.get_close_matches(text, ids, n=3, cutoff=0.5)
+    meant = {short: each for each in ids for short in (each[-4:], each)}
+    near = list(dict.fromkeys(meant[each] for each in difflib.get_close_matches(text, meant, n=3, cutoff=0.5)))
     return f"; near are {', '.join(near)}" if near else ""
 
 

@@ -29,10 +29,14 @@ _BROKEN: Any = zlib.error  # of whose type its stubs say nothing
 _GZIP = 31  # zlib's word for the format
 
 
-def kept(folder: RunFolder, objects: Objects) -> dict[str, Series]:
-    """Make a table of each series of the journal. Raises `StorageFailed` and `OSError`."""
+def kept(folder: RunFolder, objects: Objects) -> tuple[dict[str, Series], list[str]]:
+    """Make a table of each series of the journal; and say what of it is damaged. Raises `StorageFailed` and `OSError`."""
     found = {}
-    for name, outline in journal.outlines(_journaled(folder)).items():
+    readers = [Reader(path) for path in folder.journals]
+    outlines = journal.outlines(itertools.chain.from_iterable(reader.blocks() for reader in readers))
+    damage = sum(reader.unread for reader in readers)
+    notes = [f"{damage} bytes of its series were damaged or torn, and could not be read"] if damage else []
+    for name, outline in outlines.items():
         fields = outline.fields
         with tempfile.SpooledTemporaryFile(_LARGE, dir=str(folder.path)) as file:
             journal.write_csv(journal.of(_journaled(folder), name), list(fields), file)
@@ -47,7 +51,7 @@ def kept(folder: RunFolder, objects: Objects) -> dict[str, Series]:
         atomic.make_directory(path.parent)
         atomic.write(path, content)
         found[name] = Series(outline.rows, size, hash_of(content), f"series/{name}.csv", fields)
-    return found
+    return found, notes
 
 
 def _journaled(folder: RunFolder) -> Iterator[Block]:

@@ -64,6 +64,7 @@ for wrong in ({"t": [torch.ones(3)]}, {"f": print}):
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_every_kind_comes_back_typed(empty: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """AC-L7: dictionary, table, text, bytes, arrays, tensors, files and folders; a tuple of several; a name that is not there."""
     empty.write("train.py", SCRIPT)
@@ -249,6 +250,7 @@ def test_a_script_loads_what_runs_have_kept(empty: Scene) -> None:
     assert (0, looked) == (under_numb.code, under_numb.stdout.strip()), under_numb
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.usefixtures("warm")
 def test_what_batches_have_given_comes_back_in_order(empty: Scene) -> None:
     """T10: tensors as tensors, of a type that NumPy has not too, arrays as arrays; the last of a number counts."""

@@ -137,7 +137,7 @@ def test_the_work_tree_is_compared_as_a_run_would_take_it(scene: Scene) -> None:
 
     assert (0, "", users) == (seen.code, seen.stderr, scene.users())
     assert before == after
-    assert ["code", "  outside: .env  -  8"] == [re.sub(" {2,}", "  ", line) for line in seen.stdout.splitlines()][4:6]
+    assert ["code", "  outside: .env  -  8"] == [re.sub(" {2,}", "  ", line) for line in seen.stdout.splitlines()][3:5]
     scene.trained("--again")
     assert scene.numb("diff @-1 @ --code").stdout == patch and "+new" in patch and "TOKEN" not in patch
 

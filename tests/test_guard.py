@@ -48,6 +48,7 @@ for step in range(run.restore().step + 1, 12):
         ("150", "nan,inf,loss>100", "loss 150 > 100 at step 7"), ("-3", "loss<=-3", "loss -3 <= -3 at step 7"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("warm")
 def test_a_training_that_has_gone_wrong_ends(empty: Scene, loss: str, rules: str, reason: str) -> None:
     """AC-P3: failed, with the step and the number; its last good checkpoint is kept, also where only the last one is."""
     empty.write("train.py", TRAIN)
@@ -69,6 +70,7 @@ def test_a_training_that_has_gone_wrong_ends(empty: Scene, loss: str, rules: str
     assert (0, "7 7 0.0") == (resumed.code, resumed.stdout.splitlines()[0])
 
 
+@pytest.mark.usefixtures("warm")
 def test_what_a_checkpoint_is_given_is_guarded_too(empty: Scene) -> None:
     """By the rules of nmb.json: nothing of such a step is kept. Who catches the error does not make the run a good one."""
     empty.write(
@@ -175,6 +177,7 @@ for epoch in range(2):
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_what_nmb_json_names_is_called(empty: Scene) -> None:
     """P12, P14: by module and function, and by the name of an entry point of an installed package; each when its time comes."""
     empty.write("train.py", NETWORK)
@@ -190,6 +193,7 @@ def test_what_nmb_json_names_is_called(empty: Scene) -> None:
     assert ["built", "told", *rows, "told", "told"] == done.stdout.splitlines(), done
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_callback_that_is_not_there_ends_the_script_before_its_work(empty: Scene) -> None:
     """And says what there is."""
     empty.write("train.py", NETWORK + "print('trained')")

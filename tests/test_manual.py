@@ -106,6 +106,7 @@ def test_deinit_asks_and_destroys_only_what_init_made(scene: Scene) -> None:
     assert "lr = 0.1" in scene.read("train.py")
 
 
+@pytest.mark.usefixtures("warm")
 def test_train_keeps_code_and_weights(optimized: Scene) -> None:
     """AC-N4: one run, whose tree has the edited and the untracked file, and whose weights are those that were trained."""
     optimized.sh("echo '# edited' >> net.py && echo new > untracked.txt")
@@ -439,6 +440,7 @@ def test_hooks_do_nothing_without_numb(optimized: Scene, untouched: None) -> Non
     optimized.sh("rm own.pt")
 
 
+@pytest.mark.usefixtures("warm")
 def test_training_under_numb_is_bit_identical(optimized: Scene) -> None:
     """The same script ends with the same weights and prints the same, with numb and without."""
     plain = optimized.sh("python train.py")

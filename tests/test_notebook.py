@@ -64,6 +64,8 @@ def test_a_project_is_the_sequence_of_its_runs(repo: Project) -> None:
     assert ids[0] in repo and repo[1] in repo and "nope" not in repo and 7 not in repo
     with pytest.raises(KeyError, match=f"there is no run {ids[0][:-1]}_; near are .*{ids[0]}"):
         repo[ids[0][:-1] + "_"]
+    with pytest.raises(KeyError, match=f"near are .*{ids[0]}"):
+        repo[ids[0][-4:-1] + "_"]
     with pytest.raises(IndexError):
         repo[3]
     with pytest.raises(RunNotFound):

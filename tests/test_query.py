@@ -400,6 +400,26 @@ def test_paths_are_names_that_git_takes(lab: Scene) -> None:
     assert [0.3, 0.4] == rates_of and in_flight
 
 
+def test_what_there_is_not_is_said(lab: Scene) -> None:
+    """Which runs have no number where the best is looked for; that a run has no note, tag or name, and how it gets one."""
+    lab.write("train.py", "import numb\nnumb.numb_param({'lr': 9.0})\n")
+    lab.numb("train")
+    best = lab.numb("best", "--by", "results.acc")
+    silent = [lab.numb(command, "@") for command in ("note", "tag", "name")]
+
+    assert "1 run without a number there: numb list --where 'results.acc is missing'" in best.stderr
+    assert [(0, "")] * 3 == [(each.code, each.stdout) for each in silent]
+    assert all("numb: " in each.stderr and "baseline" in each.stderr or "why" in each.stderr for each in silent)
+
+
+def test_before_the_first_run_no_name_is_a_mistake(empty: Scene) -> None:
+    """There is nothing yet, and that is what is said."""
+    furnish(empty, {"train.py": SCRIPT})
+    done = empty.numb("list", "--where", "lr < 1", "--sort", "lr")
+
+    assert (0, "") == (done.code, done.stdout) and "no runs" in done.stderr
+
+
 def test_runs_with_the_same_settings_are_found(lab: Scene) -> None:
     """By their architecture, or where numb knows none by the command; with other values no two are the same."""
     assert "no runs like that" in lab.numb("list", "--duplicates").stderr

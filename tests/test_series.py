@@ -239,6 +239,7 @@ for step in range(20):
     assert empty.numb("logs").stdout == logs.decode() and 20 == len(empty.numb("tail -n 0").stdout.splitlines())
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_resumed_run_has_each_step_once(empty: Scene) -> None:
     """What was logged after the checkpoint is logged again; what came before stays, also where it counts no steps."""
     trained(
@@ -351,6 +352,7 @@ print(threading.active_count(), "numb.capture" in sys.modules)
         ("s", ["a", "a"]),
         ("s", ["Date"]),
         ("s", [1]),
+        ("letters", "epoch"),
     ],
 )
 def test_a_series_that_cannot_be_is_refused(name: str, fields: Sequence[Any]) -> None:
@@ -442,6 +444,25 @@ def test_a_torn_or_damaged_journal_ends_there(tmp_path: Path) -> None:
         path.write_bytes(first + damaged)
         assert 1 == len(list(Reader(path).blocks())), at
     assert [] == list(Reader(tmp_path / "none").blocks())
+
+
+@pytest.mark.parametrize("at", [9, 20, 40])
+def test_what_follows_a_damaged_frame_is_read(tmp_path: Path, at: int) -> None:
+    """Of the bytes that could not be read is known how many; nothing is made up."""
+    framer = Framer()
+    frames = [framer.frames(Block("s", ("n",), [float(n)] * 3, ([n] * 3,))) for n in range(4)]
+    damaged = bytearray(frames[1] + frames[2])
+    damaged[at] ^= 0x40
+    path = tmp_path / "series"
+    path.write_bytes(frames[0] + damaged + frames[3])
+    reader = Reader(path)
+    found = [row[0] for block in reader.blocks() for row in block.rows()]
+    sound = Reader(path)
+    path.write_bytes(b"".join(frames))
+    whole = [row[0] for block in sound.blocks() for row in block.rows()]
+
+    assert [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3] == whole and 0 == sound.unread
+    assert sorted(set(found)) in ([0, 1, 3], [0, 2, 3]) and len(frames[2]) == reader.unread
 
 
 @pytest.mark.parametrize(

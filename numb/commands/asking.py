@@ -20,15 +20,19 @@ from numb.terminal import bold, put, say, width
 @as_json_option
 def best(by: str | None, lowest: bool | None, number: int, where: str | None, as_json: bool) -> None:
     """Show the run with the best value of a result. NaN is never the best."""
+    from numb import record
     from numb.view import table
 
-    rows = opened(reading=True).best(by, number, lowest=lowest, where=where)
+    project = opened(reading=True)
+    rows = project.best(by, number, lowest=lowest, where=where)
     if as_json:
         put(table.as_json(rows))
         return
     put(table.runs(rows, groups={"": rows} if rows else {}, all_columns=True, bold=bold, width=width(sys.stdout)))
     if rows:
         say(f"numb: numb show {rows[0].run.id}, numb revert {rows[0].run.id}")
+        if by is not None and (lacking := project.lacking(by, where)):
+            say(f"      {record.counted(lacking, 'run')} without a number there: numb list --where '{by} is missing'")
     else:
         say("numb: no runs like that: numb list")
 

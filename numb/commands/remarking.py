@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from numb.commands.common import opened
@@ -17,7 +19,7 @@ def note(run: str, text: str | None) -> None:
     project = opened(reading=True)
     found = project.find(run)
     if text is None:
-        put("\n".join(project.row(found).said.notes))
+        _show(project.row(found).said.notes, f"nothing was noted about {found.id}: numb note {found.id} 'why'")
         return
     project.remark(found, message=text)
     say(f"numb: noted about {found.id}; numb undo takes it back")
@@ -32,7 +34,7 @@ def tag(run: str, tags: tuple[str, ...], remove: bool) -> None:
     project = opened(reading=True)
     found = project.find(run)
     if not tags:
-        put("\n".join(project.row(found).said.tags))
+        _show(project.row(found).said.tags, f"{found.id} has no tags: numb tag {found.id} baseline")
         return
     project.remark(found, tags=() if remove else tags, untags=tags if remove else ())
     say(f"numb: {found.id} {'has no longer' if remove else 'has'} {', '.join(tags)}; numb undo takes it back")
@@ -49,7 +51,14 @@ def name(run: str, name: str | None, remove: bool) -> None:
     project = opened(reading=True)
     found = project.find(run)
     if name is None and not remove:
-        put(project.row(found).said.name or "")
+        called = project.row(found).said.name
+        _show([called] if called else [], f"{found.id} has no name: numb name {found.id} baseline")
         return
     project.remark(found, name=name or "")
     say(f"numb: {found.id} {f'is {name}' if name else 'has no name'}; numb undo takes it back")
+
+
+def _show(lines: Sequence[str], nothing: str) -> None:
+    put("\n".join(lines))
+    if not lines:
+        say(f"numb: {nothing}")

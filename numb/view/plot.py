@@ -110,6 +110,8 @@ def panels_figure(panels: Sequence[Panel]) -> Figure:
 
 
 def _draw(panel: Panel, axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_title(shown(panel.title), loc="left")
     axes.set_xlabel(shown(panel.x_label))
     axes.set_ylabel(shown(panel.y_label))
@@ -119,7 +121,13 @@ def _draw(panel: Panel, axes: Axes) -> None:
         x, y = _points(curve, log=panel.log)
         few = sum(value == value for value in y) <= 40
         axes.plot(x, y, color=_color(place, len(panel.curves)), marker="." if few else "")
+    if all(map(_is_whole, (value for curve in panel.curves for value in curve.x))):
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))  # there is no epoch 0.5
     _without_offset(axes)
+
+
+def _is_whole(value: Any) -> bool:
+    return value is None or isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def _color(place: int, among: int) -> Any:

@@ -15,9 +15,9 @@ from test_publish import acknowledged, check_every_command, published
 from test_revert import check_killed_revert
 
 
-@pytest.mark.parametrize("how", ["git-dies", "git-dies-after", "numb-dies"])
+@pytest.mark.parametrize("how", ["full", "git-dies", "git-dies-after", "numb-dies", "numb-dies-after"])
 def test_every_fault_at_every_git_command(scene: Scene, tmp_path: Path, how: str) -> None:
-    """A1, A2: see `check_every_command`; git, or git and numb, are killed before or after one git command."""
+    """A1, A2, C2: see `check_every_command`; the disk is full for one git command, or git, or numb, is killed before or after it."""
     check_every_command(scene, tmp_path, how)
 
 
