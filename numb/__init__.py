@@ -86,8 +86,10 @@ def load_state(run: str, model: str | None = None) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        from importlib import import_module
+    from importlib import import_module
 
+    if name == "queue":  # the module itself, which can be called with the name of a file
+        return import_module("numb.queue")
+    if name in _LATER:
         return getattr(import_module(f"numb.{_LATER[name]}"), name.removeprefix("artifact_"))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

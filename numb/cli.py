@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from numb.commands import asking, comparing, keeping, looking, plotting, remarking, running, watching
+from numb.commands import asking, comparing, keeping, looking, plotting, queueing, remarking, running, watching
 from numb.commands.common import SETTINGS, Numb
 from numb.version import __version__
 
@@ -19,7 +19,7 @@ def main() -> None:
 
 
 for _command in (
-    keeping.init, keeping.deinit, running.train, running.trial, running.hyperparameters, running.queue,
+    keeping.init, keeping.deinit, running.train, running.trial, running.hyperparameters, queueing.queue,
     looking.list_, asking.best, asking.sql, asking.export, remarking.note, remarking.tag, remarking.name,
     looking.show, looking.tail, looking.logs, comparing.diff, comparing.compare, looking.report,
     plotting.plot, watching.watch, watching.status,

@@ -632,6 +632,18 @@ class Project:
 
         return sweep.write(self, Path(file), force=force)
 
+    def extend_queue(
+        self, file: Path, combinations: Sequence[Sequence[str]], *, repeat: int = 1, force: bool = False
+    ) -> tuple[int, int]:
+        """Add combinations of `NAME=VALUE` to a queue file; returns how many were added, and how many were there already.
+
+        With *repeat* each that often, with seeds from 0; with *force* also those that are there. Raises
+        `UnknownHyperparameter` and `HyperparameterError` for what does not fit the script, `Usage` and `ConfigError`.
+        """
+        from numb import sweep
+
+        return sweep.extend(self, Path(file), combinations, repeat=repeat, force=force)
+
     def run_queue(
         self,
         file: Path,
@@ -815,6 +827,8 @@ class Project:
             from numb import asking
 
             condition = asking.condition(where, statuses, untrialed, architecture)
+            if not self.index.projects() and not asking.flying(self):
+                return []  # and so no name is a mistake
             return asking.chosen(self, condition, asking.sorts(sort), limit, place)
         found = self.index.runs(
             limit=limit, statuses=statuses, untrialed=untrialed, architecture=architecture, project=place
@@ -849,6 +863,12 @@ class Project:
         from numb import asking
 
         return asking.best(self, by, number, lowest, where)
+
+    def lacking(self, by: str, where: str | None = None) -> int:
+        """How many of the runs that `best` is asked about have nothing under a name. Raises `Usage`."""
+        from numb import asking
+
+        return asking.lacking(self, by, where)
 
     def values(self, rows: Sequence[Row], names: Sequence[str]) -> list[list[Any]]:
         """What *rows* have under these names, as the expressions of `numb.query` spell them; None where they have nothing.

@@ -1,23 +1,29 @@
 """Queue files: a JSON list of hyperparameter combinations, and how far each of them has come.
 
-The file is the user's and only read. Beside it, below `.nmb/queues/`, stands one small state file for each entry, and a
-lock that its worker holds: so two workers never run an entry twice, and an entry whose worker died is free again.
-Entries are told apart by what they say, so that a file may be edited while its queue runs; equal ones are one, and share
-their state.
+The file is the user's: what is in it is never changed, and `append` writes at its end. Beside it, below `.nmb/queues/`, stands
+one small state file for each entry, and a lock that its worker holds: so two workers never run an entry twice, and an entry
+whose worker died is free again. Entries are told apart by what they say, so that a file may be edited while its queue runs;
+equal ones are one, and share their state.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, overload
 
 from numb import atomic, config, record
-from numb.errors import ConfigError, NumbError, TargetExists
+from numb.errors import ConfigError, NumbError, StorageFailed, TargetExists
 
+_LARGEST = 1 << 26  # bytes of a file
+_PATIENCE = 5.0  # seconds that another who writes the file is waited for
 QUEUED, RUNNING, DONE, FAILED, CUT_OFF = "queued", "running", "done", "failed", "cut off"
 
 
@@ -89,20 +95,11 @@ class Queue:
 
     def entries(self) -> list[Entry]:
         """Read the file. Raises `ConfigError` with line and column for anything that is not a list of combinations."""
-        try:
-            document = config.read_json(self.file, limit=1 << 26, non_finite=True)
-        except FileNotFoundError:
-            raise ConfigError(f"there is no queue file {self.file}", f"numb queue init {self.file}") from None
-        if not isinstance(document.value, list):
-            raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
-        found: list[Entry] = []
-        for number, item in enumerate(document.items(), 1):
-            if not isinstance(item.value, dict):
-                raise item.wrong('a combination such as {"lr": 0.1}')
-            params = {name: record.decode(value) for name, value in item.value.items()}
-            identity = {"entry": params, "common": self._common} if self._common else params
-            found.append(Entry(params, record.key(identity)[:20], number))
-        return found
+        return [self._entry(params, number) for number, params in enumerate(read(self.file), 1)]
+
+    def _entry(self, params: Mapping[str, Any], number: int) -> Entry:
+        identity = {"entry": params, "common": self._common} if self._common else params
+        return Entry(params, record.key(identity)[:20], number)
 
     def repeated(self) -> list[Entry]:
         """The entries that are equal to an earlier one, with which they share their state."""
@@ -111,7 +108,7 @@ class Queue:
 
     def check(self, fits: Callable[[str, Any], object]) -> None:
         """Raise `ConfigError` with its place for the first key or value for which *fits* raises one."""
-        document = config.read_json(self.file, limit=1 << 26, non_finite=True)
+        document = config.read_json(self.file, limit=_LARGEST, non_finite=True)
         for item in document.items():
             for name, value in item.value.items():
                 try:
@@ -175,6 +172,90 @@ class Queue:
 
     def _lock_path(self, entry: Entry) -> Path:
         return self._folder / f"{entry.key}.lock"
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The combinations in a file. Raises `ConfigError` with line and column for anything else."""
+    try:
+        document = config.read_json(file, limit=_LARGEST, non_finite=True)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no queue file {file}", f"numb queue init {file}") from None
+    if not isinstance(document.value, list):
+        raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
+    for item in document.items():
+        if not isinstance(item.value, dict):
+            raise item.wrong('a combination such as {"lr": 0.1}')
+    return [{name: record.decode(value) for name, value in item.items()} for item in document.value]
+
+
+def append(file: Path, combinations: Iterable[Mapping[str, Any]], *, force: bool = False) -> int:
+    """Write combinations to the end of a file, which may not be there yet; returns how many were not in it already.
+
+    What is in the file stays as it was written. With *force* those that are there already are written once more. Raises
+    `ConfigError` for a file that is no queue, `TypeError` for a value that cannot be written, and `StorageFailed`.
+    """
+    wanted = [(record.key(params), _line(params)) for params in combinations]
+    path = file.resolve()
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            atomic.create(path, "[]\n")
+    lock = atomic.Lock(path)  # of the file itself: it is a new one when another has written it, and then locked anew
+    if not lock.try_acquire(_PATIENCE):
+        raise StorageFailed(f"somebody else is writing {file}", "try again")
+    try:
+        there = read(path)
+        known = set() if force else set(map(record.key, there))
+        new = []
+        for key, line in wanted:
+            if force or key not in known:
+                known.add(key)
+                new.append(f"  {line}")
+        if new:
+            before = path.read_text().rstrip().removesuffix("]").rstrip()
+            atomic.write(path, before + (",\n" if there else "\n") + ",\n".join(new) + "\n]\n")
+        return len(new)
+    finally:
+        lock.release()
+
+
+def _line(params: Mapping[str, Any]) -> str:
+    encoded = {name: record.encode(value, name, literals=True) for name, value in params.items()}
+    return json.dumps(encoded, ensure_ascii=False, allow_nan=False)
+
+
+class Combinations(Sequence[Mapping[str, Any]]):
+    """A queue file as the list that it is: `numb.queue("q.json").add(lr=0.1)`."""
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.file = Path(file)
+
+    def add(self, **params: Any) -> int:
+        """Add one combination; returns 0 where it is there already. Raises what `append` raises."""
+        return append(self.file, [params])
+
+    def extend(self, combinations: Iterable[Mapping[str, Any]]) -> int:
+        """Add combinations; returns how many were not there already. Raises what `append` raises."""
+        return append(self.file, combinations)
+
+    def __len__(self) -> int:
+        return len(read(self.file)) if self.file.exists() else 0
+
+    @overload
+    def __getitem__(self, place: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        return (read(self.file) if self.file.exists() else [])[place]
+
+
+class _Callable(ModuleType):
+    """This module, which is what `numb.queue` names: `numb.queue("q.json")`."""
+
+    def __call__(self, file: str | os.PathLike[str]) -> Combinations:
+        return Combinations(file)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 
 def write_template(file: Path, params: Mapping[str, Any], *, force: bool = False) -> None:

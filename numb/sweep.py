@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numb import record
-from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused
+from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused, Usage
 from numb.hp.settings import gather, refuse_late
 from numb.hp.values import is_plain
-from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, write_template
+from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, append, write_template
 from numb.talk import Ended, Redo
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numb.project import Project
     from numb.record import Run
 
+_SEEDS = ("seed", "random_seed", "manual_seed")
 _CUT_OFF = (record.INTERRUPTED, record.KILLED, record.LOST)  # which says nothing about hyperparameters
 
 
@@ -33,6 +34,30 @@ def write(project: Project, file: Path, *, force: bool) -> dict[str, Any]:
         )
     write_template(file, params, force=force)
     return params
+
+
+def extend(
+    project: Project, file: Path, combinations: Sequence[Sequence[str]], *, repeat: int, force: bool
+) -> tuple[int, int]:
+    """Add combinations to a file; it is `Project.extend_queue`, which says more."""
+    table = project.known_table()
+    wanted = [[*words, *seed] for words in combinations for seed in _seeds(table, words, repeat)]
+    found = [{each.name: each.value for each in gather(table, words=words).given} for words in wanted]
+    added = append(file, found, force=force)
+    return added, len(found) - added
+
+
+def _seeds(table: Table, words: Sequence[str], repeat: int) -> list[list[str]]:
+    """What tells repetitions apart: a seed, which the script has under one of its usual names. Raises `Usage`."""
+    if repeat == 1:
+        return [[]]
+    given = {word.partition("=")[0].strip() for word in words}
+    name = next((name for name in _SEEDS if name in table.known), None)
+    if name is None:
+        raise Usage("--repeat needs a hyperparameter called seed", 'seed = _("seed", 0), and torch.manual_seed(seed)')
+    if name in given:
+        raise Usage(f"{name} is given, and --repeat sets it", f"{name}={{{{0,1,2}}}} without --repeat")
+    return [[f"{name}={number}"] for number in range(repeat)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "hp.settings": ({"errors", "hp", "record"}, set()),
     "hp.table": ({"atomic", "errors", "hp", "record"}, set()),
     "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record", "rundir"}, set()),
+    "grid": ({"errors"}, set()),
     "queue": ({"atomic", "config", "errors", "record"}, set()),
     "view.watch": ({"errors", "record", "view", "watching"}, {"plotext", "rich"}),
     "view.*": ({"errors", "hp", "record", "view"}, {"tabulate"}),
@@ -124,7 +125,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "terminal": ({"errors", "record", "talk", "view"}, {"click"}),
-    "commands.*": ({"commands", "errors", "guard", "hp", "layout", "order", "project", "record", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
+    "commands.*": ({"commands", "errors", "grid", "guard", "hp", "layout", "order", "project", "record", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
     "cli": ({"commands", "version"}, {"click"}),
 }  # fmt: skip
 

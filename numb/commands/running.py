@@ -17,7 +17,6 @@ from numb.errors import NotPossible, NumbError, Usage
 from numb.terminal import changes, complain, put, say
 
 if TYPE_CHECKING:
-    from numb.project import Project
     from numb.talk import Ended
 
 
@@ -32,7 +31,7 @@ def _redo(again: bool, skip_done: bool) -> Any:
     return Redo.AGAIN if again else Redo.SKIP if skip_done else Redo.ASK
 
 
-def _report_end(ended: Ended) -> None:
+def report_end(ended: Ended) -> None:
     if ended.error is not None:
         complain(ended.error)
     elif ended.run is not None:
@@ -63,7 +62,7 @@ def _report_end(ended: Ended) -> None:
 _again = click.option("--again", is_flag=True, help="Train even if the same was trained before.")
 
 
-def _set_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def set_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What sets hyperparameters: words, -p, and -c."""
     for option in (
         click.option(
@@ -103,10 +102,10 @@ def _words(context: click.Context, words: Sequence[str], pairs: Sequence[str]) -
     if strange := [word for word in words if "=" not in word or word.startswith("=")]:
         ours = [word for word in context.meta["ours"] if word not in strange]
         raise misplaced(context, f"Got unexpected arguments: {' '.join(strange)}.", ours, strange)
-    return _together(words, pairs)
+    return together(words, pairs)
 
 
-def _together(words: Sequence[str], pairs: Sequence[str]) -> list[str]:
+def together(words: Sequence[str], pairs: Sequence[str]) -> list[str]:
     names = {word.partition("=")[0] for word in words} & {pair.partition("=")[0] for pair in pairs}
     if twice := sorted(names):  # which of them comes last is lost
         raise Usage(f"{twice[0]} is given twice, with -p and without", f"give {twice[0]} once")
@@ -114,7 +113,7 @@ def _together(words: Sequence[str], pairs: Sequence[str]) -> list[str]:
 
 
 @click.command(cls=ScriptCommand)
-@_set_options
+@set_options
 @_again
 @click.option("--skip-done", is_flag=True, help="End at once, with code 0, if the same was trained before.")
 @click.option("-m", "--message", default="", metavar="TEXT", help="Why this run.")
@@ -177,7 +176,9 @@ def train(
             "--time-limit, --save-every and --stop-on are for one run, and no queue", f"numb queue run {queue_file}"
         )
     if queue_file is not None:  # which skips what was done, and is strict, in any case
-        _run_queue(project, queue_file, arguments, again=again, message=message, words=given, files=files)
+        from numb.commands import queueing
+
+        queueing.run_whole(project, queue_file, arguments, again=again, message=message, words=given, files=files)
     settings = project.settings(given, files)
     from numb.order import Asking
 
@@ -191,7 +192,7 @@ def train(
         resume=project.find_checkpoint(resume) if resume else None,
         init_from=project.find_checkpoint(init_from) if init_from else None,
     )
-    _report_end(ended)
+    report_end(ended)
     sys.exit(ended.exit_code)
 
 
@@ -228,11 +229,11 @@ def trial(arguments: tuple[str, ...], run: str | None, everything: bool, name: s
             if run
             else project.trial_chosen(arguments, message=message, name=name)
         )
-        _report_end(ended)
+        report_end(ended)
         sys.exit(ended.exit_code)
     code, succeeded, count = 0, 0, 0
     for trialed, ended in project.trial_all(arguments, message=message, name=name):
-        _report_end(ended)
+        report_end(ended)
         code = code or ended.exit_code
         succeeded += trialed is not None and not ended.exit_code
         count += trialed is not None
@@ -299,90 +300,6 @@ def hyperparameters(
 def _is_source(word: str) -> bool:
     """Whether a word is rather a file or a folder than the name of a hyperparameter."""
     return os.sep in word or word.endswith((".py", ".ipynb")) or Path(word).exists()
-
-
-@click.group()
-def queue() -> None:
-    """Train with many combinations of hyperparameters, one run each."""
-
-
-_queue_file = click.argument("file", type=click.Path(path_type=Path))
-
-
-@queue.command("init")
-@_queue_file
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
-def queue_init(file: Path, force: bool) -> None:
-    """Write a queue FILE with the script's own hyperparameters as its first combination."""
-    params = opened().make_queue(file, force=force)
-    say(f"numb: {file} has one combination of {', '.join(params)}; add more, then: numb queue run {file}")
-
-
-@queue.command("run")
-@_queue_file
-@_set_options
-@click.option("--again", is_flag=True, help="Run entries even if the same was trained before.")
-@click.option("--failed", is_flag=True, help="Run entries that failed once more.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first entry that fails.")
-def queue_run(
-    file: Path,
-    words: tuple[str, ...],
-    pairs: tuple[str, ...],
-    files: tuple[str, ...],
-    again: bool,
-    failed: bool,
-    fail_fast: bool,
-) -> None:
-    """Train with each combination of FILE that is not done. Started again, it goes on where it stopped.
-
-    NAME=VALUE sets a hyperparameter for all of them.
-    """
-    given = _together(words, pairs)
-    _run_queue(opened(), file, again=again, failed=failed, fail_fast=fail_fast, words=given, files=files)
-
-
-def _run_queue(
-    project: Project,
-    file: Path,
-    arguments: Sequence[str] = (),
-    *,
-    again: bool,
-    message: str = "",
-    failed: bool = False,
-    fail_fast: bool = False,
-    words: Sequence[str] = (),
-    files: Sequence[str] = (),
-) -> None:
-    from numb.talk import Redo
-
-    code, idle = 0, True
-    redo = Redo.AGAIN if again else Redo.SKIP
-    how: dict[str, Any] = {"failed": failed, "fail_fast": fail_fast, "words": words, "files": files}
-    for _, ended in project.run_queue(file, arguments, message=message, redo=redo, **how):
-        _report_end(ended)
-        code, idle = code or ended.exit_code, False
-    counts = project.queue(file, words, files).counts()
-    states = ", ".join(f"{count} {status}" for status, count in counts.items())
-    say(f"numb: {file}: {states or 'no combinations'}")
-    if idle and counts.get("done"):
-        say("      what is done stays done, whatever has changed since; for other code, copy the file")
-    if counts.get("failed"):
-        say(f"      try: numb queue run --failed {file}")
-    sys.exit(code or (1 if counts.get("failed") else 0))
-
-
-@queue.command("status")
-@_queue_file
-@_set_options
-@as_json_option
-def queue_status(
-    file: Path, words: tuple[str, ...], pairs: tuple[str, ...], files: tuple[str, ...], as_json: bool
-) -> None:
-    """Show how far each entry of FILE has come; NAME=VALUE and -c as they were given when it was run."""
-    from numb.view import table
-
-    states = opened().queue(file, _together(words, pairs), files).states()
-    put(table.queue_json(states) if as_json else table.queue(states))
 
 
 @click.command()
