@@ -36,6 +36,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "log": ("max_mb",),
     "checkpoints": ("last", "every", "best"),
     "series": ("stdout", "tensorboard"),
+    "queue": ("imports",),
     "callbacks": callbacks.EVENTS,
 }
 _TOP = (
@@ -53,6 +54,7 @@ _TOP = (
     "push",
     "stop_on",
     "callbacks",
+    "queue",
     "extract",
     "metrics",
     "series",
@@ -88,6 +90,7 @@ class Config:
     keep: Keep = ALL  # which checkpoints of a run stay
     stop_on: tuple[str, ...] = ()  # rules of `guard` that end a training
     callbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by event, names of functions to call
+    imports: tuple[str, ...] = ()  # modules that are imported once for all entries of a queue
     extract: str | None = None  # a function that finds the results in a run that has ended
     metrics: float | None = 10  # seconds between two looks at what the run needs of the machine
     reads_output: bool = False  # whether `name: number` in what the script prints is a series
@@ -142,6 +145,7 @@ def load(path: Path) -> Config:
         keep=_keep(_section(document, "checkpoints")),
         stop_on=_texts(document, "stop_on", "nan, inf, or a limit such as loss>100", _is_rule),
         callbacks=_callbacks(_section(document, "callbacks")),
+        imports=_texts(_section(document, "queue"), "imports", "the name of a module", _is_module),
         extract=_extract(document),
         metrics=_metrics(document),
         reads_output=_switch(_section(document, "series"), "stdout"),
@@ -317,6 +321,10 @@ def _push(document: Located) -> str | None:
 
 _ENTRY = r"[\w.-]+"
 _FUNCTION = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*"
+
+
+def _is_module(name: str) -> bool:
+    return all(map(str.isidentifier, name.split(".")))
 
 
 def _callbacks(section: Located | None) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from types import FrameType
 from numb import processes
 from numb.errors import CannotStart, CommandNotFound
 from numb.output import CHUNK, Log, Stream, flush_own_output, open_streams, watch
-from numb.processes import uninterruptible
+from numb.processes import Child, uninterruptible
 
 __all__ = ["Outcome", "check", "run", "uninterruptible"]
 
@@ -33,6 +33,9 @@ DRAIN = 2.0  # seconds that such a survivor can keep numb by writing
 KEYBOARD: frozenset[int] = frozenset({signal.SIGINT, signal.SIGQUIT})
 ENDING: frozenset[int] = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 REQUESTS: frozenset[int] = frozenset({signal.SIGUSR1, signal.SIGUSR2})
+
+# How a process may be started in another way: command, executable, folder, environment, and descriptors for what it prints.
+Start = Callable[[Sequence[str], str, Path, Mapping[str, str], int, int], Child | None]
 
 _HINT = 'check "command" in nmb.json'
 
@@ -89,6 +92,7 @@ def run(
     doorbell: int | None = None,
     ring: Callable[[], object] | None = None,
     seen: Callable[[bytes], object] | None = None,
+    start: Start | None = None,
 ) -> Outcome:
     """Run *command* to its end and return how it ended. Raises `CommandNotFound` or `CannotStart` if it never began.
 
@@ -97,6 +101,8 @@ def run(
 
     *started* is called with the process id, and *seen*, which must be quick and not raise, with what the script prints (on
     standard error, too, where numb's own two go to the same place).
+
+    *start* may start the process in another way; where it gives None it is started as a command is.
 
     *ring* is called whenever *doorbell* is readable and the script is alive; what the script had written by then has been
     passed on. *ring* must read the doorbell, which must be open for writing too: at the end of a file a descriptor is
@@ -118,7 +124,7 @@ def run(
         streams = (out,) if out is err else (out, err)
         for stream in streams:
             stack.callback(stream.close)
-        script = _Script(streams, grace, is_ending)
+        script = _Script(streams, grace, is_ending, start)
         stack.callback(script.close)
         wake = stack.enter_context(processes.wakeup())
         stack.enter_context(processes.reaping())
@@ -133,7 +139,7 @@ def run(
         _drain(streams)
     if script.fault is not None:
         raise script.fault
-    status = script.child.returncode
+    status = script.child.wait()
     return Outcome(
         code=status if status >= 0 else None,
         signal=-status if status < 0 else None,
@@ -153,21 +159,28 @@ class _Script:
     themselves, and leave to the loop only what is a matter of time.
     """
 
-    def __init__(self, streams: Sequence[Stream], grace: float, is_ending: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        grace: float,
+        is_ending: Callable[[], bool] = lambda: False,
+        start: Start | None = None,
+    ) -> None:
         self.received: dict[int, None] = {}  # signals, in order, each once
         self.fault: BaseException | None = None
         self.ended_at = 0.0
         self._streams = streams
         self._grace = grace
         self._is_ending: Callable[[], bool] | None = is_ending
-        self._child: subprocess.Popen[bytes] | None = None
+        self._start = start or _by_nobody_else
+        self._child: Child | None = None
         self._end = -1  # readable when the child has ended
         self._below: dict[int, int] = {}  # its descendants when a signal came: process id → handle
         self._kill_at: float | None = None
         self._asking = False
 
     @property
-    def child(self) -> subprocess.Popen[bytes]:
+    def child(self) -> Child:
         if self._child is None:
             raise RuntimeError("the script has not been started")
         return self._child
@@ -177,7 +190,7 @@ class _Script:
     ) -> None:
         unbuffered = {"PYTHONUNBUFFERED": "1", **env}  # through a pipe, 0 of 50 lines of a killed script arrived (M9)
         try:
-            self._child = subprocess.Popen(
+            self._child = self._start(command, executable, cwd, unbuffered, stdout, stderr) or subprocess.Popen(
                 command, executable=executable, cwd=cwd, env=unbuffered, stdout=stdout, stderr=stderr
             )
         except OSError as error:
@@ -294,7 +307,7 @@ class _Script:
         A shell (`bash -c "cd x; python train.py"`) dies of SIGTERM at once and tells nobody. Whoever handled the signal
         has dealt with its own children: then nothing is sent.
         """
-        signum = -self.child.returncode
+        signum = -(self.child.returncode or 0)
         if signum not in ENDING or signum not in self.received:
             return ()
         for handle in self._below.values():
@@ -326,6 +339,10 @@ class _Script:
                 handle = processes.handle_on(pid)
                 if handle is not None:
                     self._below[pid] = handle
+
+
+def _by_nobody_else(*_: object) -> None:
+    return None
 
 
 def _open_streams(log: Log, seen: Callable[[bytes], object] | None) -> tuple[Stream, Stream]:

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 Handler = Callable[[int, FrameType | None], None]
+
+
+class Child(Protocol):
+    """A process that somebody has started: `subprocess.Popen`, or what stands for one."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def send_signal(self, signum: int, /) -> None: ...
 
 
 @contextmanager
@@ -101,7 +112,7 @@ def in_foreground() -> bool:
         os.close(terminal)
 
 
-def readable_at_the_end_of(child: subprocess.Popen[bytes]) -> int:
+def readable_at_the_end_of(child: Child) -> int:
     """Return a new descriptor that becomes readable when *child* has ended."""
     try:
         return os.pidfd_open(child.pid)

@@ -53,12 +53,13 @@ if TYPE_CHECKING:
     from numb.comparing import Comparison, Difference
     from numb.deinit import Deletion
     from numb.doctor import Finding
+    from numb.engines.local import Slots
     from numb.housekeeping import Collected, Used
     from numb.hp import source
     from numb.hp.settings import Settings
     from numb.hp.table import Table
     from numb.journal import Block
-    from numb.launch import Outcome
+    from numb.launch import Outcome, Start
     from numb.melding import Melded
     from numb.network import Network
     from numb.notebook import PastRun, Runs
@@ -86,6 +87,7 @@ class Project:
         self._said: set[str] = set()  # of what is wrong in sources
         self.snapshots = Snapshots(self.git, self.folder, settings, self.talk.say)
         self.branch = Branch(self.snapshots, self.talk.say)
+        self.start: Start | None = None  # how scripts are started, where it is not as commands are
 
     # -- opening
 
@@ -335,6 +337,7 @@ class Project:
                     doorbell=doorbell,
                     ring=lambda: self._ring(flight, answers),
                     seen=observer.seen,
+                    start=self.start,
                 )
             except (CannotStart, CommandNotFound):
                 flight.discard()  # nothing ran
@@ -644,6 +647,25 @@ class Project:
 
         return sweep.extend(self, Path(file), combinations, repeat=repeat, force=force)
 
+    def run_workers(
+        self, words: Sequence[str], slots: Slots, *, cold: bool = False, fail_fast: bool = False, seconds: float | None
+    ) -> int:
+        """Run `numb queue work` with these words in each of the slots, to the end; returns the first exit code that is not 0.
+
+        Scripts are forked by a process that has imported torch, or with *cold* started as commands are. After so many
+        *seconds*, or with *fail_fast* after the first that fails, no further entry begins. Raises `CommandNotFound` and
+        `CannotStart`.
+        """
+        from numb.engines import local
+
+        return local.run(self.config, self.home, words, slots, cold=cold, fail_fast=fail_fast, seconds=seconds)
+
+    def check_queue(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> None:
+        """Raise what `run_queue` raises before its first run."""
+        from numb import sweep
+
+        sweep.check(self, Path(file), words, files)
+
     def run_queue(
         self,
         file: Path,
@@ -655,18 +677,23 @@ class Project:
         fail_fast: bool = False,
         words: Sequence[str] = (),
         files: Sequence[str] = (),
+        retries: int = 0,
+        asking: Asking = NOTHING_ASKED,
+        goes_on: Callable[[], bool] = lambda: True,
+        is_checked: bool = False,
     ) -> Iterator[tuple[Entry, Ended]]:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
         An entry that was cut off comes first, and goes on from its last checkpoint where it has one. One that failed comes
         only with *failed*; one whose like was trained before, and not by this queue, only with `Redo.AGAIN`. Which one comes
-        is said before it begins. *words* and *files* are those of `settings`, for all entries. Raises `ConfigError` before
-        the first run for a key that the script does not have, and for values that do not fit or that the script would
-        overwrite.
+        is said before it begins. One that fails is tried again, *retries* times. *asking* is what each script is asked for
+        while it runs; where *goes_on* says no, no further entry begins. *words* and *files* are those of `settings`, for all
+        entries. Raises `ConfigError` before the first run for a key that the script does not have, and for values that do not
+        fit or that the script would overwrite, which *is_checked* says has been seen to.
         """
         from numb import sweep
 
-        how = sweep.How(arguments, message, redo, failed, fail_fast, words, files)
+        how = sweep.How(arguments, message, redo, failed, fail_fast, words, files, retries, asking, goes_on, is_checked)
         return sweep.run(self, Path(file), how)
 
     # -- as a notebook has it: the sequence of its runs, oldest first

@@ -149,6 +149,18 @@ class Queue:
             lock.release()
         return None
 
+    def retry(self, statuses: Collection[str]) -> int:
+        """Let entries of these statuses be as if they had not begun; returns how many. Those that a worker holds stay."""
+        found = 0
+        for entry in self.entries():
+            if self._recorded(entry).status in statuses:
+                lock = atomic.Lock(self._lock_path(entry))
+                if lock.try_acquire():
+                    self._state_path(entry).unlink(missing_ok=True)
+                    lock.release()
+                    found += 1
+        return found
+
     def _state(self, entry: Entry) -> State:
         state = self._recorded(entry)
         try:

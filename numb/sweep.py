@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from numb.talk import Ended, Redo
 if TYPE_CHECKING:
     from numb.hp.settings import Settings
     from numb.hp.table import Table
+    from numb.order import Asking
     from numb.project import Project
     from numb.record import Run
 
@@ -71,6 +72,10 @@ class How:
     fail_fast: bool
     words: Sequence[str]
     files: Sequence[str]
+    retries: int
+    asking: Asking
+    goes_on: Callable[[], bool]
+    is_checked: bool
 
 
 def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
@@ -78,12 +83,10 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
     queue = project.queue(file, how.words, how.files)
     wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     project.branch.recover()
-    if repeated := [str(entry.number) for entry in queue.repeated()]:
-        which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {record.some(repeated)} repeat"
-        project.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
-    _check_whole(project, queue, how)
+    if not how.is_checked:
+        check(project, file, how.words, how.files)
     tried: set[str] = set()
-    while claim := queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN):
+    while how.goes_on() and (claim := queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN)):
         try:
             table = _check(project, queue)
             tried.add(claim.entry.key)
@@ -96,6 +99,11 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
             claim.begin()
             name = _named_here(project, queue.file)
             ended = _train(project, claim, how, settings, name)
+            for again in range(1, how.retries + 1):
+                if ended.run is None or not _has_failed(ended) or not how.goes_on():
+                    break
+                project.talk.say(f"[{claim.entry.number}] failed, tried again ({again} of {how.retries})")
+                ended = _train(project, claim, replace(how, redo=Redo.AGAIN), settings, name)
             _settle(claim, ended)
         finally:
             claim.close()
@@ -113,14 +121,18 @@ def _train(project: Project, claim: Claim, how: How, settings: Settings, queue: 
     if earlier is not None:
         project.talk.say(f"{earlier.id} goes on after step {earlier.checkpoints[-1].step}")
         try:
-            resumed = project.train(how.arguments, settings=settings, queue=queue, resume=(earlier, None))
+            resumed = project.train(
+                how.arguments, settings=settings, queue=queue, resume=(earlier, None), asking=how.asking
+            )
             if resumed.run is not None or not isinstance(resumed.error, Refused):
                 return resumed
             why: NumbError = resumed.error
         except (Refused, ObjectMissing, ObjectCorrupt) as error:
             why = error
         project.talk.say(f"{earlier.id} cannot go on ({why}); trained anew")
-    return project.train(how.arguments, message=how.message, settings=settings, redo=how.redo, queue=queue)
+    return project.train(
+        how.arguments, message=how.message, settings=settings, redo=how.redo, queue=queue, asking=how.asking
+    )
 
 
 def _unfinished(project: Project, claim: Claim, settings: Settings, queue: str) -> Run | None:
@@ -141,9 +153,15 @@ def _settle(claim: Claim, ended: Ended) -> None:
     elif ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
     else:
-        said_so = ended.run is not None and ended.run.status == record.FAILED  # by `run.finish`
-        status = FAILED if ended.exit_code or said_so else DONE
+        status = FAILED if _has_failed(ended) else DONE
         claim.settle(status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None)
+
+
+def _has_failed(ended: Ended) -> bool:
+    """Whether the script itself has failed: one that was ended from outside has not."""
+    if ended.run is not None and ended.run.status in (*_CUT_OFF, record.INCOMPLETE):
+        return False
+    return bool(ended.exit_code) or (ended.run is not None and ended.run.status == record.FAILED)
 
 
 def _was_asked_to_end(ended: Ended) -> bool:
@@ -151,14 +169,16 @@ def _was_asked_to_end(ended: Ended) -> bool:
     return ended.signalled or (ended.run is not None and ended.run.status in _CUT_OFF)
 
 
-def _check_whole(project: Project, queue: Queue, how: How) -> None:
+def check(project: Project, file: Path, words: Sequence[str], files: Sequence[str]) -> None:
     """Before the first run: each entry with what is set for all of them, whose values may lack or contradict each other."""
+    queue = project.queue(file, words, files)
+    if repeated := [str(entry.number) for entry in queue.repeated()]:
+        which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {record.some(repeated)} repeat"
+        project.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
     table = _check(project, queue)
     for entry in queue.entries():
         origin = f"{queue.file}, entry {entry.number}"
-        gather(
-            table, files=how.files, environment=os.environ, queue=entry.params, origin=origin, words=how.words
-        ).check()
+        gather(table, files=files, environment=os.environ, queue=entry.params, origin=origin, words=words).check()
 
 
 def _check(project: Project, queue: Queue) -> Table:

@@ -141,6 +141,7 @@ def test_an_empty_object_means_every_default(tmp_path: Path) -> None:
         Keep(None, None, None),
         (),
         {},
+        (),
         None,
         10,
         False,

@@ -87,7 +87,10 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "remarks": ({"errors", "housekeeping", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
-    "sweep": ({"errors", "hp", "project", "queue", "record", "talk"}, set()),
+    "engines.nursery": (set(), set()),
+    "engines.warm": ({"engines", "processes"}, set()),
+    "engines.local": ({"config", "engines", "launch", "processes"}, set()),
+    "sweep": ({"errors", "hp", "order", "project", "queue", "record", "talk"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "plotting": ({"atomic", "errors", "journal", "project", "record", "tables", "talk", "view"}, set()),
     "melding": (set(), set()),
@@ -117,7 +120,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "deinit": ({"atomic", "config", "errors", "inflight", "layout", "project"}, set()),
     "project": (
         {
-            "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "errors", "extraction", "folder", "gitstore",
+            "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "engines", "errors", "extraction", "folder", "gitstore",
             "housekeeping", "hp", "inflight", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "pages", "plotting", "purging", "queue", "record", "remarks",
             "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view", "watching",
@@ -125,7 +128,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "terminal": ({"errors", "record", "talk", "view"}, {"click"}),
-    "commands.*": ({"commands", "errors", "grid", "guard", "hp", "layout", "order", "project", "record", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
+    "commands.*": ({"commands", "engines", "errors", "grid", "guard", "hp", "layout", "order", "project", "queue", "record", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
     "cli": ({"commands", "version"}, {"click"}),
 }  # fmt: skip
 

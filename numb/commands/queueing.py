@@ -4,17 +4,53 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from numb.commands.common import as_json_option, opened
-from numb.commands.running import report_end, set_options, together
+from numb.commands.running import Duration, report_end, set_options, together
 from numb.terminal import put, say
 
 if TYPE_CHECKING:
     from numb.project import Project
+    from numb.queue import Entry
+    from numb.talk import Ended
+
+_TAIL = 5  # lines of the log of one that has failed
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries are to be trained, and how."""
+
+    words: Sequence[str] = ()
+    files: Sequence[str] = ()
+    again: bool = False
+    failed: bool = False
+    fail_fast: bool = False
+    retries: int = 0
+    time_limit: float = 0.0
+
+    def asked(self) -> dict[str, Any]:
+        """As `Project.run_queue` is asked for it."""
+        from numb.order import Asking
+        from numb.talk import Redo
+
+        redo = Redo.AGAIN if self.again else Redo.SKIP
+        how = {"failed": self.failed, "fail_fast": self.fail_fast, "retries": self.retries, "redo": redo}
+        return {**how, "words": self.words, "files": self.files, "asking": Asking(self.time_limit)}
+
+    def options(self) -> list[str]:
+        """As a worker is told of it."""
+        switches = {"--again": self.again, "--failed": self.failed, "--fail-fast": self.fail_fast}
+        told = [name for name, is_on in switches.items() if is_on]
+        told += ["--retries", str(self.retries)]
+        told += ["--time-limit", f"{self.time_limit}s"] if self.time_limit else []
+        told += [word for file in self.files for word in ("-c", file)]
+        return [*told, *(word for pair in self.words for word in ("-p", pair))]
 
 
 @click.group()
@@ -84,12 +120,32 @@ def _extend(file: Path, combinations: Sequence[Sequence[str]], repeat: int, forc
     say(f"numb: {file}: {record.counted(added, 'combination')} added{again}; numb queue run {file}")
 
 
+_again = click.option("--again", is_flag=True, help="Run entries even if the same was trained before.")
+_failed = click.option("--failed", is_flag=True, help="Run entries that failed once more.")
+_fail_fast = click.option("--fail-fast", is_flag=True, help="Begin no other entry after one that fails.")
+_retries = click.option(
+    "--retries", type=click.IntRange(min=0), default=0, metavar="N", help="Try what fails N times more."
+)
+_time_limit = click.option(
+    "--time-limit", type=Duration(), default=0.0, metavar="2h", help="Ask each script to stop after this time."
+)
+
+
 @queue.command("run")
 @_queue_file
 @set_options
-@click.option("--again", is_flag=True, help="Run entries even if the same was trained before.")
-@click.option("--failed", is_flag=True, help="Run entries that failed once more.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first entry that fails.")
+@_again
+@_failed
+@_fail_fast
+@_retries
+@_time_limit
+@click.option("-j", "workers", type=click.IntRange(min=1), default=None, metavar="N", help="So many at the same time.")
+@click.option("--gpus", metavar="0,1", help="One at the same time on each of these GPUs.")
+@click.option("--per-gpu", type=click.IntRange(min=1), default=1, metavar="N", help="So many on each GPU.")
+@click.option("--stop-after", type=Duration(), default=None, metavar="8h", help="Begin no other entry after this time.")
+@click.option(
+    "--cold", is_flag=True, help="A new interpreter for each, where else one that has imported torch is forked."
+)
 def queue_run(
     file: Path,
     words: tuple[str, ...],
@@ -98,36 +154,109 @@ def queue_run(
     again: bool,
     failed: bool,
     fail_fast: bool,
+    retries: int,
+    time_limit: float,
+    workers: int | None,
+    gpus: str | None,
+    per_gpu: int,
+    stop_after: float | None,
+    cold: bool,
 ) -> None:
     """Train with each combination of FILE that is not done. Started again, it goes on where it stopped.
 
-    NAME=VALUE sets a hyperparameter for all of them.
+    NAME=VALUE sets a hyperparameter for all of them. With -j or --gpus several run at the same time, and what they print
+    is in their logs only: numb logs ID.
     """
-    given = together(words, pairs)
-    run_whole(opened(), file, again=again, failed=failed, fail_fast=fail_fast, words=given, files=files)
+    from numb.engines import local
+    from numb.queue import FAILED
+
+    wanted = Wanted(together(words, pairs), files, again, failed, fail_fast, retries, time_limit)
+    project = opened()
+    on = [gpu.strip() for gpu in (gpus or "").split(",") if gpu.strip()]
+    if workers is None and not on and stop_after is None:
+        run_whole(project, file, wanted)
+    project.check_queue(file, wanted.words, files)
+    if failed:  # here, and not by each worker for itself
+        project.queue(file, wanted.words, files).retry([FAILED])
+        wanted = replace(wanted, failed=False)
+    slots = local.Slots.of(workers, on, per_gpu)
+    told = [str(file), *wanted.options()]
+    code = project.run_workers(told, slots, cold=cold, fail_fast=fail_fast, seconds=stop_after)
+    _sum_up(project, file, wanted, code)
+
+
+@queue.command("work", hidden=True)
+@_queue_file
+@set_options
+@_again
+@_failed
+@_fail_fast
+@_retries
+@_time_limit
+@click.option("--gone", type=int, required=True, help="A descriptor at whose end nothing more is begun.")
+@click.option("--asking", type=int, default=None, help="A descriptor at which a nursery answers.")
+def queue_work(
+    file: Path,
+    words: tuple[str, ...],
+    pairs: tuple[str, ...],
+    files: tuple[str, ...],
+    again: bool,
+    failed: bool,
+    fail_fast: bool,
+    retries: int,
+    time_limit: float,
+    gone: int,
+    asking: int | None,
+) -> None:
+    """Be a worker of numb queue run."""
+    from numb.engines import local
+
+    local.keep_quiet()
+    wanted = Wanted(together(words, pairs), files, again, failed, fail_fast, retries, time_limit)
+    project = opened()
+    if asking is not None:
+        project.start = local.starter(project.config, project.home, asking)
+    code = 0
+    asked = wanted.asked()
+    for entry, ended in project.run_queue(file, **asked, is_checked=True, goes_on=lambda: not local.is_alone(gone)):
+        _report(project, entry, ended)
+        code = code or ended.exit_code
+    sys.exit(code)
+
+
+def _report(project: Project, entry: Entry, ended: Ended) -> None:
+    """One of several that run at the same time has ended."""
+    from numb import record
+    from numb.errors import printable
+
+    run = ended.run or ended.same
+    if ended.error is not None or run is None:
+        say(f"numb: [{entry.number}] {ended.error or 'nothing was trained'}")
+        return
+    if ended.run is None:
+        say(f"numb: [{entry.number}] {run.id} is the same, done before")
+        return
+    results = " ".join(f"{name}={record.brief(value)}" for name, value in record.flat(run.results).items())
+    status = run.status if run.reason is None or run.status == record.COMPLETE else f"{run.status}: {run.reason}"
+    say(f"numb: [{entry.number}] {status}  {run.seconds or 0:.1f} s  {run.id}" + (f" → {results}" if results else ""))
+    if run.status == record.FAILED:
+        for line in project.log(run).decode(errors="replace").rstrip().splitlines()[-_TAIL:]:
+            say(f"      | {printable(line)}")
 
 
 def run_whole(
-    project: Project,
-    file: Path,
-    arguments: Sequence[str] = (),
-    *,
-    again: bool,
-    message: str = "",
-    failed: bool = False,
-    fail_fast: bool = False,
-    words: Sequence[str] = (),
-    files: Sequence[str] = (),
-) -> None:
-    from numb.talk import Redo
-
+    project: Project, file: Path, wanted: Wanted, arguments: Sequence[str] = (), *, message: str = ""
+) -> NoReturn:
+    """Train with one combination after another, on this terminal."""
     code, idle = 0, True
-    redo = Redo.AGAIN if again else Redo.SKIP
-    how: dict[str, Any] = {"failed": failed, "fail_fast": fail_fast, "words": words, "files": files}
-    for _, ended in project.run_queue(file, arguments, message=message, redo=redo, **how):
+    for _, ended in project.run_queue(file, arguments, message=message, **wanted.asked()):
         report_end(ended)
         code, idle = code or ended.exit_code, False
-    counts = project.queue(file, words, files).counts()
+    _sum_up(project, file, wanted, code, idle=idle)
+
+
+def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bool = False) -> NoReturn:
+    counts = project.queue(file, wanted.words, wanted.files).counts()
     states = ", ".join(f"{count} {status}" for status, count in counts.items())
     say(f"numb: {file}: {states or 'no combinations'}")
     if idle and counts.get("done"):

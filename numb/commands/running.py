@@ -178,7 +178,7 @@ def train(
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         from numb.commands import queueing
 
-        queueing.run_whole(project, queue_file, arguments, again=again, message=message, words=given, files=files)
+        queueing.run_whole(project, queue_file, queueing.Wanted(given, files, again), arguments, message=message)
     settings = project.settings(given, files)
     from numb.order import Asking
 

@@ -1,0 +1,137 @@
+"""Workers on this machine: processes of numb's own that take entries of a queue, one after another, until none is left.
+
+Each has its own project and branch, and its scripts are forked by one nursery that all of them share. What a worker knows of
+the others is what the queue's files say; when who has started them is gone, they take nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from numb import launch, processes
+from numb.config import Config
+from numb.engines.warm import Nursery, Warm, is_python
+from numb.launch import Start
+
+_LOOKED_AT = 100  # sources beside the script
+_LOOK = 0.05  # seconds between two looks whether workers have ended
+GPUS = "CUDA_VISIBLE_DEVICES"
+
+# numb, without the current folder on the path: what lies there may have the name of a module.
+_NUMB = "import sys; sys.path[:1] == [''] and sys.path.pop(0)\nfrom numb.cli import main; main(prog_name='numb')"
+_TORCH = re.compile(rb"^\s*(import\s.*\btorch\b|from\s+torch\b)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How many workers there are, and which GPU each has; None is whatever the scripts find."""
+
+    gpus: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, workers: int | None, gpus: Sequence[str] = (), per_gpu: int = 1) -> Slots:
+        """So many *workers*, or one for each place on a GPU; workers share the GPUs in turn."""
+        places = [gpu for _ in range(per_gpu) for gpu in gpus]
+        count = workers or len(places) or 1
+        return cls(tuple(places[n % len(places)] if places else None for n in range(count)))
+
+
+def modules(settings: Config, home: Path) -> list[str]:
+    """What a nursery for the train command imports: what `nmb.json` names, and torch where the script's folder does."""
+    folder = (home / (settings.train or ("", ""))[1]).parent
+    sources = [path for path in sorted(folder.glob("*.py"))[:_LOOKED_AT] if path.is_file()]
+    uses_torch = any(_TORCH.search(path.read_bytes()) for path in sources)
+    return list(dict.fromkeys([*settings.imports, *(("torch", "numb.capture.session") if uses_torch else ())]))
+
+
+def nursery(settings: Config, home: Path, askers: int) -> Nursery | None:
+    """The nursery for the train command; None where that is no script of Python's."""
+    command = settings.train or ()
+    if not is_python(command):
+        return None
+    executable = launch.check(command, home, os.environ)
+    return Nursery(executable, modules(settings, home), askers, home, os.environ)
+
+
+def starter(settings: Config, home: Path, asking: int) -> Start:
+    """What starts the scripts of the train command by the nursery that answers at this descriptor."""
+    executable = launch.check(settings.train or (), home, os.environ)
+    return Warm(socket.socket(fileno=asking), executable, os.environ).start
+
+
+def run(
+    settings: Config,
+    home: Path,
+    words: Sequence[str],
+    slots: Slots,
+    *,
+    cold: bool,
+    fail_fast: bool,
+    seconds: float | None,
+) -> int:
+    """Run a worker in each slot, `numb queue work` with these *words*, and wait for them all; returns the first exit code.
+
+    After so many *seconds*, or with *fail_fast* after the first that fails, they take nothing more. SIGTERM and SIGHUP are
+    passed on; Ctrl-C reaches the workers and their scripts without it.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    born = None if cold else nursery(settings, home, len(slots.gpus))
+    gone, here = os.pipe()
+    workers: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        for worker in workers:
+            worker.send_signal(signum)
+
+    with processes.handling({signal.SIGTERM: pass_on, signal.SIGHUP: pass_on, signal.SIGINT: lambda *_: None}):
+        for number, gpu in enumerate(slots.gpus):
+            asking = born.sockets[number].fileno() if born else None
+            workers.append(_worker(words, gpu, gone, asking, os.environ))
+        os.close(gone)
+        if born:
+            born.close()
+        with os.fdopen(here, "wb") as open_end:
+            while None in (codes := [worker.poll() for worker in workers]):
+                if (fail_fast and any(codes)) or (until is not None and time.monotonic() > until):
+                    open_end.close()
+                time.sleep(_LOOK)
+    if born:
+        born.wait()
+    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+
+
+def _worker(
+    words: Sequence[str], gpu: str | None, gone: int, asking: int | None, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    told = ["--gone", str(gone), *(["--asking", str(asking)] if asking is not None else [])]
+    command = [sys.executable, "-c", _NUMB, "queue", "work", *told, *words]
+    own = {**env, GPUS: gpu} if gpu is not None else env
+    passed = [gone, *([asking] if asking is not None else [])]
+    return subprocess.Popen(command, env=own, pass_fds=passed, stdin=subprocess.DEVNULL)
+
+
+def is_alone(gone: int) -> bool:
+    """Whether who has started this worker has gone: nobody holds the other end any more."""
+    ready, _, _ = select.select([gone], [], [], 0)
+    return bool(ready)
+
+
+def keep_quiet() -> None:
+    """Let what scripts print go to their logs only; what numb says goes on to the terminal."""
+    said = os.dup(2)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+    sys.stderr = os.fdopen(said, "w", buffering=1, encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,232 @@
+"""A Python that has imported what takes long, and forks a process for each script that it is asked to run.
+
+It is run by the interpreter that the scripts would have, with a socket for each of those who ask. A request is a datagram of
+JSON with the descriptors of the script's standard streams; the answer is the process id, and later how the process has ended.
+What has been forked ends as an interpreter does: threads are waited for, exit hooks are called, files are closed.
+
+Nothing is forked once CUDA has been started or a thread of Python's runs: such a process could not go on. Then the answer is a
+refusal, and whoever has asked starts an interpreter instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Collection, Sequence
+from importlib.machinery import SourceFileLoader
+from typing import Any, NoReturn
+
+# What interpreters and libraries read when they start, by how it begins: whoever has another value needs one of its own.
+_SHELLS = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_")
+_LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "TORCH", "PYTORCH_")
+AT_START = (*_SHELLS, *_LIBRARIES)
+_LONGEST = 1 << 20  # bytes of a request
+
+
+def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
+    """Import *modules*, those that can be, and answer until nobody can ask any more."""
+    asking = {number: socket.socket(fileno=number) for number in descriptors}
+    for name in modules:
+        with contextlib.suppress(Exception):  # the script's own import says what is wrong
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # so that a collection in a child does not copy what is shared
+    wake, bell = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(bell, False)
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+    signals = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    children: dict[int, int] = {}  # by process id, who has asked
+    while asking:
+        ready, _, _ = select.select([wake, *asking], [], [])
+        if wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 1 << 16)
+            _tell_the_ended(asking, children)
+        for number in ready:
+            if number == wake or number not in asking:
+                continue
+            try:
+                content, streams, _, _ = socket.recv_fds(asking[number], _LONGEST, 3)
+            except OSError:
+                content, streams = b"", []
+            if not content:
+                asking.pop(number).close()
+                continue
+            asked = json.loads(content)
+            why = _why_not(asked)
+            pid = 0 if why else os.fork()
+            if why is None and pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, before)
+                for number, handler in signals.items():
+                    signal.signal(number, handler)
+                os.close(wake)
+                os.close(bell)
+                for who in asking.values():
+                    who.close()
+                _become(asked, streams)
+            for stream in streams:
+                os.close(stream)
+            if pid:
+                children[pid] = number
+            with contextlib.suppress(OSError):
+                asking[number].send(json.dumps({"pid": pid, "refused": why}).encode())
+    os._exit(0)
+
+
+def _why_not(asked: dict[str, Any]) -> str | None:
+    """Why what is asked for cannot be forked here; None where it can."""
+    if at_start(asked["environment"]) != at_start(os.environ):
+        return "its environment is another one"
+    if hidden := _hidden(asked):
+        return f"{hidden} beside the script has the name of a module that is imported here"
+    if threading.active_count() > 1:
+        return "a module has started a thread"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "a module has started CUDA"
+    return None
+
+
+def _hidden(asked: dict[str, Any]) -> str | None:
+    """A file beside the script that its imports would find, and that are done here: to an interpreter it comes first."""
+    folder = os.path.dirname(os.path.realpath(os.path.join(asked["cwd"], asked["words"][0])))
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            module = sys.modules.get(name.partition(".")[0])
+            if module is not None and name.endswith((".py", ".so")) and not _is_below(module, folder):
+                return str(name)
+    return None
+
+
+def _is_below(module: types.ModuleType, folder: str) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(folder + os.sep)
+
+
+def at_start(environment: Any) -> dict[str, str]:
+    """What of an environment is read when an interpreter starts."""
+    return {name: value for name, value in environment.items() if name.startswith(AT_START)}
+
+
+def _tell_the_ended(asking: dict[int, socket.socket], children: dict[int, int]) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        who = children.pop(pid, None)
+        if who in asking:
+            with contextlib.suppress(OSError):
+                asking[who].send(json.dumps({"pid": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _become(asked: dict[str, Any], streams: Sequence[int]) -> NoReturn:
+    """Be the script, as `python script` is it, in a process that was forked for it."""
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    words: list[str] = asked["words"]
+    with contextlib.suppress(OSError):
+        os.chdir(asked["cwd"])
+    sys.orig_argv[:] = [asked["executable"], *words]
+    sys.argv[:] = words
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, os.path.dirname(os.path.realpath(words[0])))
+    importlib.invalidate_caches()
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed()  # another for each, as when it is imported
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.seed()
+    _run(os.path.abspath(words[0]))
+
+
+def _run(script: str) -> NoReturn:
+    known = set(sys.modules)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    loader = SourceFileLoader("__main__", script)
+    vars(main).update(
+        __annotations__={}, __builtins__=__builtins__, __cached__=None, __file__=script, __loader__=loader
+    )
+    code, is_interrupted = 0, False
+    try:
+        try:
+            with open(script, "rb") as file:
+                compiled = compile(file.read(), script, "exec", dont_inherit=True)
+            exec(compiled, vars(main))
+        except SystemExit as error:
+            code = _code(error)
+        except BaseException as error:
+            code, is_interrupted = 1, isinstance(error, KeyboardInterrupt)
+            _tell(error)
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter's own end does
+    except BaseException as error:  # Ctrl-C meanwhile
+        is_interrupted = isinstance(error, KeyboardInterrupt)
+        sys.excepthook(type(error), error, error.__traceback__)
+    _end(code, is_interrupted, known)
+
+
+def _tell(error: BaseException) -> None:
+    """Do with an error what the interpreter does with one that nobody has caught."""
+    trace = error.__traceback__ and error.__traceback__.tb_next  # without this module's function
+    error.__traceback__ = trace
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+    sys.excepthook(type(error), error, trace)
+
+
+def _code(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    with contextlib.suppress(Exception):
+        print(error.code, file=sys.stderr)
+    return 1
+
+
+def _end(code: int, is_interrupted: bool, known: Collection[str]) -> NoReturn:
+    """End the process: exit hooks, then what the script itself has made is let go, as files that it has not closed.
+
+    What was there before it is not taken apart: that takes half a second of torch, and is of no use.
+    """
+    atexit._run_exitfuncs()
+    sys.last_type = sys.last_value = sys.last_traceback = None
+    if sys.version_info >= (3, 12):
+        sys.last_exc = None
+    own = [name for name in reversed([*sys.modules]) if name not in known or name == "__main__"]
+    modules = [weakref.ref(each) for each in map(sys.modules.pop, own) if isinstance(each, types.ModuleType)]
+    gc.collect()
+    for module in filter(None, [each() for each in modules]):  # as the interpreter takes apart what is still held
+        for name in sorted(vars(module), key=lambda name: not name.startswith("_")):
+            if not name.startswith("__"):
+                vars(module)[name] = None
+    gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except Exception:
+            code = 120  # as the interpreter says it
+    with contextlib.suppress(Exception):
+        ctypes.CDLL(None).fflush(None)  # what C code has printed
+    if is_interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code)

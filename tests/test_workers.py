@@ -1,0 +1,293 @@
+"""What is promised of workers: a script that was forked is as one that was started; each entry once, and nothing is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Scene, furnish
+
+from numb.engines.local import Slots
+from numb.engines.warm import Nursery, Warm, unbuffered
+
+# -- one script
+
+SCRIPTS = {
+    "facts": "import os, sys\nprint(__name__, __file__, sys.argv, sys.path[0], os.getcwd(), __spec__, sys.orig_argv[1:], __package__)",
+    "exit_3": "import sys\nsys.exit(3)",
+    "exit_words": "import sys\nsys.exit('bad')",
+    "exit_261": "raise SystemExit(261)",
+    "exit_none": "import sys\nprint('x', end='')\nsys.exit()",
+    "error": "def f():\n    raise KeyError('x')\nf()",
+    "chained": "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError('y') from e",
+    "syntax": "def f(:\n",
+    "interrupted": "raise KeyboardInterrupt",
+    "killed": "import os\nos.kill(os.getpid(), 9)",
+    "at_once": "import os\nprint('lost', end='')\nos._exit(7)",
+    "hooks": "import atexit, sys, threading, time\natexit.register(print, 'bye', sys.argv[1])\n"
+    "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\nprint('end')",
+    "warnings": "import warnings\nwarnings.warn('careful')\nwarnings.warn('old', DeprecationWarning)",
+    "spawn": "import multiprocessing as m\ndef g(x): return 2 * x\nif __name__ == '__main__':\n"
+    "    with m.get_context('spawn').Pool(1) as pool: print(pool.map(g, [1, 2]))",
+    "own_hook": "import sys\nsys.excepthook = lambda kind, *_: print('hook', kind.__name__)\n1 / 0",
+    "input": "import sys\nprint(repr(sys.stdin.read()))",
+    "pickled": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))).__module__)",
+    "open_file": "f = open('left-open', 'w')\nf.write('x' * 10)\nclass D:\n    def __del__(self): print('gone')\nd = D()",
+    "cycle": "class D:\n    def __del__(self): print('gone')\nd = D()\nd.me = d",
+    "logging": "import logging.handlers\nlogging.basicConfig()\nlogging.warning('x')\nh = logging.handlers.MemoryHandler(9)",
+    "beside": "import helper\nprint(helper.__file__, helper.x)",
+    "signals": "import signal\nprint([signal.getsignal(n) == signal.SIG_DFL for n in (signal.SIGTERM, signal.SIGCHLD)], "
+    "signal.getsignal(signal.SIGINT) is signal.default_int_handler)",
+    "closed": "import sys\nsys.stdout.close()",
+    "environment": "import os\nprint(sorted(k for k in os.environ if k != '_' and not k.startswith('COV')), os.environ['OWN'])",
+}
+
+
+def outcome(start: Callable[..., Any], folder: Path, script: str, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """How a script ends, and what it says."""
+    pipes = [os.pipe(), os.pipe()]
+    child = start(["python", script, "a", "b c"], sys.executable, folder, env, pipes[0][1], pipes[1][1])
+    for _, end in pipes:
+        os.close(end)
+    assert child is not None, "it was not forked"
+    said = [
+        b"".join(iter(lambda end=end: os.read(end, 65536), b"")).decode(errors="surrogateescape") for end, _ in pipes
+    ]  # type: ignore[misc]
+    for end, _ in pipes:
+        os.close(end)
+    return child.wait(), said[0], said[1]
+
+
+def cold(words: list[str], executable: str, cwd: Path, env: Mapping[str, str], out: int, err: int) -> Any:
+    return subprocess.Popen(
+        words, executable=executable, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+    )
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    return {**unbuffered(os.environ), "OWN": "ö \udcff"}
+
+
+@pytest.fixture(scope="module")
+def warm(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    nursery = Nursery(
+        sys.executable, ["json", "numpy", "no_such_module"], 1, tmp_path_factory.mktemp("nursery"), environment
+    )
+    yield Warm(nursery.sockets[0], sys.executable, environment)
+    nursery.close()
+    nursery.wait()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_forked_script_is_as_one_that_was_started(
+    name: str, warm: Warm, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Its names, words, folders, streams, exit code, hooks, threads, warnings, children, and what it leaves open."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "helper.py").write_text("x = 1\n")
+    (tmp_path / "sub" / f"s_{name}.py").write_text(SCRIPTS[name])
+    with open(os.devnull) as null:
+        before = os.dup(0)
+        os.dup2(null.fileno(), 0)
+        try:
+            forked = outcome(warm.start, tmp_path, f"sub/s_{name}.py", environment)
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    left = (tmp_path / "left-open").read_text() if name == "open_file" else None
+
+    assert outcome(cold, tmp_path, f"sub/s_{name}.py", environment) == forked
+    assert left in (None, "x" * 10)
+
+
+def test_each_forked_script_draws_its_own(warm: Warm, environment: dict[str, str], tmp_path: Path) -> None:
+    """As each interpreter does that has not been given a seed."""
+    (tmp_path / "draws.py").write_text("import random, numpy\nprint(random.random(), numpy.random.rand())\n")
+    drawn = [outcome(warm.start, tmp_path, "draws.py", environment)[1].split() for _ in range(3)]
+
+    assert 6 == len({number for pair in drawn for number in pair})
+
+
+def test_what_a_fork_could_not_be_is_started(warm: Warm, environment: dict[str, str], tmp_path: Path) -> None:
+    """Another environment, another interpreter, an option, no file, or a file beside it with the name of what is imported."""
+    (tmp_path / "s.py").write_text("")
+    null = os.open(os.devnull, os.O_RDWR)
+
+    def forked(words: list[str], executable: str = sys.executable, **more: str) -> bool:
+        child = warm.start(words, executable, tmp_path, {**environment, **more}, null, null)
+        return child is not None and child.wait() == 0
+
+    assert forked(["python", "s.py"]) and forked(["python3", "s.py"], CUDA_VISIBLE_DEVICES="1")
+    assert not forked(["python", "s.py"], PYTHONHASHSEED="1") and not forked(["python", "s.py"], OMP_NUM_THREADS="1")
+    assert not forked(["python", "-u", "s.py"]) and not forked(["python", "-m", "s"]) and not forked(["python", "t.py"])
+    assert not forked(["sh", "s.py"]) and not forked(["python", "s.py"], "/usr/bin/env")
+    assert not forked(["python", "s.py"], LARGE="x" * 200_000)
+    (tmp_path / "json.py").write_text("")
+    assert not forked(["python", "s.py"])
+    os.close(null)
+
+
+def test_nothing_is_forked_beside_a_thread(environment: dict[str, str], tmp_path: Path) -> None:
+    """A module that starts one makes the nursery useless, and nothing breaks; nor does it where the nursery is killed."""
+    (tmp_path / "threads.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    (tmp_path / "s.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n")
+    null = os.open(os.devnull, os.O_RDWR)
+    found = []
+    for modules, env in ((["threads"], {**environment, "PYTHONPATH": str(tmp_path)}), ([], environment)):
+        nursery = Nursery(sys.executable, modules, 1, tmp_path, env)
+        starts = Warm(nursery.sockets[0], sys.executable, env)
+        found.append(
+            (nursery, starts, starts.start(["python", "s.py"], sys.executable, tmp_path, unbuffered(env), null, null))
+        )
+    nursery, starts, child = found[1]
+    assert found[0][2] is None and child is not None
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    nursery._process.kill()
+    os.kill(child.pid, signal.SIGKILL)
+
+    assert (
+        -9 == child.wait()
+        and starts.start(["python", "s.py"], sys.executable, tmp_path, environment, null, null) is None
+    )
+    for each, _, _ in found:
+        each.close()
+        each.wait()
+    os.close(null)
+
+
+# -- a queue
+
+SCRIPT = """
+import os, sys, time
+from numb import numb_param, numb_queue, numb_trial_result
+n, how = 0, "well"
+numb_queue(globals())
+numb_param({"n": n, "how": how})
+with open(os.environ["COUNTS"], "a") as counts:
+    counts.write(f"{n}\\n")
+print("working on", n, flush=True)
+if how == "badly" or (how == "once" and not os.path.exists(f"tried.ignored")):
+    open("tried.ignored", "w").close()
+    raise ValueError("no luck")
+if how == "slow":
+    time.sleep(0.3)
+while how == "long" and not os.path.exists("go.ignored"):
+    time.sleep(0.01)
+numb_trial_result({"twice": 2 * n, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "")})
+"""
+
+
+@pytest.fixture
+def lab(empty: Scene, tmp_path: Path) -> Scene:
+    furnish(empty, {"train.py": SCRIPT})
+    empty.env["COUNTS"] = str(tmp_path / "counts")
+    return empty
+
+
+def begun(scene: Scene) -> list[int]:
+    """Which entries have begun, each as often as it has."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(map(int, Path(scene.env["COUNTS"]).read_text().split()))
+    return []
+
+
+def states(scene: Scene, file: str = "q.json") -> list[str]:
+    return [each["status"] for each in json.loads(scene.numb("queue", "status", file, "--json").stdout)]
+
+
+@pytest.mark.parametrize(
+    "how", [["-j", "3"], ["-j", "2", "--cold"], ["--gpus", "4,7"], ["--gpus", "5", "--per-gpu", "2"]]
+)
+def test_each_entry_is_trained_once(lab: Scene, how: list[str]) -> None:
+    """AC-J13: by however many workers, on their GPUs; what scripts print is in their logs, and not between the lines."""
+    lab.write("q.json", json.dumps([{"n": n} for n in range(7)]))
+    done = lab.numb("queue", "run", "q.json", *how)
+    again = lab.numb("queue", "run", "q.json", *how)
+    runs = lab.runs()
+
+    assert (0, "", 0) == (done.code, done.stdout, again.code), done
+    assert list(range(7)) == begun(lab) == sorted(run["results"]["twice"] // 2 for run in runs)
+    assert {"complete"} == {run["status"] for run in runs} and ["done"] * 7 == states(lab)
+    gpus = {"4,7": {"4", "7"}, "5": {"5"}}.get(how[1], {""})
+    assert {run["results"]["gpu"] for run in runs} <= gpus
+    assert "working" not in done.stderr and "working on" in lab.numb("show", runs[0]["id"], "--log").stdout
+    assert all(f"numb: [{n}] complete" in done.stderr for n in range(1, 8)) and "7 done" in done.stderr
+
+
+def test_what_fails_is_shown_and_tried_again(lab: Scene) -> None:
+    """AC-J12: with the end of its log; the others go on; --retries tries it in place, --failed later; --fail-fast begins no more."""
+    lab.write("q.json", '[{"n": 1, "how": "badly"}, {"n": 2}]')
+    failed = lab.numb("queue", "run", "q.json", "-j", "2")
+    lab.write("r.json", '[{"n": 3, "how": "once"}]')
+    lab.sh("rm tried.ignored")
+    retried = lab.numb("queue", "run", "r.json", "-j", "2", "--retries", "2")
+    later = lab.numb("queue", "run", "q.json", "-j", "2", "--failed")
+    lab.write("s.json", json.dumps([{"n": 4, "how": "badly"}, *({"n": n, "how": "slow"} for n in range(5, 40))]))
+    fast = lab.numb("queue", "run", "s.json", "-j", "2", "--fail-fast")
+
+    assert (1, ["failed", "done"]) == (failed.code, states(lab))
+    assert "[1] failed: ValueError: no luck" in failed.stderr and "      | ValueError: no luck" in failed.stderr
+    assert (0, ["done"]) == (retried.code, states(lab, "r.json")), retried
+    assert 1 == later.code and [1, 1, 2, 3, 3] == begun(lab)[:5] and "queued" in states(lab, "s.json"), fast
+
+
+def test_ctrl_c_ends_all(lab: Scene) -> None:
+    """L4: every script gets it, nothing is left running, and each entry goes on later."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(4)]))
+    process = lab.start("queue", "run", "q.json", "-j", "2")
+    lab.sh('until [ "$(cat "$COUNTS" 2>/dev/null | wc -l)" = 2 ]; do sleep 0.05; done')
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    after = states(lab)
+    lab.write("go.ignored", "")
+    done = lab.numb("queue", "run", "q.json", "-j", "2")
+
+    assert 130 == process.returncode and ["cut off", "cut off", "queued", "queued"] == after
+    assert 0 == done.code and ["done"] * 4 == states(lab) and [0, 0, 1, 1, 2, 3] == begun(lab)
+    assert ["interrupted"] * 2 + ["complete"] * 4 == sorted((r["status"] for r in lab.runs()), reverse=True)
+
+
+@pytest.mark.parametrize("who", ["supervisor", "worker"])
+def test_who_is_killed_loses_nothing(lab: Scene, who: str) -> None:
+    """B7, L2: without who has started them workers end what they do, and take nothing more; the rest is done later, once."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(6)]))
+    process = lab.start("queue", "run", "q.json", "-j", "2")
+    lab.sh('until [ "$(cat "$COUNTS" 2>/dev/null | wc -l)" = 2 ]; do sleep 0.05; done')
+    workers = lab.sh(
+        f"pgrep -f -P {process.pid} 'queue work' || ps -o pid=,args= --ppid {process.pid} | grep 'queue work' | awk '{{print $1}}'"
+    )
+    os.kill(process.pid if who == "supervisor" else int(workers.split()[0]), signal.SIGKILL)
+    time.sleep(0.2)
+    lab.write("go.ignored", "")
+    process.communicate(timeout=60)
+    for pid in workers.split():
+        lab.sh(
+            f"while kill -0 {pid} 2>/dev/null && ! grep -q 'State:.Z' /proc/{pid}/status 2>/dev/null; do sleep 0.05; done"
+        )
+    before = begun(lab)
+    done = lab.numb("queue", "run", "q.json", "-j", "2")
+
+    assert (0, ["done"] * 6) == (done.code, states(lab)), done
+    assert set(range(6)) == set(begun(lab)) and len(begun(lab)) <= 6 + (who == "worker")
+    assert len(before) == 2 if who == "supervisor" else len(before) >= 6
+    assert 0 == lab.numb("doctor").code
+
+
+def test_places_are_shared_in_turn() -> None:
+    """One for each GPU, or so many on each; more workers than places go round."""
+    assert (None, None) == Slots.of(2).gpus and (None,) == Slots.of(None).gpus
+    assert ("0", "1") == Slots.of(None, ["0", "1"]).gpus and ("0", "1", "0", "1") == Slots.of(None, ["0", "1"], 2).gpus
+    assert ("0", "1", "0") == Slots.of(3, ["0", "1"]).gpus
