@@ -542,6 +542,59 @@ def series() -> Iterator[Figure]:
         yield Figure("a row when the run has ended", table["size"] / table["rows"], 50, "compressed", "B")
 
 
+SWEPT = """
+import time, torch
+from numb import numb_param, numb_queue, numb_trial_result
+n = 0
+numb_queue(globals())
+numb_param({"n": n})
+time.sleep(0.05)
+numb_trial_result({"twice": 2 * n})
+"""
+FORKED = """
+import os, time, torch
+running = 0
+for _ in range(20):
+    if running == 2:
+        os.wait()
+        running -= 1
+    if os.fork() == 0:
+        time.sleep(0.05)
+        os._exit(0)
+    running += 1
+while running:
+    os.wait()
+    running -= 1
+"""
+
+
+def queue() -> Iterator[Figure]:
+    """20 jobs of 50 ms that import torch, by 2 workers, all recorded: beside as many interpreters, and bare forks of one."""
+    with folder() as root:
+        repository(root)
+        (root / "nmb.json").write_text(json.dumps({"version": 1, "train": {"command": [PYTHON, "train.py"]}}))
+        (root / "train.py").write_text(SWEPT)
+        (root / "job.py").write_text("import time, torch\ntime.sleep(0.05)\n")
+        (root / "forked.py").write_text(FORKED)
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "bench", cwd=root)
+        run(*NUMB, "init", cwd=root)
+        turns = iter(range(1000))
+
+        def ours() -> None:
+            name = f"q{next(turns)}.json"
+            first = 20 * next(turns)
+            (root / name).write_text(json.dumps([{"n": first + n} for n in range(20)]))
+            run(*NUMB, "queue", "run", name, "-j", "2", cwd=root)
+
+        def interpreters() -> None:
+            run("sh", "-c", f"seq 20 | xargs -P2 -I@ {PYTHON} job.py", cwd=root)
+
+        took, forks, cold = in_turn(ours, lambda: run(PYTHON, "forked.py", cwd=root), interpreters, times=3)
+        yield Figure("queue of 20, 2 workers", took, 0.3 * cold, "0.3 x xargs -P2 python job.py")
+        yield Figure("the same", took, 1.8 * forks, "1.8 x bare forks of a process with torch")
+
+
 def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -557,6 +610,7 @@ def main() -> int:
         weights,
         collecting,
         series,
+        queue,
         overhead,
     ):
         if wanted not in measure.__name__:

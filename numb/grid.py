@@ -22,6 +22,7 @@ from numb.errors import Usage, printable
 
 _OPEN, _CLOSE = "([{", ")]}"
 _DRAWN = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
+_EXPANDED = re.compile(r"[^{}=]+=[^{}]*(\{[^{}]*\}[^{}]*)+")  # what a shell makes of a list
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -30,19 +31,39 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 def crossed(words: Sequence[str]) -> list[list[str]]:
     """Every combination of what the *words* list; the first varies slowest. Raises `Usage`."""
-    return [list(each) for each in itertools.product(*map(alternatives, words))]
+    return [list(each) for each in itertools.product(*_lists(words))]
 
 
 def zipped(words: Sequence[str]) -> list[list[str]]:
     """The first value of each list together, the second, and so on. Raises `Usage` for lists of different lengths."""
-    every = [alternatives(word) for word in words]
+    every = _lists(words)
     lengths = {len(each) for each in every if len(each) > 1} or {1}
     if len(lengths) > 1:
-        long = {word.partition("=")[0]: len(each) for word, each in zip(words, every, strict=True) if len(each) > 1}
+        long = {each[0].partition("=")[0]: len(each) for each in every if len(each) > 1}
         counts = ", ".join(f"{printable(name)} has {count}" for name, count in long.items())
         raise Usage(f"--zip takes lists of one length; {counts}", "without --zip it is every combination")
     [length] = lengths
     return [[each[n] if len(each) > 1 else each[0] for each in every] for n in range(length)]
+
+
+def _lists(words: Sequence[str]) -> list[list[str]]:
+    """The alternatives of each word. A shell makes `lr={1} lr={2}` of `lr={{1,2}}`: words of one name are its list again."""
+    together: dict[str, list[str]] = {}
+    for word in words:
+        together.setdefault(word.partition("=")[0], []).append(word)
+    return [_joined(each) if len(each) > 1 else alternatives(each[0]) for each in together.values()]
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    name = printable(words[0].partition("=")[0])
+    if not all(map(_EXPANDED.fullmatch, words)):
+        raise Usage(f"{name} is given twice", f"{name}={{{{VALUE,VALUE}}}}")
+    plain = [re.sub("[{}]", "", word) for word in words]
+    if any(each.count("(") != each.count(")") or each.count("[") != each.count("]") for each in plain):
+        raise Usage(
+            f"the shell has taken the list of {name} apart", f"put it into quotes: '{name}={{{{[1,2],[3,4]}}}}'"
+        )
+    return plain
 
 
 def alternatives(word: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import subprocess
 
 import pytest
 from conftest import Scene, furnish
@@ -72,6 +73,23 @@ def test_a_grid_has_each_combination_once(lists: list[list[str]]) -> None:
     assert math.prod(map(len, lists)) == len(found)
     assert [[f"n{i}={each[0]}" for i, each in enumerate(lists)]] == found[:1]
     assert found[-1] == [f"n{i}={each[-1]}" for i, each in enumerate(lists)]
+
+
+@pytest.mark.parametrize("words", ["lr={{1e-2,1e-3}} bs={{32,64}}", "a={{1,2}}{{3,4}} b={{5}}", "a=x-{{1,2}}-y"])
+def test_what_a_shell_has_taken_apart_is_a_list_again(words: str) -> None:
+    """Bash expands braces that nobody has quoted; of values with commas it makes rubbish, which is said."""
+    expanded = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    broken = subprocess.run(
+        ["bash", "-c", "printf '%s\\n' l={{[1,2],[3,4]}}"], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert grid.crossed(words.split()) == grid.crossed(expanded) and expanded != words.split()
+    with pytest.raises(Usage, match="the shell has taken the list of l apart"):
+        grid.crossed(broken.split())
+    with pytest.raises(Usage, match="a is given twice"):
+        grid.crossed(["a=1", "a=2"])
 
 
 def test_lists_side_by_side() -> None:
