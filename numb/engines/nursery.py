@@ -37,6 +37,7 @@ _LONGEST = 1 << 20  # bytes of a request
 
 def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     """Import *modules*, those that can be, and answer until nobody can ask any more."""
+    signals = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}  # theirs
     asking = {number: socket.socket(fileno=number) for number in descriptors}
     for name in modules:
         with contextlib.suppress(Exception):  # the script's own import says what is wrong
@@ -48,7 +49,6 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     os.set_blocking(bell, False)
     before = signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
-    signals = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
     children: dict[int, int] = {}  # by process id, who has asked
     while asking:
         ready, _, _ = select.select([wake, *asking], [], [])
