@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from numb import atomic, query, record
 from numb.errors import Usage
 from numb.query import Among, Compare, Condition, Is, Name, Sort
-from numb.record import COMPLETE, RUN, TRAIN, Run, RunId
+from numb.record import RUN, TRAIN, Run, RunId
 from numb.store.index import Answer
 from numb.talk import SILENCE
 
@@ -148,22 +148,24 @@ def _alike(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def repeats(project: Project) -> dict[RunId, list[Run]]:
-    """Runs that did the same with the same code as one that stays, by that: the newest complete one if there is one.
+    """Runs that did the same with the same code, and ended in the same way, as a newer one that stays, by that one.
 
     What was named, tagged or noted is no repeat, nor is a run whose weights another began with, or one in flight.
     """
     found: dict[RunId, list[Run]] = {}
     for rows in _alike(row for row in project.runs() if row.run.commit is not None and not row.lost):
         staying: list[Run] = []
-        for row in sorted(rows, key=lambda row: (row.run.status == COMPLETE, row.run.started), reverse=True):
-            again = next(
-                (run for run in staying if not project.git.changed(run.commit or "", row.run.commit or "")), None
-            )
+        for row in sorted(rows, key=lambda row: row.run.started, reverse=True):
+            again = next((run for run in staying if _is_alike(project, run, row.run)), None)
             if again is None or row.said != SILENCE or project.begun_with(row.run):
                 staying.append(row.run)
             else:
                 found.setdefault(again.id, []).append(row.run)
     return found
+
+
+def _is_alike(project: Project, one: Run, other: Run) -> bool:
+    return one.status == other.status and not project.git.changed(one.commit or "", other.commit or "")
 
 
 def export(project: Project, target: Path, where: str | None, sort: Sequence[str], names: Sequence[str]) -> int:

@@ -33,6 +33,7 @@ _NAMES = 64  # pairs of a line
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NUMBER = r"[-+]?(?:\d+(?:_\d+)*(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
+_ERROR = re.compile(r"\s*[\w.]*(Error|Exception|Warning|Interrupt|Exit|Diverged)\b")  # the last line of a traceback
 _PAIR = re.compile(
     r"(?<![^\s,;|(\[{])(?:(?P<name>[^\W\d][\w./@-]{0,79})\s*[:=]\s*|(?P<count>epoch|step|iter|iteration|batch)\s+(?=\d))"
     rf"(?P<number>{_NUMBER})(?=$|[\s,;|)\]}}%]|/\s*\d)",
@@ -45,6 +46,8 @@ def pairs(line: str) -> dict[str, float]:
     if ":" not in line and "=" not in line:
         return {}
     text = _CONTROL.sub("", line)
+    if _ERROR.match(text):
+        return {}
     found: dict[str, float] = {}
     is_row = False
     for match in _PAIR.finditer(text):

@@ -387,6 +387,15 @@ def test_tables_leave_as_csv_json_markdown_and_parquet(lab: Scene) -> None:
     assert 2 == lab.numb("export", "t.xlsx").code
 
 
+def test_one_table_has_the_order_of_its_groups(lab: Scene) -> None:
+    """Where columns are chosen, or CSV or JSON is printed, and with what they are grouped by as the first column."""
+    chosen = json.loads(lab.numb("list", "--group-by", "bs", "--columns", "lr", "--json").stdout)
+    whole = json.loads(lab.numb("list", "--group-by", "bs", "--json").stdout)
+
+    assert [(32, 0.1), (64, 0.2), (64, 0.3), (128, 0.4)] == [tuple(each.values()) for each in chosen]
+    assert [0.1, 0.2, 0.3, 0.4] == [run["params"]["lr"] for run in whole]
+
+
 def test_paths_are_names_that_git_takes(lab: Scene) -> None:
     """J48: of those that were asked for, the folder of each record; of one in flight its folder."""
     process = lab.start("train", "lr=0.5")
@@ -443,7 +452,8 @@ def test_repeats_are_removed_and_brought_back(lab: Scene) -> None:
     undone = lab.numb("undo")
 
     assert 5 == len(alike) and {run["id"] for run in alike[1:3]} == set(planned) == set(every) - set(left)
-    assert f"removed {record.counted(len(planned), 'run')}; numb undo brings them back" in done.stderr
+    assert f"      {record.counted(len(planned), 'run')}; numb undo brings them back" in done.stderr
+    assert f"{alike[-2]['id']} did the same with the same code" in done.stderr
     assert 0 == undone.code and every == [run["id"] for run in lab.runs()]
 
 

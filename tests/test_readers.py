@@ -29,6 +29,8 @@ from numb.readers import Printed, pairs
         ("\x1b[1;32mloss\x1b[0m: \x1b[1m0.5\x1b[0m\x07", {"loss": 0.5}),
         ("perplexité: 12.5", {"perplexité": 12.5}),
         ("epoch 3 took 5 seconds", {}),
+        ("numb.errors.Diverged: loss inf > 100 at epoch 2 x: 3", {}),
+        ("ValueError: lr: 3", {}),
         ("12:30:15 done: yes, x: 3s, v=1.2.3, 7=7", {}),
         ("https://host:8080 Date: 5 a:b=c", {}),
         ("loss: 0x10 acc: 1_", {}),

@@ -239,6 +239,16 @@ def test_a_training_goes_on_where_nothing_can_be_recorded(scene: Scene) -> None:
     assert [({"lr": 0.2}, 1)] == [(run["params"], run["series"]["log"]["rows"]) for run in scene.runs()]
 
 
+def test_a_callback_that_is_not_there_is_told(scene: Scene) -> None:
+    """The process has begun the run itself, and goes on with it."""
+    scene.write("nmb.json", json.dumps({"version": 1, "callbacks": {"fail": ["nobody:here"]}}))
+    done = script(scene, "with numb.start(params={'lr': 9}):\n    numb.log(step=1)\nprint('after')")
+    [run] = scene.runs()
+
+    assert (0, "after", "complete") == (done.code, done.stdout.strip(), run["status"]), done
+    assert "nobody:here cannot be called (ModuleNotFoundError" in done.stderr
+
+
 def test_a_run_that_cannot_be_put_on_the_branch_is_kept(scene: Scene) -> None:
     """The block ends as ever, and what it was is put there when it can be."""
     done = script(

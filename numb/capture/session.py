@@ -615,8 +615,8 @@ class Session:
                     self.on(event, callbacks.resolved(name))
                 except Exception as error:  # the user's own
                     why = f'"callbacks" in nmb.json: {name} cannot be called ({one_line(error)})'
-                    if self._begun or self.closed or not self.training:
-                        self.warn(why)
+                    if self._begun or self.closed or not self.training or self._answers is not None:
+                        self.warn(why)  # as a process that has begun its run itself is not ended either
                     else:
                         self.stop(why, 'name it "package.module:function"')
 

@@ -236,13 +236,12 @@ def gc(dry_run: bool, duplicates: bool, as_json: bool) -> None:
             put(store.ids_json([run.id for run in gone]))
             return
         for stays, runs in repeats.items():
-            say(f"numb: {stays} did the same with the same code as {record.some([run.id for run in runs], 5)}")
+            which = record.some([run.id for run in runs], 5)
+            say(f"numb: {'would remove' if dry_run else 'removed'} {which}: {stays} did the same with the same code")
         if not gone:
             say("numb: no run repeats another with the same code: numb list --duplicates")
         elif not dry_run:
-            say(
-                f"      removed {record.counted(len(gone), 'run')}; numb undo brings them back, numb gc frees their room"
-            )
+            say(f"      {record.counted(len(gone), 'run')}; numb undo brings them back, numb gc frees their room")
         return
     found = project.collect(dry_run=dry_run)
     put(store.counts_json(found) if as_json else store.collected(found, dry_run=dry_run))

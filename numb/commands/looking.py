@@ -71,10 +71,16 @@ def list_(
     limit = number or None if number is not None or as_json or as_csv or paths or duplicates else 40
     how: dict[str, Any] = {"where": where, "sort": sort, "limit": limit, "statuses": statuses, "untrialed": untrialed}
     rows = project.duplicates() if duplicates else project.runs(**how, all_projects=all_projects)
+    groups: dict[str, Any] | None = None
+    if group_by is not None:
+        groups = table.grouped(rows, group_by, [line[0] for line in project.values(rows, [group_by])])
+        if columns is not None or as_json or as_csv or paths:  # one table, in the order of the groups
+            rows = [row for members in groups.values() for row in members]
     if paths:
         put("\n".join(map(project.whereabouts, rows)))
     elif columns is not None:
         names = [name.strip() for name in columns.split(",") if name.strip()]
+        names = [group_by, *names] if group_by is not None and group_by not in names else names
         cells = project.values(rows, names)
         form = table.json_of if as_json else table.csv_of if as_csv else table.of
         text = table.of(names, cells, form=table.MARKDOWN) if markdown else form(names, cells)
@@ -84,10 +90,7 @@ def list_(
     elif as_csv:
         put(table.as_csv(rows))
     else:
-        groups: dict[str, Any] | None = None
-        if group_by is not None:
-            groups = table.grouped(rows, group_by, [line[0] for line in project.values(rows, [group_by])])
-        elif rows and (sort or duplicates):
+        if groups is None and rows and (sort or duplicates):
             groups = {"": rows} if sort else table.alike(rows)
         there = {} if any(narrowed) else project.index.counts(None if all_projects else project.place)
         hidden = sum(there.values()) - len(rows)

@@ -16,7 +16,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from numb import record
 from numb.errors import printable
@@ -43,6 +43,9 @@ class Row(Protocol):
     def lost(self) -> bool: ...
     @property
     def said(self) -> record.Said: ...
+
+
+_R = TypeVar("_R", bound=Row)
 
 
 def grid(rows: Sequence[Sequence[str]], headers: Sequence[str], right: Iterable[int] = (), *, form: str = PLAIN) -> str:
@@ -156,9 +159,9 @@ def runs(
     )
 
 
-def grouped(rows: Sequence[Row], name: str, values: Sequence[Any]) -> dict[str, list[Row]]:
+def grouped(rows: Sequence[_R], name: str, values: Sequence[Any]) -> dict[str, list[_R]]:
     """The rows of each value of a name, for `runs`; numbers in their order."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[_R]] = {}
     first: dict[str, Any] = {}
     for row, value in zip(rows, values, strict=True):
         title = f"{name}={record.brief(value)}" if value is not None else f"without {name}"
