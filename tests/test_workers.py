@@ -55,7 +55,7 @@ SCRIPTS = {
 def outcome(start: Callable[..., Any], folder: Path, script: str, env: Mapping[str, str]) -> tuple[int, str, str]:
     """How a script ends, and what it says."""
     pipes = [os.pipe(), os.pipe()]
-    child = start(["python", script, "a", "b c"], sys.executable, folder, env, pipes[0][1], pipes[1][1])
+    child = start([sys.executable, script, "a", "b c"], sys.executable, folder, env, pipes[0][1], pipes[1][1])
     for _, end in pipes:
         os.close(end)
     assert child is not None, "it was not forked"
