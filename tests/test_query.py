@@ -8,9 +8,11 @@ import math
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,9 @@ from hypothesis import strategies as st
 import numb
 from numb import query, record
 from numb.errors import Usage
+from numb.layout import Layout
+from numb.order import Order
+from numb.project import Project
 from numb.query import Among, Compare, Condition, Is, Joined, Name, Not, Sort
 from numb.record import NOTED, TRAIN, TRIAL, Run, RunId
 from numb.store.index import Index
@@ -553,11 +558,14 @@ def test_infinity_texts_and_enormous_numbers_are_never_the_best(empty: Scene) ->
     )
 
 
-def test_ids_are_unique_and_sort_by_time() -> None:
-    """AC-L1: two of one second differ, and begin with the UTC time."""
+def test_ids_are_unique_and_sort_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AC-L1: those of one second differ, for one that is taken is drawn again; they begin with the UTC time."""
     now = 1795210433.0
-    ids = {RunId.new(now) for _ in range(20)}  # of more two would be equal now and then, and `begin` takes another then
+    monkeypatch.setattr(time, "time", lambda: now)
+    place: Any = SimpleNamespace(layout=Layout(tmp_path))
+    runs = [Project.begin(place, Run(RunId.new(now), TRAIN, now), Order())[0] for _ in range(200)]
+    ids = {run.id for run in runs}
     later = RunId.new(now + 1)
 
-    assert 20 == len(ids) and all(re.match(r"^\d{8}-?\d{4,6}.*", each) and each < later for each in ids)
+    assert 200 == len(ids) and all(re.match(r"^\d{8}-?\d{4,6}.*", each) and each < later for each in ids)
     assert {"20261120-213353"} == {each[:15] for each in ids}

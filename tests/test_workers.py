@@ -36,8 +36,8 @@ SCRIPTS = {
     "hooks": "import atexit, sys, threading, time\natexit.register(print, 'bye', sys.argv[1])\n"
     "threading.Thread(target=lambda: (time.sleep(0.1), print('thread'))).start()\nprint('end')",
     "warnings": "import warnings\nwarnings.warn('careful')\nwarnings.warn('old', DeprecationWarning)",
-    "spawn": "import multiprocessing as m\ndef g(x): print('child', 2 * x, __name__, flush=True)\nif __name__ == '__main__':\n"
-    "    child = m.get_context('spawn').Process(target=g, args=(2,))\n    child.start(), child.join()\n    print(child.exitcode)",
+    "spawn": "import multiprocessing as m\ndef g(x): return 2 * x\nif __name__ == '__main__':\n"
+    "    with m.get_context('spawn').Pool(1) as pool: print(pool.map(g, [1, 2]))",
     "own_hook": "import sys\nsys.excepthook = lambda kind, *_: print('hook', kind.__name__)\n1 / 0",
     "input": "import sys\nprint(repr(sys.stdin.read()))",
     "pickled": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))).__module__)",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -120,25 +121,34 @@ def _extend(file: Path, combinations: Sequence[Sequence[str]], repeat: int, forc
     say(f"numb: {file}: {record.counted(added, 'combination')} added{again}; numb queue run {file}")
 
 
-_again = click.option("--again", is_flag=True, help="Run entries even if the same was trained before.")
-_failed = click.option("--failed", is_flag=True, help="Run entries that failed once more.")
-_fail_fast = click.option("--fail-fast", is_flag=True, help="Begin no other entry after one that fails.")
-_retries = click.option(
-    "--retries", type=click.IntRange(min=0), default=0, metavar="N", help="Try what fails N times more."
-)
-_time_limit = click.option(
-    "--time-limit", type=Duration(), default=0.0, metavar="2h", help="Ask each script to stop after this time."
-)
+def _entries(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which entries are trained, and how; a command gets them as *wanted*."""
+
+    @functools.wraps(command)
+    def gathered(words: Sequence[str], pairs: Sequence[str], **given: Any) -> Any:
+        how = {each.name: given.pop(each.name) for each in fields(Wanted) if each.name in given}
+        return command(wanted=Wanted(words=together(words, pairs), **how), **given)
+
+    made: Callable[..., Any] = gathered
+    for option in (
+        click.option(
+            "--time-limit", type=Duration(), default=0.0, metavar="2h", help="Ask each script to stop after this time."
+        ),
+        click.option(
+            "--retries", type=click.IntRange(min=0), default=0, metavar="N", help="Try what fails N times more."
+        ),
+        click.option("--fail-fast", is_flag=True, help="Begin no other entry after one that fails."),
+        click.option("--failed", is_flag=True, help="Run entries that failed once more."),
+        click.option("--again", is_flag=True, help="Run entries even if the same was trained before."),
+        set_options,
+    ):
+        made = option(made)
+    return made
 
 
 @queue.command("run")
 @_queue_file
-@set_options
-@_again
-@_failed
-@_fail_fast
-@_retries
-@_time_limit
+@_entries
 @click.option("-j", "workers", type=click.IntRange(min=1), default=None, metavar="N", help="So many at the same time.")
 @click.option("--gpus", metavar="0,1", help="One at the same time on each of these GPUs.")
 @click.option("--per-gpu", type=click.IntRange(min=1), default=1, metavar="N", help="So many on each GPU.")
@@ -148,14 +158,7 @@ _time_limit = click.option(
 )
 def queue_run(
     file: Path,
-    words: tuple[str, ...],
-    pairs: tuple[str, ...],
-    files: tuple[str, ...],
-    again: bool,
-    failed: bool,
-    fail_fast: bool,
-    retries: int,
-    time_limit: float,
+    wanted: Wanted,
     workers: int | None,
     gpus: str | None,
     per_gpu: int,
@@ -170,41 +173,28 @@ def queue_run(
     from numb.engines import local
     from numb.queue import FAILED
 
-    wanted = Wanted(together(words, pairs), files, again, failed, fail_fast, retries, time_limit)
     project = opened()
     on = [gpu.strip() for gpu in (gpus or "").split(",") if gpu.strip()]
     if workers is None and not on and stop_after is None:
         run_whole(project, file, wanted)
-    project.check_queue(file, wanted.words, files)
-    if failed:  # here, and not by each worker for itself
-        project.queue(file, wanted.words, files).retry([FAILED])
+    project.check_queue(file, wanted.words, wanted.files)
+    if wanted.failed:  # here, and not by each worker for itself
+        project.queue(file, wanted.words, wanted.files).retry([FAILED])
         wanted = replace(wanted, failed=False)
     slots = local.Slots.of(workers, on, per_gpu)
     told = [str(file), *wanted.options()]
-    code = project.run_workers(told, slots, cold=cold, fail_fast=fail_fast, seconds=stop_after)
+    code = project.run_workers(told, slots, cold=cold, fail_fast=wanted.fail_fast, seconds=stop_after)
     _sum_up(project, file, wanted, code)
 
 
 @queue.command("work", hidden=True)
 @_queue_file
-@set_options
-@_again
-@_failed
-@_fail_fast
-@_retries
-@_time_limit
+@_entries
 @click.option("--gone", type=int, required=True, help="A descriptor at whose end nothing more is begun.")
 @click.option("--asking", type=int, default=None, help="A descriptor at which a nursery answers.")
 def queue_work(
     file: Path,
-    words: tuple[str, ...],
-    pairs: tuple[str, ...],
-    files: tuple[str, ...],
-    again: bool,
-    failed: bool,
-    fail_fast: bool,
-    retries: int,
-    time_limit: float,
+    wanted: Wanted,
     gone: int,
     asking: int | None,
 ) -> None:
@@ -212,7 +202,6 @@ def queue_work(
     from numb.engines import local
 
     local.keep_quiet()
-    wanted = Wanted(together(words, pairs), files, again, failed, fail_fast, retries, time_limit)
     project = opened()
     if asking is not None:
         project.start = local.starter(project.config, project.home, asking)
