@@ -36,3 +36,37 @@ def is_alive(known: Mapping[str, Any]) -> bool:
     """Whether the very process that *known* names still runs."""
     pid, token = known.get("pid"), known.get("token")
     return bool(pid and token) and known.get("boot") == boot_id() and start_token(int(pid or 0)) == token
+
+
+def whereabouts() -> dict[str, Any]:
+    """Name this process so that `is_gone` can tell later, also on another machine that has the same files."""
+    return {**identity(), "host": os.uname().nodename, "machine": _machine(), "namespace": _namespace()}
+
+
+def is_gone(known: Mapping[str, Any]) -> bool | None:
+    """Whether the process that `whereabouts` has named has ended; None where that cannot be told from here.
+
+    A machine that has restarted since has ended it. Of another machine, or another container's processes, nothing is known.
+    """
+    if known.get("boot") == boot_id() and known.get("namespace") == _namespace():
+        return not is_alive(known)
+    if (known.get("host"), known.get("machine")) == (os.uname().nodename, _machine()) and _machine():
+        return True if known.get("boot") != boot_id() else None
+    return None
+
+
+def _machine() -> str:
+    """What stays the same when the machine restarts; empty where it has no such name."""
+    try:
+        with open("/etc/machine-id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    """Which processes can be seen: a container has its own numbers for them."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""

@@ -133,7 +133,10 @@ class Branch:
     def publish(self, run: Run, told: Told, flight: InFlight) -> Run:
         """E1 to E4 of the order of writes: the record whole on the disk, the commit, the pin, the folder."""
         folder = flight.folder
-        if not folder.index.exists():
+        is_own = folder.index.exists()  # and its stat cache is of use for the next snapshot
+        if folder.borrowed.exists():
+            atomic.move(folder.borrowed, folder.index)
+        elif not is_own:
             self.git.load_pin(run.id, folder.index)
         atomic.write(
             folder.environment, record.dumps(inflight.environment(told, run.command, flight.order.launched), indent=1)
@@ -145,7 +148,8 @@ class Branch:
         run = replace(run, graph=run.graph or next(iter(sorted(reused)), None))
         if told.exception:
             atomic.write(folder.content / "traceback.txt", told.exception.encode(errors="backslashreplace"))
-        self._snapshots.keep_index(folder.index)
+        if is_own:
+            self._snapshots.keep_index(folder.index)
         with self._files(run, told, folder) as run:
             _write_record(run, folder.content)
             commit = self._append(run, folder.index, folder.content, reused)

@@ -555,6 +555,39 @@ def read_json(path: Path, *, limit: int = MAX_BYTES, non_finite: bool = False) -
     return parse_json(content, str(path), limit=limit, non_finite=non_finite)
 
 
+def read_plain(path: Path, *, limit: int = MAX_BYTES) -> Any:
+    """The same value as `read_json` with *non_finite* reads, without the places, in a fraction of the time.
+
+    None where there is anything about the file that it would find fault with, so that it can say what. Raises
+    `FileNotFoundError`.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1) if path.is_file() else b""
+        text = content.decode()
+        if len(content) > limit or _LONG_NUMBER.search(text) or _CONFLICT.search(text):
+            return None
+        value = json.loads(text, object_pairs_hook=_each_key_once)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return None if _is_deeper(value, MAX_DEPTH) else value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inside)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
 def parse_json(content: str | bytes, file: str, *, limit: int = MAX_BYTES, non_finite: bool = False) -> Located:
     """Parse one JSON document, as RFC 8259 has it, and remember where everything stands.
 
@@ -600,6 +633,7 @@ _COMMENT = re.compile(r"//|/\*|#")
 _WORD = re.compile(r"-?[^\W\d]\w*")
 _NON_FINITE = re.compile(r"-?Infinity|NaN")
 _INTEGER = re.compile(r"-?[0-9]+")
+_LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_DIGITS}}}")
 _PYTHON = {"True": "true", "False": "false", "None": "null"}
 _SCALARS = json.JSONDecoder()
 

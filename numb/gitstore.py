@@ -73,6 +73,7 @@ SECRETS = (
     "id_ed25519*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd", "credentials", "credentials.*",
     "*credentials*.json", "secrets.*", "kubeconfig", ".dockercfg", "service-account*.json",
 )  # fmt: skip
+_EVERYWHERE = ("-c", "core.sparseCheckout=false", "-c", "submodule.recurse=false")  # every file, in a folder of numb's
 _HASH_FILES = ("hash-object", "-w", "--no-filters", "--stdin-paths")
 # Plumbing, which no configuration of the user's for display changes.
 _PATCH = ("diff-tree", "-r", "-p", "-M", "--binary", "--no-textconv")
@@ -691,6 +692,19 @@ class GitStore:
         self._run("update-ref", layout.pin_ref(run_id), commit)
         return commit
 
+    def keep_queued(self, name: str, tree: str, base: str | None, when: float) -> None:
+        """Keep a snapshot that jobs of a queue run, as `pin` does."""
+        commit = self._commit(tree, [base] if base else [], "snapshot for a queue\n", when)
+        self._run("update-ref", layout.queued_ref(name), commit)
+
+    def forget_queued(self, name: str) -> None:
+        self._try("update-ref", "-d", layout.queued_ref(name))
+
+    def queued(self) -> list[str]:
+        """The names of the snapshots that are kept for queues."""
+        shown = self._text("for-each-ref", "--format=%(refname)", layout.QUEUED).split()
+        return [name.removeprefix(layout.QUEUED) for name in shown]
+
     def unpin(self, run_id: str) -> None:
         """Let go of a snapshot. A pin that cannot be removed does no harm: doctor finds it."""
         self._try("update-ref", "-d", layout.pin_ref(run_id))
@@ -1274,6 +1288,43 @@ class GitStore:
                 raise _translated(failed) from failed
             self._say("a filter of git's failed, so the files that need it are written as git keeps them")
             self._run(*self._filters_off, *arguments, index=index)
+
+    def lay_out(self, index: Path, tree: str, target: Path) -> None:
+        """Make the folder *target* the files of *tree*; *index* is what it was made by before, or not there.
+
+        Only what differs is written. Files that are in no tree are left alone.
+        """
+        arguments = (*_EVERYWHERE, "read-tree", "--reset", "-u", "--no-recurse-submodules", tree)
+        self._write_files(arguments, index, target)
+
+    def rewrite(self, index: Path, target: Path, paths: Sequence[str]) -> None:
+        """Write files of *index*, which are missing in *target* or have changed, anew."""
+        arguments = (*_EVERYWHERE, "checkout-index", "-f", "-u", "-z", "--stdin")
+        self._write_files(arguments, index, target, _joined(map(os.fsencode, paths)))
+
+    def _write_files(self, arguments: Sequence[str], index: Path, target: Path, stdin: bytes = b"") -> None:
+        """Where a filter is missing or fails, the files are written as git has them."""
+        there = {"GIT_DIR": str(self.git_dir), "GIT_WORK_TREE": str(target)}
+        try:
+            try:
+                _finish(_start(target, *arguments, index=index, more=there), stdin)
+            except _Failed as failed:
+                if "filter" not in failed.said or not self._filters_off:
+                    raise
+                _remove_lock(index)
+                _finish(_start(target, *self._filters_off, *arguments, index=index, more=there), stdin)
+        except _Failed as failed:
+            _remove_lock(index)
+            raise _translated(failed) from failed
+
+    def paths_in(self, index: Path) -> list[bytes]:
+        """The files that an index names, from the top of the work tree."""
+        listed = self._run("ls-files", "-z", "-s", index=index).split(b"\0")[:-1]
+        return [line.partition(b"\t")[2] for line in listed if not line.startswith(_GITLINK)]
+
+    def others(self, index: Path) -> list[bytes]:
+        """Whatever else is in the work tree than what an index names, ignored or not; a folder of such ends with a slash."""
+        return self._run("ls-files", "-z", "--others", "--directory", index=index).split(b"\0")[:-1]
 
     def apply(self, index: Path, base: str, patch: bytes) -> str:
         """The tree that *patch* makes of the commit *base*."""

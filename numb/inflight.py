@@ -589,6 +589,12 @@ def all_left(layout: Layout) -> list[Left]:
     return left
 
 
+def is_running(layout: Layout, run_id: str) -> bool:
+    """Whether a run is in flight: its launcher is there, or its script goes on without it."""
+    flight = InFlight(layout.run(run_id))
+    return flight.folder.state.exists() and _look(flight).running
+
+
 def _look(flight: InFlight) -> Left:
     try:
         state = flight.state()

@@ -17,6 +17,7 @@ RECORD_FOLDER = f"{FOLDER}/run"  # in the tree of a run's commit
 
 DEFAULT_BRANCH = "numb"
 PINS = "refs/numb/pins/"
+QUEUED = "refs/numb/queued/"  # the snapshots that jobs of queues run
 KNOWN = "refs/numb/remotes/"  # the branch as it was last seen at each remote
 
 RUN_DIR = "NUMB_RUN_DIR"  # tells a script's hooks where the run's folder is
@@ -84,6 +85,11 @@ class RunFolder:
     def index(self) -> Path:
         """The git index that holds this run's snapshot."""
         return self.path / "index"
+
+    @property
+    def borrowed(self) -> Path:
+        """The same of a run that a queue has begun, as it is where the script runs and not in the work tree."""
+        return self.path / "index.borrowed"
 
     @property
     def chosen(self) -> Path:
@@ -229,6 +235,16 @@ class Layout:
         return self.folder / "queues"
 
     @property
+    def work(self) -> Path:
+        """Where jobs of queues run, a folder for each worker."""
+        return self.folder / "work"
+
+    @property
+    def left(self) -> Path:
+        """What such jobs have written beside themselves, by their runs."""
+        return self.folder / "left"
+
+    @property
     def hyperparameters(self) -> Path:
         """What was found in the project's sources, so that an unchanged one is not read again."""
         return self.folder / "hyperparameters.json"
@@ -250,6 +266,10 @@ def branch_ref(branch: str) -> str:
 
 def known_ref(remote: str) -> str:
     return KNOWN + remote
+
+
+def queued_ref(name: str) -> str:
+    return QUEUED + name
 
 
 def pin_ref(run_id: str) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fnmatch
 import os
 import signal
@@ -53,11 +54,12 @@ if TYPE_CHECKING:
     from numb.comparing import Comparison, Difference
     from numb.deinit import Deletion
     from numb.doctor import Finding
-    from numb.engines.local import Slots
+    from numb.engines import Engine
     from numb.housekeeping import Collected, Used
     from numb.hp import source
     from numb.hp.settings import Settings
     from numb.hp.table import Table
+    from numb.jobs import Codes, Job
     from numb.journal import Block
     from numb.launch import Outcome, Start
     from numb.melding import Melded
@@ -68,8 +70,10 @@ if TYPE_CHECKING:
     from numb.sharing import Progress, Pulled, Pushed
     from numb.store.index import Answer
     from numb.store.objects import Objects, Ref
+    from numb.sweep import How
     from numb.view.charts import Chart, Curves, Parallel, Scatter
     from numb.watching import Watched
+    from numb.workplace import Workplace
 
 # Rooms that only some commands need are imported where they are used: `numb list` answers at once.
 
@@ -87,7 +91,9 @@ class Project:
         self._said: set[str] = set()  # of what is wrong in sources
         self.snapshots = Snapshots(self.git, self.folder, settings, self.talk.say)
         self.branch = Branch(self.snapshots, self.talk.say)
+        self.place = home.relative_to(self.git.toplevel).as_posix()  # within the work tree, as records name it
         self.start: Start | None = None  # how scripts are started, where it is not as commands are
+        self.job: Job | None = None  # what a queue has to say of the next training
 
     # -- opening
 
@@ -181,11 +187,6 @@ class Project:
     def objects(self) -> Objects:
         return self.folder.objects
 
-    @property
-    def place(self) -> str:
-        """The project's folder within the work tree, as records name it."""
-        return self.home.relative_to(self.git.toplevel).as_posix()
-
     # -- training
 
     def train(
@@ -248,7 +249,7 @@ class Project:
 
     def _code_changed(self, run: Run, queue: str | None) -> list[str] | None:
         """The files in which the code differs from that of *run*; what lists the runs is no code of theirs."""
-        changed = self.snapshots.changed_since(run)
+        changed = self.snapshots.changed_since(run, self.job.code.tree if self.job and self.job.code else None)
         return changed and [path for path in changed if path != queue]
 
     def _tell_changes(self, run: Run, queue: str | None) -> None:
@@ -297,10 +298,10 @@ class Project:
         from numb import launch
         from numb.observing import Observer
 
-        command = (*self.config.command(run.kind, run.name), *arguments)
-        launch.check(command, self.home, os.environ)
+        command, env = self._started_as((*self.config.command(run.kind, run.name), *arguments))
+        launch.check(command, self.home, env)
         self.branch.recover()
-        order = replace(order, launched=inflight.launched(self.home, self.config.environment))
+        order = replace(order, launched=inflight.launched(self.git.toplevel / self.place, self.config.environment))
         order = beginning.told(order) if beginning else order
         try:
             self.folder.make()
@@ -315,13 +316,17 @@ class Project:
         except (NumbError, OSError) as error:
             flight.discard()
             return self._unrecorded(command, error, strict)
+        if self.job:
+            self.job.begun(run)
         secured = Background(lambda pid: self.secure(run, flight, snapshot, table, pid))
-        observer = Observer(self.config, flight.folder, self.home, os.environ)
+        observer = Observer(self.config, flight.folder, self.home, env)
         observer.prepare()
 
         def started(pid: int) -> None:
             secured.start(pid)
             observer.start(pid)
+            if self.job:
+                self.job.started(pid)
 
         killed = inflight.kills_for_memory()
         with launch.uninterruptible():
@@ -329,7 +334,7 @@ class Project:
                 outcome = launch.run(
                     command,
                     cwd=self.home,
-                    env={**os.environ, RUN_DIR: str(flight.folder.path)},
+                    env={**env, RUN_DIR: str(flight.folder.path)},
                     log=flight.folder.log,
                     log_limit=int(self.config.log_max_mb * 1e6),
                     is_ending=lambda: flight.told().asked is not None,
@@ -343,10 +348,14 @@ class Project:
                 flight.discard()  # nothing ran
                 raise
             run = secured.join() or run
-            run = replace(run, notes=(*run.notes, *observer.stop()))
+            run = replace(run, notes=(*run.notes, *observer.stop(), *(self.job.ended(run) if self.job else ())))
             if secured.error:
                 run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {secured.error}"))
             return self._finish(run, flight, answers, outcome, inflight.kills_for_memory() > killed)
+
+    def _started_as(self, command: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
+        """A command and its environment, for where the script runs."""
+        return self.job.adapted(command, self.home, os.environ) if self.job else (command, os.environ)
 
     def begin(self, run: Run, order: Order) -> tuple[Run, InFlight]:
         while True:
@@ -359,32 +368,43 @@ class Project:
                     ) from None
                 run = replace(run, id=RunId.new(time.time()))
 
-    def captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot]:
-        """Take the snapshot: all that must be done before the script may start."""
+    def captured(self, run: Run, flight: InFlight) -> tuple[Run, Snapshot | None]:
+        """Take the snapshot: all that must be done before the script may start. None where a queue has taken it."""
+        if self.job and self.job.code:
+            return self.job.described(run, flight.folder), None
         snapshot = self.snapshots.capture(flight.folder.index)
         self.snapshots.tell_left_out(snapshot)
         return self.snapshots.described(run, snapshot, flight.folder.content), snapshot
 
-    def secure(self, run: Run, flight: InFlight, snapshot: Snapshot, table: Table | None, pid: int) -> Run:
+    def secure(self, run: Run, flight: InFlight, snapshot: Snapshot | None, table: Table | None, pid: int) -> Run:
         """While the script runs: write and pin the snapshot, keep the index for the next run, hash what stays out."""
         script = alive.identity(pid)
-        flight.write_state(run, script=script)
-        head = self.git.head()
-        run = replace(run, base=head.commit, branch=head.branch)
-        flight.write_state(run, script=script)
-        try:
-            tree = self.git.write_tree(snapshot.index)
-        except GitFailed:  # too late by some milliseconds, which beats having no snapshot
-            snapshot = self.snapshots.capture_anew(snapshot.index)
-            run = self.snapshots.described(run, snapshot, flight.folder.content)
-            tree = self.git.write_tree(snapshot.index)
+        if self.job and self.job.code:
+            tree, head = self.job.code.tree, self.job.code.head
+            run = replace(run, base=head.commit, branch=head.branch)
+        else:
+            flight.write_state(run, script=script)
+            run, tree = self._written(run, flight, snapshot or self.snapshots.capture(flight.folder.index), script)
         self.git.pin(run.id, tree, run.base, run.started)
         if table is not None:
             with contextlib.suppress(NumbError):  # it can be read from the snapshot again
                 atomic.write(flight.folder.content / "hyperparameters.json", table.to_json(flight.origins()))
-        run = replace(run, left_out=self.snapshots.hashed(run.left_out))
+        if snapshot is not None:
+            run = replace(run, left_out=self.snapshots.hashed(run.left_out))
         flight.write_state(run, script=script)
         return run
+
+    def _written(self, run: Run, flight: InFlight, snapshot: Snapshot, script: Mapping[str, Any]) -> tuple[Run, str]:
+        """The tree of a snapshot, and the run with the commit that it is to be compared with."""
+        head = self.git.head()
+        run = replace(run, base=head.commit, branch=head.branch)
+        flight.write_state(run, script=script)
+        try:
+            return run, self.git.write_tree(snapshot.index)
+        except GitFailed:  # too late by some milliseconds, which beats having no snapshot
+            snapshot = self.snapshots.capture_anew(snapshot.index)
+            run = self.snapshots.described(run, snapshot, flight.folder.content)
+            return run, self.git.write_tree(snapshot.index)
 
     def _ring(self, flight: InFlight, answers: Answers) -> None:
         for question in flight.questions():
@@ -535,6 +555,8 @@ class Project:
     @property
     def table(self) -> Table:
         """Every hyperparameter of the project, read from its sources: the train script's, and those of its other files."""
+        if self.job and self.job.workplace:
+            return self.job.workplace.remembered("table", lambda: self.table_of(TRAIN))
         return self.table_of(TRAIN)
 
     def table_of(self, kind: str, name: str | None = None) -> Table:
@@ -552,8 +574,10 @@ class Project:
             name = path.relative_to(self.home).as_posix() if self.config.unread else ""
             return not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.config.unread)
 
-        others = filter(is_read, self.git.files_named("*.py", "*.ipynb"))
-        return table.read([script] if script else [], others, self.home, self.layout.hyperparameters)
+        files = self.job.workplace.files_named if self.job and self.job.workplace else self.git.files_named
+        others = filter(is_read, files("*.py", "*.ipynb"))
+        cache = None if self.job and self.job.workplace else self.layout.hyperparameters
+        return table.read([script] if script else [], others, self.home, cache)
 
     def settings(
         self,
@@ -624,10 +648,46 @@ class Project:
 
     def queue(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> Queue:
         """A queue file and how far its entries have come, with what *words* and *files* set for all of them."""
-        from numb.queue import Queue
+        from numb import engines
+        from numb.queue import Proofs, Queue
 
         common = {setting.name: setting.value for setting in self.settings(words, files).given}
-        return Queue.at(Path(file), self.layout.queues, common)
+        return Queue.at(Path(file), self.layout.queues, common, Proofs(engines.is_gone, self._fate), engines.here())
+
+    def _fate(self, run_id: str) -> str:
+        """What has become of the run of an entry whose worker has gone, as the entry has it."""
+        from numb import queue
+
+        if inflight.is_running(self.layout, run_id):
+            return queue.RUNNING
+        run = self.index.get(run_id)
+        known = {record.COMPLETE: queue.DONE, record.FAILED: queue.FAILED}
+        return queue.CUT_OFF if run is None else known.get(run.status, queue.CUT_OFF)
+
+    def codes(self, queue: Queue) -> Codes:
+        """The snapshots that a queue keeps for its entries."""
+        from numb.jobs import Codes
+
+        return Codes(queue.folder.codes, self.snapshots)
+
+    def workplace(self) -> Workplace:
+        """A folder in which jobs of a queue run, of which nobody else has one. Raises `StorageFailed`."""
+        from numb.workplace import Workplace
+
+        self.folder.make()
+        return Workplace.take(self.git, self.layout)
+
+    def working(self, job: Job) -> Project:
+        """The same project, whose next training is this job of a queue, with the code that was queued."""
+        project = copy.copy(self)
+        project.job = job
+        if job.workplace is not None:
+            project.home = job.workplace.at(self.place)
+            project.config = job.workplace.remembered("config", lambda: self._config_at(project.home))
+        return project
+
+    def _config_at(self, home: Path) -> Config:
+        return config.load(home / CONFIG) if (home / CONFIG).exists() else self.config
 
     def make_queue(self, file: Path, *, force: bool = False) -> dict[str, Any]:
         """Write a queue file with the script's own hyperparameters as its one combination."""
@@ -647,18 +707,30 @@ class Project:
 
         return sweep.extend(self, Path(file), combinations, repeat=repeat, force=force)
 
-    def run_workers(
-        self, words: Sequence[str], slots: Slots, *, cold: bool = False, fail_fast: bool = False, seconds: float | None
-    ) -> int:
-        """Run `numb queue work` with these words in each of the slots, to the end; returns the first exit code that is not 0.
+    def hand_out(
+        self,
+        file: Path,
+        how: How,
+        options: Sequence[str],
+        engine: Engine,
+        here: Callable[[How], int],
+        seconds: float | None = None,
+    ) -> tuple[int, int]:
+        """Have an engine work a queue file off; returns the first exit code but 0, and how many entries waited.
 
-        Scripts are forked by a process that has imported torch, or with *cold* started as commands are. After so many
-        *seconds*, or with *fail_fast* after the first that fails, no further entry begins. Raises `CommandNotFound` and
-        `CannotStart`.
+        Its workers are told these *options* of `numb queue work`; one without any calls *here*, which does what `run_queue`
+        says of *how*. No further entry begins after so many *seconds*. Raises what `run_queue` raises before its first run, and
+        what the engine raises.
         """
-        from numb.engines import local
+        from numb import sweep
 
-        return local.run(self.config, self.home, words, slots, cold=cold, fail_fast=fail_fast, seconds=seconds)
+        return sweep.hand_out(self, Path(file), how, options, engine, here, seconds)
+
+    def shown_queue(self, file: Path, how: How, options: Sequence[str], engine: Engine) -> str:
+        """What `hand_out` would do, as a person reads it. Raises what that raises before the first run."""
+        from numb import sweep
+
+        return sweep.shown(self, Path(file), how, options, engine)
 
     def check_queue(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> None:
         """Raise what `run_queue` raises before its first run."""
@@ -666,35 +738,20 @@ class Project:
 
         sweep.check(self, Path(file), words, files)
 
-    def run_queue(
-        self,
-        file: Path,
-        arguments: Sequence[str] = (),
-        *,
-        message: str = "",
-        redo: Redo = Redo.SKIP,
-        failed: bool = False,
-        fail_fast: bool = False,
-        words: Sequence[str] = (),
-        files: Sequence[str] = (),
-        retries: int = 0,
-        asking: Asking = NOTHING_ASKED,
-        goes_on: Callable[[], bool] = lambda: True,
-        is_checked: bool = False,
-    ) -> Iterator[tuple[Entry, Ended]]:
+    def run_queue(self, file: Path, how: How | None = None) -> Iterator[tuple[Entry, Ended]]:
         """Train with each combination of a queue file that is not done: one run after another, until none is left.
 
-        An entry that was cut off comes first, and goes on from its last checkpoint where it has one. One that failed comes
-        only with *failed*; one whose like was trained before, and not by this queue, only with `Redo.AGAIN`. Which one comes
-        is said before it begins. One that fails is tried again, *retries* times. *asking* is what each script is asked for
-        while it runs; where *goes_on* says no, no further entry begins. *words* and *files* are those of `settings`, for all
-        entries. Raises `ConfigError` before the first run for a key that the script does not have, and for values that do not
-        fit or that the script would overwrite, which *is_checked* says has been seen to.
+        Each runs the code as it is when this is called, or when the entry was added later, in a folder of its own where what
+        no snapshot has is linked; *how* may say that it runs in place, and what else `sweep.How` has. An entry that was cut off
+        comes first, and goes on from its last checkpoint where it has one. One that failed comes only with *failed*; one whose
+        like was trained before, and not by this queue, only with `Redo.AGAIN`. Which one comes is said before it begins. One
+        that fails is tried again, *retries* times. Where *goes_on* says no, no further entry begins. Raises `ConfigError`
+        before the first run for a key that the script does not have, and for values that do not fit or that the script would
+        overwrite, which *is_checked* says has been seen to.
         """
         from numb import sweep
 
-        how = sweep.How(arguments, message, redo, failed, fail_fast, words, files, retries, asking, goes_on, is_checked)
-        return sweep.run(self, Path(file), how)
+        return sweep.run(self, Path(file), how or sweep.How())
 
     # -- as a notebook has it: the sequence of its runs, oldest first
 

@@ -1,9 +1,9 @@
 """Queue files: a JSON list of hyperparameter combinations, and how far each of them has come.
 
-The file is the user's: what is in it is never changed, and `append` writes at its end. Beside it, below `.nmb/queues/`, stands
-one small state file for each entry, and a lock that its worker holds: so two workers never run an entry twice, and an entry
-whose worker died is free again. Entries are told apart by what they say, so that a file may be edited while its queue runs;
-equal ones are one, and share their state.
+The file is the user's: what is in it is never changed, and `append` writes at its end. What has become of its entries stands
+in a folder below `.nmb/queues/` (see `numb.states`): an entry is taken by making a file there, which exactly one worker can,
+and it is free again when that worker is proved to be gone. Entries are told apart by what they say, so that a file may be
+edited while its queue runs; equal ones are one, and share their state.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, overload
 
-from numb import atomic, config, record
-from numb.errors import ConfigError, NumbError, StorageFailed, TargetExists
+from numb import alive, atomic, config, record
+from numb.errors import ConfigError, StorageFailed, TargetExists
+from numb.states import CANCELED, CUT_OFF, DONE, FAILED, QUEUED, RUNNING, States, Turn
+
+__all__ = ["CANCELED", "CUT_OFF", "DONE", "FAILED", "QUEUED", "RUNNING"]
 
 _LARGEST = 1 << 26  # bytes of a file
 _PATIENCE = 5.0  # seconds that another who writes the file is waited for
-QUEUED, RUNNING, DONE, FAILED, CUT_OFF = "queued", "running", "done", "failed", "cut off"
+_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,64 +42,103 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far an entry has come, and the run that came of it."""
+    """How far an entry has come, the run that came of it, and who has it."""
 
     entry: Entry
     status: str
     run: str | None = None
     exit_code: int | None = None
     skipped: bool = False  # done, because the same was trained before
+    canceling: bool = False  # whoever has it is asked to end it
+    priority: int = 0
+    holder: Mapping[str, Any] = field(default_factory=dict)  # while it runs: which process, since when, on which GPU
+    is_elsewhere: bool = False  # and whether that goes on cannot be told from here
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """What is known of others: whether a worker has gone (None: it cannot be told), and what has become of its run then."""
+
+    is_gone: Callable[[Mapping[str, Any]], bool | None] = alive.is_gone
+    fate: Callable[[str], str] = lambda run: CUT_OFF
 
 
 class Claim:
-    """An entry that is this worker's: nobody else starts it until `close`, or until this process dies."""
+    """An entry that is this worker's: nobody else starts it until it is settled, or this process has ended."""
 
-    def __init__(self, before: State, file: Path, lock: atomic.Lock) -> None:
-        self.entry, self.before, self._file, self._lock = before.entry, before, file, lock
+    def __init__(self, before: State, number: int, states: States) -> None:
+        self.entry, self.before, self._number, self._states = before.entry, before, number, states
+        self._is_settled = False
 
-    def begin(self) -> None:
-        self._write(RUNNING, None, None)
+    def begin(self, run: str) -> None:
+        """Say which run it has become."""
+        self._states.begin(self.entry.key, self._number, run)
 
-    def settle(self, status: str, run: str | None, exit_code: int, *, skipped: bool = False) -> None:
+    @property
+    def is_canceled(self) -> bool:
+        return self._states.is_canceling(self.entry.key, self._number)
+
+    def settle(self, status: str, run: str | None, exit_code: int | None, *, skipped: bool = False) -> None:
         """Write down what came of the entry."""
-        self._write(status, run, exit_code, skipped)
+        self._states.end(self.entry.key, self._number, Turn(self._number, status, run, exit_code, skipped))
+        self._is_settled = True
 
     def close(self) -> None:
-        self._lock.release()
-
-    def _write(self, status: str, run: str | None, exit_code: int | None, skipped: bool = False) -> None:
-        params = {name: record.encode(value, name, literals=True) for name, value in self.entry.params.items()}
-        state = {
-            "format": 1,
-            "params": params,
-            "status": status,
-            "run": run,
-            "exit_code": exit_code,
-            "skipped": skipped,
-        }
-        atomic.write(self._file, record.dumps(state))
+        """Let go of it; where nothing came of it, it is as it was before."""
+        if not self._is_settled:
+            before = self.before
+            self.settle(before.status, before.run, before.exit_code, skipped=before.skipped)
 
 
 class Queue:
     """One queue file and the states of its entries, which stand in *folder*.
 
-    *common* are values that were set for all of them elsewhere: with others they are other entries.
+    *common* are values that were set for all of them elsewhere: with others they are other entries. *who* is said of this
+    process where it takes an entry, beside which process it is.
     """
 
-    def __init__(self, file: Path, folder: Path, common: Mapping[str, Any] | None = None) -> None:
-        self.file, self._folder, self._common = file, folder, dict(common or {})
+    def __init__(
+        self,
+        file: Path,
+        folder: Path,
+        common: Mapping[str, Any] | None = None,
+        proofs: Proofs | None = None,
+        who: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.file, self.folder, self._common = file, States(folder), dict(common or {})
+        self._proofs, self._who = proofs or Proofs(), {**alive.whereabouts(), **(who or {})}
+        self._known: tuple[object, list[Entry]] = (None, [])
 
     @classmethod
-    def at(cls, file: Path, queues: Path, common: Mapping[str, Any] | None = None) -> Queue:
+    def at(
+        cls,
+        file: Path,
+        queues: Path,
+        common: Mapping[str, Any] | None = None,
+        proofs: Proofs | None = None,
+        who: Mapping[str, Any] | None = None,
+    ) -> Queue:
         """The queue of *file*: its states lie in a folder of *queues* that the file's path names."""
         path = file.absolute()
         digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
         stem = "".join(c if c.isalnum() else "-" for c in path.stem)[:40]
-        return cls(path, queues / f"{stem}-{digest}", common)
+        return cls(path, queues / f"{stem}-{digest}", common, proofs, who)
+
+    @property
+    def stamp(self) -> object:
+        """What changes when the file does."""
+        try:
+            status = self.file.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def entries(self) -> list[Entry]:
         """Read the file. Raises `ConfigError` with line and column for anything that is not a list of combinations."""
-        return [self._entry(params, number) for number, params in enumerate(read(self.file), 1)]
+        stamp = self.stamp
+        if stamp is None or stamp != self._known[0]:
+            self._known = (stamp, [self._entry(params, number) for number, params in enumerate(read(self.file), 1)])
+        return self._known[1]
 
     def _entry(self, params: Mapping[str, Any], number: int) -> Entry:
         identity = {"entry": params, "common": self._common} if self._common else params
@@ -108,16 +151,29 @@ class Queue:
 
     def check(self, fits: Callable[[str, Any], object]) -> None:
         """Raise `ConfigError` with its place for the first key or value for which *fits* raises one."""
+        passed: set[tuple[str, type, Any]] = set()
+        for entry in self.entries():
+            for name, value in entry.params.items():
+                known = (name, type(value), value) if isinstance(value, _SCALARS) else None
+                if known not in passed or known is None:
+                    try:
+                        fits(name, value)
+                    except ConfigError as error:
+                        raise ConfigError(f"{self._where(entry, name)}: {error}", error.hint) from None
+                    if known:
+                        passed.add(known)
+
+    def _where(self, entry: Entry, name: str) -> str:
         document = config.read_json(self.file, limit=_LARGEST, non_finite=True)
-        for item in document.items():
-            for name, value in item.value.items():
-                try:
-                    fits(name, record.decode(value))
-                except ConfigError as error:
-                    raise ConfigError(f"{item.where_key(name)}: {error}", error.hint) from None
+        place: str = [*document.items()][entry.number - 1].where_key(name)
+        return place
+
+    # -- how far they have come
 
     def states(self) -> list[State]:
-        return [self._state(entry) for entry in self.entries()]
+        """Of every entry, in the order of the file."""
+        turns = self.folder.read()
+        return [self._state(entry, turns.get(entry.key, _NEW)) for entry in self.entries()]
 
     def counts(self) -> dict[str, int]:
         """How many entries there are of each status."""
@@ -126,78 +182,121 @@ class Queue:
             found[state.status] = found.get(state.status, 0) + 1
         return found
 
+    def _state(self, entry: Entry, turn: Turn) -> State:
+        if turn.status != RUNNING:
+            return State(entry, turn.status, turn.run, turn.exit_code, turn.skipped, priority=turn.priority)
+        holder = self.folder.holder(entry.key, turn.number)
+        gone = self._proofs.is_gone(holder)
+        status = RUNNING
+        if gone:  # its script may go on without it, or have ended, and its run may be on the branch
+            status = self._proofs.fate(turn.run) if turn.run is not None else CUT_OFF
+        if status != RUNNING:
+            return State(entry, status, turn.run, priority=turn.priority)
+        return State(
+            entry, RUNNING, turn.run, None, False, turn.canceling, turn.priority, holder, is_elsewhere=gone is None
+        )
+
+    # -- taking one
+
     def claim(self, wanted: Collection[str], tried: Collection[str] = (), *, skipped: bool = False) -> Claim | None:
-        """Take the first entry whose status is one of *wanted* and whose key is not in *tried*, or None.
+        """Take an entry whose status is one of *wanted* and whose key is not in *tried*, or None.
 
-        One that was cut off comes before those that have not begun. With *skipped* those are wanted too that are done only
-        because the same was trained before. The file is read anew, so that what was added since is seen.
+        One that was cut off comes before those that have not begun, then that of the highest priority, then the first. With
+        *skipped* those are wanted too that are done only because the same was trained before. The file is read anew where it
+        has changed, so that what was added since is seen.
         """
-
-        def is_wanted(state: State) -> bool:
-            return state.status in wanted or (skipped and state.skipped)
-
-        states = [self._state(entry) for entry in self.entries() if entry.key not in tried]
-        for entry in [
-            state.entry for state in sorted(filter(is_wanted, states), key=lambda each: each.status != CUT_OFF)
-        ]:
-            atomic.make_directory(self._folder)
-            lock = atomic.Lock(self._lock_path(entry))
-            if not lock.try_acquire():
-                continue
-            if is_wanted(before := self._recorded(entry)):  # it may have been finished between the look and the lock
-                return Claim(before, self._state_path(entry), lock)
-            lock.release()
+        turns = self.folder.read()
+        found: list[tuple[State, int]] = []
+        for entry in self.entries():
+            turn = turns.get(entry.key, _NEW)
+            if (turn.status in wanted or turn.status == RUNNING or turn.skipped) and entry.key not in tried:
+                state = self._state(entry, turn)
+                if state.status in wanted or (skipped and state.skipped):
+                    found.append((state, turn.number + 1))
+        found.sort(key=lambda each: (each[0].status != CUT_OFF, -each[0].priority))
+        for state, number in found:
+            if self._take(state.entry, number):
+                return Claim(state, number, self.folder)
         return None
 
-    def retry(self, statuses: Collection[str]) -> int:
-        """Let entries of these statuses be as if they had not begun; returns how many. Those that a worker holds stay."""
-        found = 0
-        for entry in self.entries():
-            if self._recorded(entry).status in statuses:
-                lock = atomic.Lock(self._lock_path(entry))
-                if lock.try_acquire():
-                    self._state_path(entry).unlink(missing_ok=True)
-                    lock.release()
-                    found += 1
-        return found
+    def code_of(self, entry: Entry) -> str | None:
+        """The snapshot that was taken for an entry."""
+        return self._turn(entry).code
 
-    def _state(self, entry: Entry) -> State:
-        state = self._recorded(entry)
-        try:
-            held = atomic.held_elsewhere(self._lock_path(entry))
-        except NumbError:
-            held = False
-        return State(entry, RUNNING, state.run) if held else state
+    def use(self, entries: Iterable[Entry], code: str) -> None:
+        """Let entries run the snapshot of this name."""
+        for entry in entries:
+            self.folder.use(entry.key, code)
 
-    def _recorded(self, entry: Entry) -> State:
-        """What the state file says, as of a worker that is not there."""
-        try:
-            plain = json.loads(self._state_path(entry).read_bytes())
-            status = plain["status"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return State(entry, QUEUED)
-        run, exit_code, skipped = (plain.get(name) for name in ("run", "exit_code", "skipped"))
-        return State(entry, CUT_OFF if status == RUNNING else status, run, exit_code, bool(skipped))
+    def _take(self, entry: Entry, number: int) -> bool:
+        params = {name: record.encode(value, name, literals=True) for name, value in entry.params.items()}
+        return self.folder.take(entry.key, number, {**self._who, "since": round(time.time(), 3), "params": params})
 
-    def _state_path(self, entry: Entry) -> Path:
-        return self._folder / f"{entry.key}.json"
+    # -- what the user says of entries
 
-    def _lock_path(self, entry: Entry) -> Path:
-        return self._folder / f"{entry.key}.lock"
+    def retry(self, statuses: Collection[str], numbers: Collection[int] | None = None, *, lost: bool = False) -> int:
+        """Let entries of these statuses be as if they had not begun; returns how many. Those that a worker holds stay.
+
+        Of all, or those with these *numbers*. With *lost* also those whose worker is where nobody can tell whether it goes on.
+        """
+        return sum(
+            self._put(state, QUEUED)
+            for state in self._chosen(numbers)
+            if state.status in statuses or (lost and state.status == RUNNING and state.is_elsewhere)
+        )
+
+    def cancel(self, numbers: Collection[int] | None = None) -> tuple[int, int]:
+        """Let entries that have not begun never begin, and ask for the end of those that run; returns how many of each."""
+        waiting = running = 0
+        for state in self._chosen(numbers):
+            if state.status in (QUEUED, CUT_OFF):
+                waiting += self._put(state, CANCELED)
+            elif state.status == RUNNING:
+                self.folder.cancel(state.entry.key, self._turn(state.entry).number)
+                running += 1
+        return waiting, running
+
+    def prefer(self, priority: int, numbers: Collection[int] | None = None) -> int:
+        """Let entries come before those of a lower priority; returns how many."""
+        chosen = self._chosen(numbers)
+        for state in chosen:
+            self.folder.prefer(state.entry.key, priority)
+        return len(chosen)
+
+    def _chosen(self, numbers: Collection[int] | None) -> list[State]:
+        return [state for state in self.states() if numbers is None or state.entry.number in numbers]
+
+    def _turn(self, entry: Entry) -> Turn:
+        return self.folder.read().get(entry.key, _NEW)
+
+    def _put(self, state: State, status: str) -> bool:
+        """Take a turn only to say what the entry is from now on; False where a worker was quicker."""
+        number = self._turn(state.entry).number + 1
+        if not self._take(state.entry, number):
+            return False
+        self.folder.end(state.entry.key, number, Turn(number, status, state.run, state.exit_code))
+        return True
+
+
+_NEW = Turn()
 
 
 def read(file: Path) -> list[dict[str, Any]]:
     """The combinations in a file. Raises `ConfigError` with line and column for anything else."""
     try:
-        document = config.read_json(file, limit=_LARGEST, non_finite=True)
+        plain = config.read_plain(file, limit=_LARGEST)
+        if plain is None:
+            document = config.read_json(file, limit=_LARGEST, non_finite=True)
+            plain = document.value
     except FileNotFoundError:
         raise ConfigError(f"there is no queue file {file}", f"numb queue init {file}") from None
-    if not isinstance(document.value, list):
-        raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
-    for item in document.items():
-        if not isinstance(item.value, dict):
-            raise item.wrong('a combination such as {"lr": 0.1}')
-    return [{name: record.decode(value) for name, value in item.items()} for item in document.value]
+    if not isinstance(plain, list) or not all(isinstance(item, dict) for item in plain):
+        document = config.read_json(file, limit=_LARGEST, non_finite=True)
+        if not isinstance(document.value, list):
+            raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
+        item = next(item for item in document.items() if not isinstance(item.value, dict))
+        raise item.wrong('a combination such as {"lr": 0.1}')
+    return [{name: record.decode(value) for name, value in item.items()} for item in plain]
 
 
 def append(file: Path, combinations: Iterable[Mapping[str, Any]], *, force: bool = False) -> int:

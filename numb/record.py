@@ -211,7 +211,14 @@ def canonical(values: Any) -> str:
 
     The order of keys does not matter, `1` equals `1.0`, `True` is not `1`, NaN equals NaN, a tuple equals a list.
     """
-    return json.dumps(_canonical(values), ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    is_plain = type(values) is dict and _PLAIN.issuperset(map(type, values.values()))
+    if is_plain and all(type(key) is str for key in values) and _TAGS.isdisjoint(values):
+        return _CANONICAL.encode({key: _canonical_float(v) if type(v) is float else v for key, v in values.items()})
+    return _CANONICAL.encode(_canonical(values))
+
+
+_CANONICAL = json.JSONEncoder(ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+_PLAIN = frozenset((str, int, bool, type(None), float))  # what most values are, of which a queue has thousands
 
 
 def _canonical(value: Any) -> Any:
@@ -222,11 +229,13 @@ def _canonical(value: Any) -> Any:
         return {"$dict": plain} if len(plain) == 1 and next(iter(plain)) in _TAGS else plain
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return {"$float": str(value)}
-        return int(value) if value.is_integer() else value
-    return value
+    return _canonical_float(value) if isinstance(value, float) else value
+
+
+def _canonical_float(value: float) -> Any:
+    if not math.isfinite(value):
+        return {"$float": str(value)}
+    return int(value) if value.is_integer() else value
 
 
 def key(values: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from numb.config import Config
 from numb.errors import GitFailed, NumbError, StorageFailed
 from numb.folder import Folder
 from numb.gitstore import GitStore, Snapshot
+from numb.layout import FOLDER
 from numb.record import LeftOut, Run
 
 
@@ -50,11 +51,13 @@ class Snapshots:
         except GitFailed:
             return self.capture_anew(index), self.git.write_tree(index)
 
-    def changed_since(self, run: Run) -> list[str] | None:
-        """The files in which the work tree differs from a run's snapshot; None when that cannot be found out."""
+    def changed_since(self, run: Run, tree: str | None = None) -> list[str] | None:
+        """The files in which the work tree, or a *tree*, differs from a run's snapshot; None when that cannot be found out."""
         if run.commit is None:
             return None
         try:
+            if tree is not None:
+                return [path for path in names(self.git.changed(run.commit, tree)) if not path.startswith(f"{FOLDER}/")]
             with self.aside() as (git, _, tree):
                 return names(git.changed(run.commit, tree))
         except NumbError:

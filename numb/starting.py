@@ -143,7 +143,7 @@ class Started(hooks.Run):
 class _Recording:
     """The launcher's half of a run that this process has begun."""
 
-    def __init__(self, project: Project, run: Run, flight: InFlight, snapshot: Snapshot) -> None:
+    def __init__(self, project: Project, run: Run, flight: InFlight, snapshot: Snapshot | None) -> None:
         self.project, self.run, self._flight = project, run, flight
         self._began = time.monotonic()
         self._secured = Background(lambda pid: project.secure(run, flight, snapshot, None, pid))

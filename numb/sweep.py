@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import record
-from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused, Usage
+from numb import engines, record
+from numb.engines import Work
+from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused, StorageFailed, Usage
 from numb.hp.settings import gather, refuse_late
 from numb.hp.values import is_plain
-from numb.queue import CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, append, write_template
+from numb.jobs import Job
+from numb.order import NOTHING_ASKED, Asking
+from numb.queue import CANCELED, CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, append, write_template
 from numb.talk import Ended, Redo
 
 if TYPE_CHECKING:
+    from numb.engines import Engine
     from numb.hp.settings import Settings
     from numb.hp.table import Table
-    from numb.order import Asking
+    from numb.jobs import Codes
     from numb.project import Project
     from numb.record import Run
+    from numb.workplace import Code, Workplace
 
+_PAUSE = 0.5  # seconds between two looks whether a paused queue goes on
 _SEEDS = ("seed", "random_seed", "manual_seed")
 _CUT_OFF = (record.INTERRUPTED, record.KILLED, record.LOST)  # which says nothing about hyperparameters
 
@@ -44,8 +52,12 @@ def extend(
     table = project.known_table()
     wanted = [[*words, *seed] for words in combinations for seed in _seeds(table, words, repeat)]
     found = [{each.name: each.value for each in gather(table, words=words).given} for words in wanted]
-    added = append(file, found, force=force)
-    return added, len(found) - added
+    queue = project.queue(file)
+    before = {entry.key for entry in queue.entries()} if file.exists() else set()
+    count = append(file, found, force=force)
+    if project.codes(queue).in_use(engines.is_gone):  # somebody works on it, and what is added is queued now
+        added(project, queue, before)
+    return count, len(found) - count
 
 
 def _seeds(table: Table, words: Sequence[str], repeat: int) -> list[list[str]]:
@@ -65,53 +77,213 @@ def _seeds(table: Table, words: Sequence[str], repeat: int) -> list[list[str]]:
 class How:
     """How the entries of a queue are to be trained."""
 
-    arguments: Sequence[str]
-    message: str
-    redo: Redo
-    failed: bool
-    fail_fast: bool
-    words: Sequence[str]
-    files: Sequence[str]
-    retries: int
-    asking: Asking
-    goes_on: Callable[[], bool]
-    is_checked: bool
+    arguments: Sequence[str] = ()
+    message: str = ""
+    redo: Redo = Redo.SKIP
+    failed: bool = False
+    fail_fast: bool = False
+    words: Sequence[str] = ()
+    files: Sequence[str] = ()
+    retries: int = 0
+    asking: Asking = NOTHING_ASKED
+    goes_on: Callable[[], bool] = lambda: True
+    is_checked: bool = False
+    live: bool = False  # in place, as the work tree is then
+    code: str | None = None  # the snapshot that was taken when the queue began to be run; None: now
+    limit: int | None = None  # so many entries at most
+
+
+def hand_out(
+    project: Project,
+    file: Path,
+    how: How,
+    options: Sequence[str],
+    engine: Engine,
+    here: Callable[[How], int],
+    seconds: float | None,
+) -> tuple[int, int]:
+    """Have an engine work a queue off; it is `Project.hand_out`, which says more."""
+    queue, waiting = _checked(project, file, how)
+    if queue.folder.is_paused:
+        raise Refused(f"{file} is paused", f"numb queue resume {file}")
+    if how.failed:  # here, and not by each worker for itself
+        queue.retry([FAILED])
+    code = None if how.live else begun(project, queue)
+    told = [*options, *(["--code", code.name] if code else [])]
+    known = {entry.key for entry in queue.entries()}
+    seen = queue.stamp
+
+    def tick() -> None:
+        nonlocal seen
+        if code is not None and queue.stamp != seen:
+            seen = queue.stamp
+            with contextlib.suppress(NumbError):  # half of an edit, which a worker will tell of if it stays
+                added(project, queue, known)
+
+    def in_here(goes_on: Callable[[], bool]) -> int:
+        return here(replace(how, failed=False, is_checked=True, goes_on=goes_on, code=code.name if code else None))
+
+    words = [str(file), *told]
+    work = Work(project.config, project.home, words, waiting, how.fail_fast, seconds, in_here, tick)
+    return engine.run(work), waiting
+
+
+def shown(project: Project, file: Path, how: How, options: Sequence[str], engine: Engine) -> str:
+    """What `hand_out` would do."""
+    _, waiting = _checked(project, file, how)
+    work = Work(project.config, project.home, [str(file), *options], waiting, how.fail_fast)
+    entries = "1 entry" if waiting == 1 else f"{waiting} entries"
+    return f"{entries} of {file}: {engine.shown(work)}"
+
+
+def _checked(project: Project, file: Path, how: How) -> tuple[Queue, int]:
+    """A queue that can be run, and how many of its entries are to be."""
+    project.branch.recover()
+    check(project, file, how.words, how.files)
+    queue = project.queue(file, how.words, how.files)
+    wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
+    again = how.redo is Redo.AGAIN
+    waiting = {state.entry.key for state in queue.states() if state.status in wanted or (again and state.skipped)}
+    return queue, len(waiting)
 
 
 def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
     """Train with each combination that is not done; `Project.run_queue` says what that means."""
     queue = project.queue(file, how.words, how.files)
-    wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     project.branch.recover()
     if not how.is_checked:
         check(project, file, how.words, how.files)
+    with contextlib.ExitStack() as stack:
+        bench = Bench.of(project, queue, how)
+        stack.callback(bench.close)
+        yield from _worked_off(bench, file, how)
+
+
+def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
+    project, queue = bench.project, bench.queue
+    wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     tried: set[str] = set()
-    while how.goes_on() and (claim := queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN)):
+    while _may_go_on(queue, how) and (how.limit is None or len(tried) < how.limit):
+        bench.notice()
+        claim = queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN)
+        if claim is None:
+            return
         try:
-            table = _check(project, queue)
             tried.add(claim.entry.key)
+            here = bench.ready(claim)
+            table = bench.table(here)
             project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
             origin = f"{file}, entry {claim.entry.number}"
-            settings = project.settings(how.words, how.files, claim.entry.params, origin, table)
+            settings = here.settings(how.words, how.files, claim.entry.params, origin, table)
             settings.check()
             values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
-            claim.begin()
             name = _named_here(project, queue.file)
-            ended = _train(project, claim, how, settings, name)
+            ended = _train(here, claim, how, settings, name)
             for again in range(1, how.retries + 1):
-                if ended.run is None or not _has_failed(ended) or not how.goes_on():
+                if ended.run is None or not _has_failed(ended) or claim.is_canceled or not how.goes_on():
                     break
                 project.talk.say(f"[{claim.entry.number}] failed, tried again ({again} of {how.retries})")
-                ended = _train(project, claim, replace(how, redo=Redo.AGAIN), settings, name)
+                ended = _train(bench.ready(claim), claim, replace(how, redo=Redo.AGAIN), settings, name)
             _settle(claim, ended)
         finally:
             claim.close()
         if ended.error and ended.run is None:
             raise ended.error
         yield claim.entry, ended
-        if _was_asked_to_end(ended) or (how.fail_fast and ended.exit_code):
+        if ended.signalled or (how.fail_fast and ended.exit_code):
             return
+
+
+def _may_go_on(queue: Queue, how: How) -> bool:
+    """Whether another entry may begin; while the queue is paused, wait."""
+    while how.goes_on():
+        if not queue.folder.is_paused:
+            return True
+        time.sleep(_PAUSE)
+    return False
+
+
+class Bench:
+    """Where a worker trains: in a folder of its own, with the code that was queued, or in place."""
+
+    def __init__(
+        self,
+        project: Project,
+        queue: Queue,
+        codes: Codes,
+        place: Workplace | None,
+        code: Code | None,
+        known: Collection[str],
+    ) -> None:
+        self.project, self.queue = project, queue
+        self._codes, self._place, self._code = codes, place, code
+        self._known = set(known)  # the entries that were there when the code was taken
+        self._seen: object = None  # the state of the file when it was last looked at
+        self._checked: tuple[object, str | None] | None = None
+
+    @classmethod
+    def of(cls, project: Project, queue: Queue, how: How) -> Bench:
+        codes = project.codes(queue)
+        if how.live:
+            return cls(project, queue, codes, None, None, ())
+        known: Collection[str] = [entry.key for entry in queue.entries()]
+        if how.code is None:
+            code = begun(project, queue)
+        else:
+            code, known = codes.load(how.code)
+        return cls(project, queue, codes, project.workplace(), code, known)
+
+    def close(self) -> None:
+        if self._place is not None:
+            self._place.close()
+
+    def notice(self) -> None:
+        """Take a snapshot for entries that were added since, unless one was taken when they were."""
+        stamp = self.queue.stamp
+        if self._code is not None and stamp != self._seen:
+            added(self.project, self.queue, self._known)
+            self._seen = stamp
+
+    def ready(self, claim: Claim) -> Project:
+        """The project as an entry was queued, where its script is going to run."""
+        if self._code is None or self._place is None:
+            return self.project.working(Job(claim))
+        code, own = self._code, self.queue.code_of(claim.entry)
+        if own is not None and own > code.name:
+            with contextlib.suppress(StorageFailed):  # then by what the queue began with
+                code, _ = self._codes.load(own)
+        self._place.show(code)
+        return self.project.working(Job(claim, code, self._place))
+
+    def table(self, here: Project) -> Table:
+        """The hyperparameters of the code, against which the entries have been checked since they were last changed."""
+        code = here.job.code if here.job else None
+        state = (self.queue.stamp, code.name if code else None)
+        if state == self._checked and code:
+            return here.known_table()
+        table = _check(here, self.queue)
+        self._checked = state
+        return table
+
+
+def begun(project: Project, queue: Queue) -> Code:
+    """Take the snapshot for what a queue has now, and forget those that nobody runs any more."""
+    codes = project.codes(queue)
+    unused = [] if codes.in_use(engines.is_gone) else codes.names()
+    code = codes.take([entry.key for entry in queue.entries()])
+    codes.drop(unused)
+    return code
+
+
+def added(project: Project, queue: Queue, known: Set[str]) -> int:
+    """Take a snapshot for the entries that are not *known*, where none was taken yet; returns for how many."""
+    turns = queue.folder.read()
+    new = [entry for entry in queue.entries() if entry.key not in known]
+    bare = [entry for entry in new if entry.key not in turns or turns[entry.key].code is None]
+    if bare:
+        queue.use(bare, project.codes(queue).take([entry.key for entry in bare]).name)
+    return len(bare)
 
 
 def _train(project: Project, claim: Claim, how: How, settings: Settings, queue: str) -> Ended:
@@ -148,7 +320,9 @@ def _unfinished(project: Project, claim: Claim, settings: Settings, queue: str) 
 
 def _settle(claim: Claim, ended: Ended) -> None:
     kept = ended.run or ended.same
-    if ended.run is not None and ended.run.status in (*_CUT_OFF, record.INCOMPLETE):
+    if claim.is_canceled and (ended.run is None or ended.run.status != record.COMPLETE):
+        claim.settle(CANCELED, kept.id if kept else None, ended.exit_code)
+    elif ended.run is not None and ended.run.status in (*_CUT_OFF, record.INCOMPLETE):
         claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
     elif ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
@@ -162,11 +336,6 @@ def _has_failed(ended: Ended) -> bool:
     if ended.run is not None and ended.run.status in (*_CUT_OFF, record.INCOMPLETE):
         return False
     return bool(ended.exit_code) or (ended.run is not None and ended.run.status == record.FAILED)
-
-
-def _was_asked_to_end(ended: Ended) -> bool:
-    """Whether a run was ended from outside, and with it the queue."""
-    return ended.signalled or (ended.run is not None and ended.run.status in _CUT_OFF)
 
 
 def check(project: Project, file: Path, words: Sequence[str], files: Sequence[str]) -> None:

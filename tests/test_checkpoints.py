@@ -235,7 +235,7 @@ def test_a_queue_goes_on_with_what_was_cut_off(torch_scene: Scene, name: str) ->
     script = TRAIN if name == "SIGKILL" else whole  # numb is asked to end, and passes it on
     torch_scene.write("train.py", script)
     torch_scene.write("q.json", json.dumps(entries[:2]))
-    ended = torch_scene.numb("queue run q.json", env={"AT": "3", "SIGNAL": name})
+    ended = torch_scene.numb("queue run --fail-fast q.json", env={"AT": "3", "SIGNAL": name})
     [cut] = torch_scene.runs()
     states = json.loads(torch_scene.numb("queue status q.json --json").stdout)
     torch_scene.write("q.json", json.dumps([entries[2], *entries[:2]]))

@@ -517,12 +517,15 @@ def test_a_queue_names_the_run_that_was_done_before(torch_scene: Scene) -> None:
 
     same = f"numb: {run['id']} is the same run, done before; nothing was trained"
     assert (0, 0) == (first.code, second.code)
-    assert ["numb: [2/2] lr=0.2 width=8", same, "numb: q.json: 2 done"] == first.stderr.splitlines()[-3:]
+    assert ["numb: [2/2] lr=0.2 width=8", same, "numb: q.json: 2 done (1 trained before)"] == first.stderr.splitlines()[
+        -3:
+    ]
     assert [
         "numb: [1/1] lr=0.2", same, "      code: changed since in net.py; --again trains it again",
-        "numb: other.json: 1 done",
+        "numb: other.json: 1 done (1 trained before)",
     ] == second.stderr.splitlines()  # fmt: skip
-    assert ["numb: [1/1] lr=0.2", "numb: saved ID", "numb: other.json: 1 done"] == said(third.stderr)
+    left = "      written beside the script, and kept in .nmb/left/ID: own.pt"
+    assert ["numb: [1/1] lr=0.2", "numb: saved ID", left, "numb: other.json: 1 done"] == said(third.stderr)
     stays = "      what is done stays done, whatever has changed since; for other code, copy the file"
     assert ["numb: other.json: 1 done", stays] == said(fourth.stderr)
     assert 2 == len(torch_scene.runs())
@@ -595,7 +598,8 @@ def test_two_queues_on_one_file_run_each_entry_once(scene: Scene) -> None:
 def test_an_interrupted_queue_stops(scene: Scene) -> None:
     """Ctrl-C ends the running entry and the queue; the entry is cut off, and run again the next time."""
     scene.sh(
-        'sed -i \'s/^print/open("on.ignored", "w").close(); __import__("time").sleep(60 * (lr == 1))\\nprint/\' train.py'
+        f'sed -i \'s|^print|open("{scene.root}/on.ignored", "w").close(); __import__("time").sleep(60 * (lr == 1))\\nprint|\' '
+        "train.py"
     )
     scene.write("q.json", '[{"lr": 1}, {"lr": 2}]')
     worker = scene.start("queue", "run", "q.json")

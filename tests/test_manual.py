@@ -343,18 +343,20 @@ def test_values_overwritten_out_of_sight_are_never_recorded(scene: Scene) -> Non
 
 def test_a_killed_queue_goes_on_where_it_was(scene: Scene) -> None:
     """AC-N14: done entries are not repeated, the one that was cut off is run again, the rest is run; states are shown."""
+    scene.env["THERE"] = str(scene.root)  # where it runs there is another folder
     scene.write(
         "train.py",
         """
         import os, time
+        there = os.environ["THERE"]
         from numb import numb_param, numb_queue
         lr = 0.1
         numb_queue()
         numb_param({"lr": lr})
-        with open("seen.ignored", "a") as seen:
+        with open(f"{there}/seen.ignored", "a") as seen:
             print(lr, file=seen, flush=True)
-        if lr == 2 and not os.path.exists("go.ignored"):
-            open("waiting.ignored", "w").close()
+        if lr == 2 and not os.path.exists(f"{there}/go.ignored"):
+            open(f"{there}/waiting.ignored", "w").close()
             time.sleep(60)
         """,
     )

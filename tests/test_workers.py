@@ -179,12 +179,13 @@ numb_param({"n": n, "how": how})
 with open(os.environ["COUNTS"], "a") as counts:
     counts.write(f"{n}\\n")
 print("working on", n, flush=True)
-if how == "badly" or (how == "once" and not os.path.exists(f"tried.ignored")):
-    open("tried.ignored", "w").close()
+there = os.environ["THERE"]
+if how == "badly" or (how == "once" and not os.path.exists(f"{there}/tried")):
+    open(f"{there}/tried", "w").close()
     raise ValueError("no luck")
 if how == "slow":
     time.sleep(0.3)
-while how == "long" and not os.path.exists("go.ignored"):
+while how == "long" and not os.path.exists(f"{there}/go"):
     time.sleep(0.01)
 numb_trial_result({"twice": 2 * n, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "")})
 """
@@ -193,7 +194,7 @@ numb_trial_result({"twice": 2 * n, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES",
 @pytest.fixture
 def lab(empty: Scene, tmp_path: Path) -> Scene:
     furnish(empty, {"train.py": SCRIPT})
-    empty.env["COUNTS"] = str(tmp_path / "counts")
+    empty.env.update(COUNTS=str(tmp_path / "counts"), THERE=str(tmp_path))
     return empty
 
 
@@ -232,7 +233,7 @@ def test_what_fails_is_shown_and_tried_again(lab: Scene) -> None:
     lab.write("q.json", '[{"n": 1, "how": "badly"}, {"n": 2}]')
     failed = lab.numb("queue", "run", "q.json", "-j", "2")
     lab.write("r.json", '[{"n": 3, "how": "once"}]')
-    lab.sh("rm tried.ignored")
+    lab.sh("rm $THERE/tried")
     retried = lab.numb("queue", "run", "r.json", "-j", "2", "--retries", "2")
     later = lab.numb("queue", "run", "q.json", "-j", "2", "--failed")
     lab.write("s.json", json.dumps([{"n": 4, "how": "badly"}, *({"n": n, "how": "slow"} for n in range(5, 40))]))
@@ -252,7 +253,7 @@ def test_ctrl_c_ends_all(lab: Scene) -> None:
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     after = states(lab)
-    lab.write("go.ignored", "")
+    lab.sh("touch $THERE/go")
     done = lab.numb("queue", "run", "q.json", "-j", "2")
 
     assert 130 == process.returncode and ["cut off", "cut off", "queued", "queued"] == after
@@ -271,7 +272,7 @@ def test_who_is_killed_loses_nothing(lab: Scene, who: str) -> None:
     )
     os.kill(process.pid if who == "supervisor" else int(workers.split()[0]), signal.SIGKILL)
     time.sleep(0.2)
-    lab.write("go.ignored", "")
+    lab.sh("touch $THERE/go")
     process.communicate(timeout=60)
     for pid in workers.split():
         lab.sh(

@@ -13,11 +13,14 @@ import click
 
 from numb.commands.common import as_json_option, opened
 from numb.commands.running import Duration, report_end, set_options, together
+from numb.errors import Usage
 from numb.terminal import put, say
 
 if TYPE_CHECKING:
+    from numb.engines import Engine
     from numb.project import Project
     from numb.queue import Entry
+    from numb.sweep import How
     from numb.talk import Ended
 
 _TAIL = 5  # lines of the log of one that has failed
@@ -34,19 +37,29 @@ class Wanted:
     fail_fast: bool = False
     retries: int = 0
     time_limit: float = 0.0
+    live: bool = False
 
-    def asked(self) -> dict[str, Any]:
+    def how(self, **more: Any) -> How:
         """As `Project.run_queue` is asked for it."""
         from numb.order import Asking
+        from numb.sweep import How
         from numb.talk import Redo
 
-        redo = Redo.AGAIN if self.again else Redo.SKIP
-        how = {"failed": self.failed, "fail_fast": self.fail_fast, "retries": self.retries, "redo": redo}
-        return {**how, "words": self.words, "files": self.files, "asking": Asking(self.time_limit)}
+        return How(
+            redo=Redo.AGAIN if self.again else Redo.SKIP,
+            failed=self.failed,
+            fail_fast=self.fail_fast,
+            words=self.words,
+            files=self.files,
+            retries=self.retries,
+            asking=Asking(self.time_limit),
+            live=self.live,
+            **more,
+        )
 
     def options(self) -> list[str]:
         """As a worker is told of it."""
-        switches = {"--again": self.again, "--failed": self.failed, "--fail-fast": self.fail_fast}
+        switches = {"--again": self.again, "--failed": self.failed, "--fail-fast": self.fail_fast, "--live": self.live}
         told = [name for name, is_on in switches.items() if is_on]
         told += ["--retries", str(self.retries)]
         told += ["--time-limit", f"{self.time_limit}s"] if self.time_limit else []
@@ -140,6 +153,7 @@ def _entries(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--fail-fast", is_flag=True, help="Begin no other entry after one that fails."),
         click.option("--failed", is_flag=True, help="Run entries that failed once more."),
         click.option("--again", is_flag=True, help="Run entries even if the same was trained before."),
+        click.option("--live", is_flag=True, help="Run in place, with the code as it is when each entry begins."),
         set_options,
     ):
         made = option(made)
@@ -151,52 +165,51 @@ def _entries(command: Callable[..., Any]) -> Callable[..., Any]:
 @_entries
 @click.option("-j", "workers", type=click.IntRange(min=1), default=None, metavar="N", help="So many at the same time.")
 @click.option("--gpus", metavar="0,1", help="One at the same time on each of these GPUs.")
-@click.option("--per-gpu", type=click.IntRange(min=1), default=1, metavar="N", help="So many on each GPU.")
+@click.option("--per-gpu", type=click.IntRange(min=1), default=None, metavar="N", help="So many on each GPU.")
 @click.option("--stop-after", type=Duration(), default=None, metavar="8h", help="Begin no other entry after this time.")
 @click.option(
     "--cold", is_flag=True, help="A new interpreter for each, where else one that has imported torch is forked."
 )
+@click.option("--engine", "where", type=click.Choice(["local", "debug"]), help="Where: local is -j, debug is without.")
+@click.option("--test", is_flag=True, help="Only say what would be done.")
 def queue_run(
     file: Path,
     wanted: Wanted,
     workers: int | None,
     gpus: str | None,
-    per_gpu: int,
+    per_gpu: int | None,
     stop_after: float | None,
     cold: bool,
+    where: str | None,
+    test: bool,
 ) -> None:
     """Train with each combination of FILE that is not done. Started again, it goes on where it stopped.
 
-    NAME=VALUE sets a hyperparameter for all of them. With -j or --gpus several run at the same time, and what they print
-    is in their logs only: numb logs ID.
+    Every run has the code as it is now, in a folder of its own; edit on meanwhile. NAME=VALUE sets a hyperparameter for all of
+    them. With -j or --gpus several run at the same time, and what they print is in their logs only: numb logs ID.
     """
-    from numb.engines import local
-    from numb.queue import FAILED
+    from numb.engines.debug import Debug
+    from numb.engines.local import Local, Slots
 
-    project = opened()
     on = [gpu.strip() for gpu in (gpus or "").split(",") if gpu.strip()]
-    if workers is None and not on and stop_after is None:
-        run_whole(project, file, wanted)
-    project.check_queue(file, wanted.words, wanted.files)
-    if wanted.failed:  # here, and not by each worker for itself
-        project.queue(file, wanted.words, wanted.files).retry([FAILED])
-        wanted = replace(wanted, failed=False)
-    slots = local.Slots.of(workers, on, per_gpu)
-    told = [str(file), *wanted.options()]
-    code = project.run_workers(told, slots, cold=cold, fail_fast=wanted.fail_fast, seconds=stop_after)
-    _sum_up(project, file, wanted, code)
+    if per_gpu is not None and not on:
+        raise Usage("--per-gpu needs --gpus", f"--gpus 0 --per-gpu {per_gpu}")
+    is_local = where == "local" or (where is None and (workers is not None or on or cold))
+    if not is_local and (workers is not None or on or cold):
+        raise Usage(f"--engine {where} takes no -j, --gpus or --cold", "leave them out")
+    engine: Engine = Local(Slots.of(workers, on, per_gpu or 1), cold=cold) if is_local else Debug()
+    work_off(opened(), file, wanted, engine, seconds=stop_after, test=test)
 
 
 @queue.command("work", hidden=True)
 @_queue_file
 @_entries
-@click.option("--gone", type=int, required=True, help="A descriptor at whose end nothing more is begun.")
+@click.option("--gone", type=int, default=None, help="A descriptor at whose end nothing more is begun.")
 @click.option("--asking", type=int, default=None, help="A descriptor at which a nursery answers.")
+@click.option("--code", default=None, help="The snapshot that was taken for the entries.")
+@click.option("--limit", type=int, default=None, help="So many entries at most.")
 def queue_work(
-    file: Path,
-    wanted: Wanted,
-    gone: int,
-    asking: int | None,
+    file: Path, wanted: Wanted, gone: int | None, asking: int | None, code: str | None, limit: int | None
 ) -> None:
     """Be a worker of numb queue run."""
     from numb.engines import local
@@ -205,12 +218,13 @@ def queue_work(
     project = opened()
     if asking is not None:
         project.start = local.starter(project.config, project.home, asking)
-    code = 0
-    asked = wanted.asked()
-    for entry, ended in project.run_queue(file, **asked, is_checked=True, goes_on=lambda: not local.is_alone(gone)):
+    exit_code = 0
+    goes_on = (lambda: True) if gone is None else (lambda: not local.is_alone(gone))
+    how = wanted.how(is_checked=True, goes_on=goes_on, code=code, limit=limit)
+    for entry, ended in project.run_queue(file, how):
         _report(project, entry, ended)
-        code = code or ended.exit_code
-    sys.exit(code)
+        exit_code = exit_code or ended.exit_code
+    sys.exit(exit_code)
 
 
 def _report(project: Project, entry: Entry, ended: Ended) -> None:
@@ -233,26 +247,46 @@ def _report(project: Project, entry: Entry, ended: Ended) -> None:
             say(f"      | {printable(line)}")
 
 
-def run_whole(
-    project: Project, file: Path, wanted: Wanted, arguments: Sequence[str] = (), *, message: str = ""
+def work_off(
+    project: Project,
+    file: Path,
+    wanted: Wanted,
+    engine: Engine,
+    arguments: Sequence[str] = (),
+    *,
+    message: str = "",
+    seconds: float | None = None,
+    test: bool = False,
 ) -> NoReturn:
-    """Train with one combination after another, on this terminal."""
-    code, idle = 0, True
-    for _, ended in project.run_queue(file, arguments, message=message, **wanted.asked()):
-        report_end(ended)
-        code, idle = code or ended.exit_code, False
-    _sum_up(project, file, wanted, code, idle=idle)
+    """Train with the combinations of a file, say how they stand then, and end."""
+
+    def here(how: How) -> int:
+        code = 0
+        for _, ended in project.run_queue(file, how):
+            report_end(ended)
+            code = code or ended.exit_code
+        return code
+
+    how = wanted.how(arguments=arguments, message=message)
+    told = replace(wanted, failed=False).options()
+    if test:
+        put(project.shown_queue(file, how, told, engine))
+        sys.exit(0)
+    code, waiting = project.hand_out(file, how, told, engine, here, seconds)
+    _sum_up(project, file, wanted, code, idle=waiting == 0)
 
 
-def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bool = False) -> NoReturn:
-    counts = project.queue(file, wanted.words, wanted.files).counts()
-    states = ", ".join(f"{count} {status}" for status, count in counts.items())
-    say(f"numb: {file}: {states or 'no combinations'}")
-    if idle and counts.get("done"):
+def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bool) -> NoReturn:
+    from numb.view import table
+
+    states = project.queue(file, wanted.words, wanted.files).states()
+    say(f"numb: {file}: {table.queue_counts(states) or 'no combinations'}")
+    there = {state.status for state in states}
+    if idle and "done" in there:
         say("      what is done stays done, whatever has changed since; for other code, copy the file")
-    if counts.get("failed"):
+    if "failed" in there:
         say(f"      try: numb queue run --failed {file}")
-    sys.exit(code or (1 if counts.get("failed") else 0))
+    sys.exit(code or (1 if "failed" in there else 0))
 
 
 @queue.command("status")

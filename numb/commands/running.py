@@ -177,8 +177,10 @@ def train(
         )
     if queue_file is not None:  # which skips what was done, and is strict, in any case
         from numb.commands import queueing
+        from numb.engines.debug import Debug
 
-        queueing.run_whole(project, queue_file, queueing.Wanted(given, files, again), arguments, message=message)
+        wanted = queueing.Wanted(given, files, again)
+        queueing.work_off(project, queue_file, wanted, Debug(), arguments, message=message)
     settings = project.settings(given, files)
     from numb.order import Asking
 

@@ -21,15 +21,13 @@ from types import FrameType
 
 from numb import launch, processes
 from numb.config import Config
+from numb.engines import GPUS, Work, worker
 from numb.engines.warm import Nursery, Warm, is_python
 from numb.launch import Start
 
 _LOOKED_AT = 100  # sources beside the script
 _LOOK = 0.05  # seconds between two looks whether workers have ended
-GPUS = "CUDA_VISIBLE_DEVICES"
-
-# numb, without the current folder on the path: what lies there may have the name of a module.
-_NUMB = "import sys; sys.path[:1] == [''] and sys.path.pop(0)\nfrom numb.cli import main; main(prog_name='numb')"
+_OPTIMIZER = re.compile(rb"\boptim\b")
 _TORCH = re.compile(rb"^\s*(import\s.*\btorch\b|from\s+torch\b)", re.MULTILINE)
 
 
@@ -51,8 +49,12 @@ def modules(settings: Config, home: Path) -> list[str]:
     """What a nursery for the train command imports: what `nmb.json` names, and torch where the script's folder does."""
     folder = (home / (settings.train or ("", ""))[1]).parent
     sources = [path for path in sorted(folder.glob("*.py"))[:_LOOKED_AT] if path.is_file()]
-    uses_torch = any(_TORCH.search(path.read_bytes()) for path in sources)
-    return list(dict.fromkeys([*settings.imports, *(("torch", "numb.capture.session") if uses_torch else ())]))
+    text = b"\n".join(path.read_bytes() for path in sources)
+    found = [*settings.imports]
+    if _TORCH.search(text):
+        found += ["torch", "numb.capture.session"]
+        found += ["torch._dynamo"] if _OPTIMIZER.search(text) else []  # which the first optimizer imports, for a second
+    return list(dict.fromkeys(found))
 
 
 def nursery(settings: Config, home: Path, askers: int) -> Nursery | None:
@@ -70,55 +72,60 @@ def starter(settings: Config, home: Path, asking: int) -> Start:
     return Warm(socket.socket(fileno=asking), executable, os.environ).start
 
 
-def run(
-    settings: Config,
-    home: Path,
-    words: Sequence[str],
-    slots: Slots,
-    *,
-    cold: bool,
-    fail_fast: bool,
-    seconds: float | None,
-) -> int:
-    """Run a worker in each slot, `numb queue work` with these *words*, and wait for them all; returns the first exit code.
+class Local:
+    """Workers on this machine, one in each of the *slots*.
 
-    After so many *seconds*, or with *fail_fast* after the first that fails, they take nothing more. SIGTERM and SIGHUP are
-    passed on; Ctrl-C reaches the workers and their scripts without it.
+    Their scripts are forked by a process that has imported torch, or when *cold* started as commands are.
     """
-    until = None if seconds is None else time.monotonic() + seconds
-    born = None if cold else nursery(settings, home, len(slots.gpus))
-    gone, here = os.pipe()
-    workers: list[subprocess.Popen[bytes]] = []
 
-    def pass_on(signum: int, frame: FrameType | None) -> None:
-        for worker in workers:
-            worker.send_signal(signum)
+    def __init__(self, slots: Slots, *, cold: bool = False) -> None:
+        self._slots, self._cold = slots, cold
 
-    with processes.handling({signal.SIGTERM: pass_on, signal.SIGHUP: pass_on, signal.SIGINT: lambda *_: None}):
-        for number, gpu in enumerate(slots.gpus):
-            asking = born.sockets[number].fileno() if born else None
-            workers.append(_worker(words, gpu, gone, asking, os.environ))
-        os.close(gone)
+    def shown(self, work: Work) -> str:
+        where = [f"GPU {gpu}" for gpu in self._slots.gpus if gpu is not None]
+        how = "each in a new interpreter" if self._cold else "forked by a process that has imported what takes long"
+        return f"{len(self._slots.gpus)} at the same time{', on ' if where else ''}{', '.join(where)}, {how}"
+
+    def run(self, work: Work) -> int:
+        """Run a worker in each slot, and wait for them all.
+
+        When time is up, or after one that fails where that is asked for, they take nothing more. SIGTERM and SIGHUP are passed
+        on; Ctrl-C reaches the workers and their scripts without it.
+        """
+        until = None if work.seconds is None else time.monotonic() + work.seconds
+        born = None if self._cold else nursery(work.config, work.home, len(self._slots.gpus))
+        gone, here = os.pipe()
+        workers: list[subprocess.Popen[bytes]] = []
+
+        def pass_on(signum: int, frame: FrameType | None) -> None:
+            for each in workers:
+                each.send_signal(signum)
+
+        with processes.handling({signal.SIGTERM: pass_on, signal.SIGHUP: pass_on, signal.SIGINT: lambda *_: None}):
+            for number, gpu in enumerate(self._slots.gpus):
+                asking = born.sockets[number].fileno() if born else None
+                workers.append(_worker(work.words, gpu, gone, asking, os.environ))
+            os.close(gone)
+            if born:
+                born.close()
+            with os.fdopen(here, "wb") as open_end:
+                while None in (codes := [each.poll() for each in workers]):
+                    if (work.fail_fast and any(codes)) or (until is not None and time.monotonic() > until):
+                        open_end.close()
+                    work.tick()
+                    time.sleep(_LOOK)
         if born:
-            born.close()
-        with os.fdopen(here, "wb") as open_end:
-            while None in (codes := [worker.poll() for worker in workers]):
-                if (fail_fast and any(codes)) or (until is not None and time.monotonic() > until):
-                    open_end.close()
-                time.sleep(_LOOK)
-    if born:
-        born.wait()
-    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+            born.wait()
+        return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
 def _worker(
     words: Sequence[str], gpu: str | None, gone: int, asking: int | None, env: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     told = ["--gone", str(gone), *(["--asking", str(asking)] if asking is not None else [])]
-    command = [sys.executable, "-c", _NUMB, "queue", "work", *told, *words]
     own = {**env, GPUS: gpu} if gpu is not None else env
     passed = [gone, *([asking] if asking is not None else [])]
-    return subprocess.Popen(command, env=own, pass_fds=passed, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(worker(*told, *words), env=own, pass_fds=passed, stdin=subprocess.DEVNULL)
 
 
 def is_alone(gone: int) -> bool:

@@ -24,7 +24,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from typing import Any, NoReturn
 
@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 _SHELLS = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_")
 _LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "TORCH", "PYTORCH_")
 AT_START = (*_SHELLS, *_LIBRARIES)
+_PATH = "PYTHONPATH"
 _LONGEST = 1 << 20  # bytes of a request
 
 
@@ -39,9 +40,11 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     """Import *modules*, those that can be, and answer until nobody can ask any more."""
     signals = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}  # theirs
     asking = {number: socket.socket(fileno=number) for number in descriptors}
+    began = dict(os.environ)
     for name in modules:
         with contextlib.suppress(Exception):  # the script's own import says what is wrong
             importlib.import_module(name)
+    made = {name: value for name, value in os.environ.items() if began.get(name) != value}  # by what was imported
     gc.collect()
     gc.freeze()  # so that a collection in a child does not copy what is shared
     wake, bell = os.pipe()
@@ -49,6 +52,7 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     os.set_blocking(bell, False)
     before = signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+    is_said = False
     children: dict[int, int] = {}  # by process id, who has asked
     while asking:
         ready, _, _ = select.select([wake, *asking], [], [])
@@ -67,7 +71,10 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
                 asking.pop(number).close()
                 continue
             asked = json.loads(content)
-            why = _why_not(asked)
+            why = _why_not(asked, began)
+            if why and not is_said:
+                is_said = True
+                print(f"numb: scripts are started cold, because {why}", file=sys.stderr, flush=True)
             pid = 0 if why else os.fork()
             if why is None and pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -78,7 +85,8 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
                 os.close(bell)
                 for who in asking.values():
                     who.close()
-                _become(asked, streams)
+                asked["environment"] |= made
+                _become(asked, streams, began)
             for stream in streams:
                 os.close(stream)
             if pid:
@@ -88,12 +96,12 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     os._exit(0)
 
 
-def _why_not(asked: dict[str, Any]) -> str | None:
-    """Why what is asked for cannot be forked here; None where it can."""
-    if at_start(asked["environment"]) != at_start(os.environ):
-        return "its environment is another one"
-    if hidden := _hidden(asked):
-        return f"{hidden} beside the script has the name of a module that is imported here"
+def _why_not(asked: dict[str, Any], began: Mapping[str, str]) -> str | None:
+    """Why what is asked for cannot be forked here, where an interpreter *began* in this environment; None where it can."""
+    if at_start(asked["environment"]) != at_start(began):
+        return "their environment is another one"
+    if hidden := _hidden(asked, began):
+        return f"{hidden}, which the script would find, has the name of a module that is imported here"
     if threading.active_count() > 1:
         return "a module has started a thread"
     torch = sys.modules.get("torch")
@@ -102,15 +110,32 @@ def _why_not(asked: dict[str, Any]) -> str | None:
     return None
 
 
-def _hidden(asked: dict[str, Any]) -> str | None:
-    """A file beside the script that its imports would find, and that are done here: to an interpreter it comes first."""
+def _hidden(asked: dict[str, Any], began: Mapping[str, str]) -> str | None:
+    """A file beside the script that its imports would find, and that are done here: to an interpreter it comes first.
+
+    Or one in a folder that only the script is to look in.
+    """
     folder = os.path.dirname(os.path.realpath(os.path.join(asked["cwd"], asked["words"][0])))
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            module = sys.modules.get(name.partition(".")[0])
-            if module is not None and name.endswith((".py", ".so")) and not _is_below(module, folder):
-                return str(name)
+    other = asked["environment"].get(_PATH) != began.get(_PATH)
+    for each in [folder, *(_folders(asked["environment"], asked["cwd"]) if other else ())]:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(each):
+                module = sys.modules.get(name.partition(".")[0])
+                is_one = name.endswith((".py", ".so")) or (each != folder and os.path.isdir(os.path.join(each, name)))
+                if module is not None and is_one and not _is_below(module, each):
+                    return str(name)
     return None
+
+
+def _folders(environment: Any, cwd: str) -> list[str]:
+    path = environment.get(_PATH)
+    return [os.path.join(cwd, folder) for folder in path.split(os.pathsep)] if path else []
+
+
+def _look_in(asked: dict[str, Any], began: Mapping[str, str]) -> None:
+    """Look for modules where an interpreter with the environment that is asked for does."""
+    before = _folders(began, os.getcwd())
+    sys.path[:] = _folders(asked["environment"], asked["cwd"]) + [each for each in sys.path if each not in before]
 
 
 def _is_below(module: types.ModuleType, folder: str) -> bool:
@@ -118,8 +143,8 @@ def _is_below(module: types.ModuleType, folder: str) -> bool:
 
 
 def at_start(environment: Any) -> dict[str, str]:
-    """What of an environment is read when an interpreter starts."""
-    return {name: value for name, value in environment.items() if name.startswith(AT_START)}
+    """What of an environment is read when an interpreter starts, but for where modules are: see `_look_in`."""
+    return {name: value for name, value in environment.items() if name.startswith(AT_START) and name != _PATH}
 
 
 def _tell_the_ended(asking: dict[int, socket.socket], children: dict[int, int]) -> None:
@@ -136,11 +161,12 @@ def _tell_the_ended(asking: dict[int, socket.socket], children: dict[int, int]) 
                 asking[who].send(json.dumps({"pid": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
 
 
-def _become(asked: dict[str, Any], streams: Sequence[int]) -> NoReturn:
+def _become(asked: dict[str, Any], streams: Sequence[int], began: Mapping[str, str]) -> NoReturn:
     """Be the script, as `python script` is it, in a process that was forked for it."""
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    _look_in(asked, began)
     os.environ.clear()
     os.environ.update(asked["environment"])
     words: list[str] = asked["words"]

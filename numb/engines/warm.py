@@ -109,7 +109,7 @@ class Warm:
     """Starts scripts by a nursery where that can be, and else as new interpreters."""
 
     def __init__(self, asking: socket.socket, executable: str, env: Mapping[str, str]) -> None:
-        self._asking, self._executable = asking, executable
+        self._asking, self._executable = asking, _in_its_folder(executable)
         self._at_start = at_start(unbuffered(env))
 
     def start(
@@ -117,7 +117,7 @@ class Warm:
     ) -> Child | None:
         """The script's process; None where it needs an interpreter of its own."""
         script = cwd / command[1] if len(command) > 1 else cwd
-        if not is_python(command) or executable != self._executable or not script.is_file():
+        if not is_python(command) or _in_its_folder(executable) != self._executable or not script.is_file():
             return None
         if at_start(env) != self._at_start:
             return None
@@ -131,3 +131,9 @@ class Warm:
             if answer and (pid := json.loads(answer)["pid"]):
                 return Child(pid, self._asking)
         return None
+
+
+def _in_its_folder(executable: str) -> str:
+    """A program by its real folder, which a link may lead to; what its name links to is not asked, a venv is known by it."""
+    folder, name = os.path.split(executable)
+    return os.path.join(os.path.realpath(folder), name)

@@ -466,6 +466,14 @@ class EntryState(Protocol):
     def run(self) -> str | None: ...
     @property
     def exit_code(self) -> int | None: ...
+    @property
+    def skipped(self) -> bool: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def holder(self) -> Mapping[str, Any]: ...
+    @property
+    def is_elsewhere(self) -> bool: ...
 
 
 def queue(states: Sequence[EntryState]) -> str:
@@ -480,6 +488,16 @@ def queue(states: Sequence[EntryState]) -> str:
         for state in states
     ]
     return grid(lines, ["status", *map(printable, params), "run"], range(1, 1 + len(params)))
+
+
+def queue_counts(states: Sequence[EntryState]) -> str:
+    """How many entries there are of each status, and how many of them did not need a training."""
+    found: dict[str, int] = {}
+    for state in states:
+        found[state.status] = found.get(state.status, 0) + 1
+    before = len({state.entry.key for state in states if state.skipped})
+    same = {"done": f" ({before} trained before)"} if before else {}
+    return ", ".join(f"{count} {status}{same.get(status, '')}" for status, count in found.items())
 
 
 def queue_json(states: Sequence[EntryState]) -> str:

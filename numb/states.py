@@ -1,0 +1,175 @@
+"""How far the entries of a queue have come: a folder whose file names say it.
+
+Each attempt at an entry is a turn with a number, and each fact about it is a file, which is made once and never changed:
+
+    KEY.1.claimed               somebody has taken the turn; what stands in it says who
+    KEY.1.run.20261122-101500-x7f2          the run that began
+    KEY.1.cancel                whoever has it shall end it
+    KEY.1.done.20261122-101500-x7f2.0       how it ended: the run, and the exit code of its script
+    KEY.0.priority.5            what the user has said of the entry itself
+    KEY.0.code.1795340000000-1f2e3d         the snapshot that was taken for it
+
+So a list of names is the whole state. A file is made under its name whole or not at all, and of several who would make it one
+can: no lock is held, and no server asked. Folders that were copied and used in two places become one by keeping all files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numb import atomic
+from numb.errors import StorageFailed
+
+QUEUED, RUNNING, DONE, FAILED, CUT_OFF, CANCELED = "queued", "running", "done", "failed", "cut off", "canceled"
+STATUSES = (QUEUED, RUNNING, DONE, FAILED, CUT_OFF, CANCELED)
+
+_SAME = "same"  # done, because the same was trained before
+_WORDS = {"queued": QUEUED, "done": DONE, _SAME: DONE, "failed": FAILED, "cut-off": CUT_OFF, "canceled": CANCELED}
+_NAMES = {status: word for word, status in _WORDS.items() if word != _SAME}
+# Where two ends of one turn meet, for two machines have had it that did not see each other: work that was done counts.
+_WEIGHT = {word: weight for weight, word in enumerate(("queued", "cut-off", "canceled", "failed", _SAME, "done"))}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the folder says of an entry: its last turn, with the number 0 where there was none."""
+
+    number: int = 0
+    status: str = QUEUED  # RUNNING: claimed, and not ended
+    run: str | None = None
+    exit_code: int | None = None
+    skipped: bool = False  # done, because the same was trained before
+    canceling: bool = False  # whoever has it shall end it
+    priority: int = 0
+    code: str | None = None  # the snapshot that was taken for it
+
+
+class States:
+    """The states in one folder, which is made when the first turn is taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self) -> dict[str, Turn]:
+        """The last turn of each entry that there is anything about, by its key. A file that is none of these is passed over."""
+        try:
+            names = os.listdir(self.folder)
+        except OSError:
+            return {}
+        facts: dict[str, list[tuple[int, str, str]]] = {}
+        for name in names:
+            key, _, rest = name.partition(".")
+            number, _, rest = rest.partition(".")
+            if key and number.isdecimal():
+                word, _, more = rest.partition(".")
+                facts.setdefault(key, []).append((int(number), word, more))
+        return {key: _added_up(found) for key, found in facts.items()}
+
+    def take(self, key: str, number: int, who: Mapping[str, Any]) -> bool:
+        """Take a turn that nobody has had; False where another was quicker. Raises `StorageFailed`."""
+        atomic.make_directory(self.folder)
+        try:
+            atomic.create(self._path(key, number, "claimed"), json.dumps(who))
+        except FileExistsError:
+            return False
+        return True
+
+    def holder(self, key: str, number: int) -> dict[str, Any]:
+        """Who has taken a turn; nothing where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(self._path(key, number, "claimed").read_bytes())
+            if isinstance(known, dict):
+                return known
+        return {}
+
+    def begin(self, key: str, number: int, run: str) -> None:
+        """Say which run has begun."""
+        self._say(key, number, "run", run)
+
+    def end(self, key: str, number: int, end: Turn) -> None:
+        """Say how a turn has ended. Raises `StorageFailed`."""
+        word = _SAME if end.skipped else _NAMES[end.status]
+        code = "" if end.exit_code is None else str(end.exit_code)
+        self._say(key, number, word, end.run or "", code)
+
+    def cancel(self, key: str, number: int) -> None:
+        """Ask whoever has the turn to end it."""
+        self._say(key, number, "cancel")
+
+    def is_canceling(self, key: str, number: int) -> bool:
+        return self._path(key, number, "cancel").exists()
+
+    def prefer(self, key: str, priority: int) -> None:
+        """Let an entry come before those of a lower priority."""
+        self._say(key, 0, "priority", str(priority))
+        for path in self.folder.glob(f"{key}.0.priority.*"):
+            if path.name.rpartition(".")[2] != str(priority):
+                path.unlink(missing_ok=True)
+
+    def use(self, key: str, code: str) -> None:
+        """Say which snapshot was taken for an entry."""
+        self._say(key, 0, "code", code)
+
+    # -- the queue as a whole
+
+    @property
+    def is_paused(self) -> bool:
+        return self._pause.exists()
+
+    def pause(self) -> None:
+        atomic.make_directory(self.folder)
+        with contextlib.suppress(FileExistsError):
+            atomic.create(self._pause, "")
+
+    def resume(self) -> None:
+        self._pause.unlink(missing_ok=True)
+
+    @property
+    def codes(self) -> Path:
+        """The folder of the snapshots."""
+        return self.folder / "code"
+
+    @property
+    def _pause(self) -> Path:
+        return self.folder / "paused"
+
+    def _say(self, key: str, number: int, *words: str) -> None:
+        atomic.make_directory(self.folder)
+        try:
+            atomic.create(self._path(key, number, *words), "")
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise StorageFailed(f"cannot write to {self.folder}: {error.strerror}", "numb doctor") from None
+
+    def _path(self, key: str, number: int, *words: str) -> Path:
+        return self.folder / ".".join((key, str(number), *words))
+
+
+def _added_up(facts: list[tuple[int, str, str]]) -> Turn:
+    last = max(number for number, _, _ in facts)
+    status, run, ended_run, exit_code, skipped = RUNNING if last else QUEUED, None, None, None, False
+    canceling, priority, weight, code = False, 0, -1, None
+    for number, word, more in facts:
+        if word == "priority":
+            with contextlib.suppress(ValueError):
+                priority = int(more)
+        elif word == "code":
+            code = max(code or "", more)
+        elif number != last:
+            continue
+        elif word == "run":
+            run = more
+        elif word == "cancel":
+            canceling = True
+        elif word in _WORDS and _WEIGHT[word] > weight:
+            weight, status, skipped = _WEIGHT[word], _WORDS[word], word == _SAME
+            ended_run, _, number_said = more.partition(".")
+            exit_code = int(number_said) if number_said.lstrip("-").isdecimal() else None
+    return Turn(last, status, ended_run or run, exit_code, skipped, canceling, priority, code)
