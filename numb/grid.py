@@ -180,12 +180,17 @@ _EXAMPLES = {
 
 def sampled(words: Sequence[str], count: int, seed: int) -> list[list[str]]:
     """So many combinations, with a value for each distribution in the *words*; the same for the same seed. Raises `Usage`."""
-    pairs = [word.partition("=")[::2] for word in words if "=" in word]
-    if len(pairs) < len(words):
-        strange = next(word for word in words if "=" not in word)
-        raise Usage(f"{printable(strange)} is no setting", "NAME=DISTRIBUTION, such as lr=loguniform(1e-5,1e-1)")
-    known = [(name, text, distribution(text)) for name, text in pairs]
+    known = parts(words)
     if not any(each for _, _, each in known):
         raise Usage("nothing is drawn", "lr=loguniform(1e-5,1e-1), or: numb queue grid")
     dice = random.Random(seed)
     return [[f"{name}={each.draw(dice) if each else text}" for name, text, each in known] for _ in range(count)]
+
+
+def parts(words: Sequence[str]) -> list[tuple[str, str, Distribution | None]]:
+    """Each word as its name, its text, and the distribution that this names, or None. Raises `Usage`."""
+    pairs = [word.partition("=")[::2] for word in words if "=" in word]
+    if len(pairs) < len(words):
+        strange = next(word for word in words if "=" not in word)
+        raise Usage(f"{printable(strange)} is no setting", "NAME=DISTRIBUTION, such as lr=loguniform(1e-5,1e-1)")
+    return [(name, text, distribution(text)) for name, text in pairs]
