@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,7 +21,7 @@ torch.save({type(v).__name__: v.state_dict() for v in left.values() if isinstanc
 """
 
 
-@pytest.mark.parametrize("example", ["digits", "gan", "chars", "hp", "resume"])
+@pytest.mark.parametrize("example", ["digits", "gan", "chars", "hp", "resume", "sweep"])
 @pytest.mark.usefixtures("warm_training")
 def test_an_example_trains_to_the_same_bits(empty: Scene, example: str) -> None:
     """One epoch with numb and one without: equal weights, equal output; what is kept is what was trained; a trial works."""
@@ -98,3 +100,28 @@ def test_the_hyperparameters_of_an_example_are_set_as_its_page_says(empty: Scene
     assert ["net.width", "opt"] == [name for name in ("net.width", "opt") if name in done["hp"].stdout]
     assert "lr: 0.01" in done["train --dry-run opt.lr=0.01"].stdout
     assert 1 == len(two["trials"]) and "" == empty.sh("git status --porcelain -- '*.py' '*.yaml'")
+
+
+@pytest.mark.usefixtures("warm_training")
+def test_the_sweep_of_an_example_is_what_its_page_says(empty: Scene) -> None:
+    """The page's grid writes the queue as it lies there; its other commands work, here with one epoch and two entries."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    shutil.copytree(EXAMPLES / "sweep", empty.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    written = empty.read("sweep.json")
+    (empty.root / "sweep.json").unlink()
+    empty.sh("sed -i 's/^epochs = .*/epochs = 1/' train.py && git add -A && git commit -qm example && numb init")
+    page = (EXAMPLES / "sweep" / "README.md").read_text()
+    commands = re.findall(r"^\$ numb (?!init)(.*?)(?: +#.*)?$", page, re.MULTILINE)
+    assert commands[0].startswith("queue grid ")
+
+    grid = empty.numb(commands[0])
+    made = empty.read("sweep.json")
+    empty.write("sweep.json", json.dumps(json.loads(made)[:1] + json.loads(made)[-1:]))
+    done = {words: empty.numb(re.sub("^trial .*", "trial @", words)) for words in commands[1:]}
+
+    assert (0, written, 24) == (grid.code, made, len(json.loads(made))), grid.stderr
+    assert {0} == {each.code for each in done.values()}, done
+    assert {("adam", 0.001), ("sgd", 0.1)} == {(run["params"]["opt"], run["params"]["lr"]) for run in runs(empty)}
+    assert {"acc", "val_loss", "test_acc", "test_loss"} == set().union(*(run["results"] for run in runs(empty)))
+    assert "<svg" in empty.read("sweep.svg")
