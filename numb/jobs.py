@@ -108,6 +108,14 @@ class Codes:
         """Those whose owner may go on, oldest first."""
         return [name for name in self.names() if not is_gone(self._owner(name))]
 
+    def own(self, name: str, holder: Mapping[str, Any]) -> None:
+        """Say who runs it from now on."""
+        atomic.write(self._folder / name / _OWNER, json.dumps(dict(holder)))
+
+    def owners(self) -> list[dict[str, Any]]:
+        """Who runs them, oldest first."""
+        return [self._owner(name) for name in self.names()]
+
     def _owner(self, name: str) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
             known = json.loads((self._folder / name / _OWNER).read_bytes())

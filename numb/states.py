@@ -136,6 +136,11 @@ class States:
         return self.folder / "code"
 
     @property
+    def engine(self) -> Path:
+        """What an engine keeps."""
+        return self.folder / "engine"
+
+    @property
     def _pause(self) -> Path:
         return self.folder / "paused"
 

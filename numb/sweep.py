@@ -124,7 +124,10 @@ def hand_out(
         return here(replace(how, failed=False, is_checked=True, goes_on=goes_on, code=code.name if code else None))
 
     words = [str(file), *told]
-    work = Work(project.config, project.home, words, waiting, how.fail_fast, seconds, in_here, tick)
+    work = Work(
+        project.config, project.home, words, waiting, how.fail_fast, seconds, in_here, tick, queue.folder.engine,
+        lambda holder: project.codes(queue).own(code.name, holder) if code else None, project.talk.say,
+    )  # fmt: skip
     return engine.run(work), waiting
 
 

@@ -91,8 +91,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "remarks": ({"errors", "housekeeping", "project", "record"}, set()),
     # What one command does with a project, which hands itself over: nothing of these is imported before it is used.
     "trials": ({"atomic", "capture", "errors", "hp", "inflight", "order", "project", "record", "talk"}, set()),
-    "engines": ({"alive", "config"}, set()),
+    "engines": ({"alive", "config", "engines"}, set()),
     "engines.debug": ({"engines"}, set()),
+    "engines.slurm": ({"alive", "engines", "errors"}, {"submitit"}),
     "engines.nursery": (set(), set()),
     "engines.warm": ({"engines", "processes"}, set()),
     "engines.local": ({"config", "engines", "launch", "processes"}, set()),

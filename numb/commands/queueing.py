@@ -170,7 +170,12 @@ def _entries(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--cold", is_flag=True, help="A new interpreter for each, where else one that has imported torch is forked."
 )
-@click.option("--engine", "where", type=click.Choice(["local", "debug"]), help="Where: local is -j, debug is without.")
+@click.option("--engine", "where", type=click.Choice(["local", "debug", "slurm"]), help="Where: here by default.")
+@click.option(
+    "--slurm", "asked", multiple=True, metavar="partition=gpu,gpus=1,time=2h", help="Options for Slurm's sbatch."
+)
+@click.option("--slurm-setup", "setup", multiple=True, metavar="LINE", help="A line of shell before each task.")
+@click.option("--wait", is_flag=True, help="Stay until Slurm has ended all tasks.")
 @click.option("--test", is_flag=True, help="Only say what would be done.")
 def queue_run(
     file: Path,
@@ -181,6 +186,9 @@ def queue_run(
     stop_after: float | None,
     cold: bool,
     where: str | None,
+    asked: tuple[str, ...],
+    setup: tuple[str, ...],
+    wait: bool,
     test: bool,
 ) -> None:
     """Train with each combination of FILE that is not done. Started again, it goes on where it stopped.
@@ -188,16 +196,35 @@ def queue_run(
     Every run has the code as it is now, in a folder of its own; edit on meanwhile. NAME=VALUE sets a hyperparameter for all of
     them. With -j or --gpus several run at the same time, and what they print is in their logs only: numb logs ID.
     """
-    from numb.engines.debug import Debug
-    from numb.engines.local import Local, Slots
-
     on = [gpu.strip() for gpu in (gpus or "").split(",") if gpu.strip()]
     if per_gpu is not None and not on:
         raise Usage("--per-gpu needs --gpus", f"--gpus 0 --per-gpu {per_gpu}")
-    is_local = where == "local" or (where is None and (workers is not None or on or cold))
-    if not is_local and (workers is not None or on or cold):
-        raise Usage(f"--engine {where} takes no -j, --gpus or --cold", "leave them out")
-    engine: Engine = Local(Slots.of(workers, on, per_gpu or 1), cold=cold) if is_local else Debug()
+    if asked or setup:
+        where = where or "slurm"
+    where = where or ("debug" if workers is None and not on and not cold else "local")
+    for name, is_given, engines in (
+        ("-j", workers is not None, ("local", "slurm")),
+        ("--gpus", bool(on), ("local",)),
+        ("--cold", cold, ("local",)),
+        ("--slurm", bool(asked or setup), ("slurm",)),
+        ("--wait", wait, ("slurm",)),
+        ("--stop-after", stop_after is not None, ("local", "debug")),
+    ):
+        if is_given and where not in engines:
+            raise Usage(f"--engine {where} takes no {name}", f"leave {name} out, or --engine {engines[0]}")
+    engine: Engine
+    if where == "slurm":
+        from numb.engines import slurm
+
+        engine = slurm.Slurm(slurm.options(asked), workers, setup, wait=wait)
+    elif where == "local":
+        from numb.engines.local import Local, Slots
+
+        engine = Local(Slots.of(workers, on, per_gpu or 1), cold=cold)
+    else:
+        from numb.engines.debug import Debug
+
+        engine = Debug()
     work_off(opened(), file, wanted, engine, seconds=stop_after, test=test)
 
 

@@ -36,6 +36,11 @@ class Work:
     seconds: float | None = None  # nothing more is begun after this time
     here: Callable[[Callable[[], bool]], int] = lambda goes_on: 0  # work in this very process, as long as it says so
     tick: Callable[[], object] = lambda: None  # to be called now and then while workers are there
+    folder: Path = Path()  # for what an engine has to keep
+    handed_to: Callable[[Mapping[str, Any]], object] = lambda holder: (
+        None
+    )  # who has the workers, when this process goes
+    say: Callable[[str], object] = lambda line: None
 
 
 class Engine(Protocol):
@@ -59,9 +64,18 @@ def worker(*told: str) -> list[str]:
 def here() -> dict[str, Any]:
     """What is said of this process where it takes an entry: on which GPU it is, and as part of what."""
     gpu = os.environ.get(GPUS)
-    return {"gpu": gpu} if gpu else {}
+    facts = {"gpu": gpu} if gpu else {}
+    if "SLURM_JOB_ID" in os.environ:
+        from numb.engines import slurm
+
+        facts |= slurm.here(os.environ)
+    return facts
 
 
 def is_gone(holder: Mapping[str, Any]) -> bool | None:
     """Whether who has taken an entry has gone; None where nobody here can tell."""
+    if "slurm" in holder:
+        from numb.engines import slurm
+
+        return slurm.is_gone(holder)
     return alive.is_gone(holder)

@@ -1,0 +1,266 @@
+"""Workers as tasks of one array job of Slurm's, handed in through submitit; each takes one entry of a queue.
+
+Everything that they share is files: the work tree, `.git` and `.nmb/` on a file system that all nodes see. Before Slurm takes a
+node away it sends SIGUSR1: then the script is asked to end, its last checkpoint is kept, and the task is put back in the queue
+of Slurm's; started again it takes the entry that was cut off, and that goes on. SIGTERM asks the script to end, too, and what
+becomes of the task is Slurm's decision (a cancel, a limit, a preemption without a notice).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numb import alive
+from numb.engines import Work, worker
+from numb.errors import NotPossible, Usage
+
+_OWN = ("partition", "account", "qos", "constraint", "mem", "exclude")  # what submitit calls as sbatch does
+_CALLED = {"gpus": "gpus_per_node", "cpus": "cpus_per_task"}
+_DELAY = 90  # seconds between SIGUSR1 and the end
+_LOOK = 0.2  # seconds between two looks whether a worker has ended
+_POLL = 2.0  # and whether tasks have
+_PATIENCE = 20.0  # seconds for an answer of Slurm's
+_REMEMBERED = 5.0  # seconds for which an answer counts
+_ALIVE = frozenset(
+    (
+        "PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING",
+        "SIGNALING", "STAGE_OUT", "SPECIAL_EXIT", "STOPPED", "RESV_DEL_HOLD",
+    )
+)  # fmt: skip
+_MINUTES = {"s": 1 / 60, "m": 1.0, "h": 60.0, "d": 1440.0}
+
+
+class Slurm:
+    """Hands a task for each entry to Slurm, of which *parallel* run at the same time, and lets it go on by itself.
+
+    *options* are those of sbatch without their dashes, with `gpus`, `cpus` and `time` (2h, or as Slurm has it) for short;
+    *setup* are lines of shell that come before. With *wait* it stays until all tasks have ended.
+    """
+
+    def __init__(
+        self, options: Mapping[str, str], parallel: int | None, setup: Sequence[str] = (), *, wait: bool = False
+    ) -> None:
+        self._options, self._parallel, self._setup, self._wait = dict(options), parallel, list(setup), wait
+
+    def run(self, work: Work) -> int:
+        """Hand the tasks in. Raises `NotPossible` where submitit or Slurm is missing, or Slurm refuses them."""
+        if not work.waiting:
+            return 0
+        executor = _executor(work.folder)
+        executor.update_parameters(**self._parameters())
+        task = Task([*work.words, "--limit", "1"], os.getcwd())
+        from submitit.core.utils import FailedJobError
+
+        try:
+            jobs = executor.map_array(task, range(work.waiting))
+        except FailedJobError as error:
+            said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "no reason given")
+            raise NotPossible(
+                f"Slurm refuses the job: {said.strip()}", "numb queue run --test shows what is handed in"
+            ) from None
+        except FileNotFoundError as error:
+            raise NotPossible(
+                f"there is no {error.filename} here", "numb queue run -j 2 runs it on this machine"
+            ) from None
+        number = str(jobs[0].job_id).partition("_")[0]
+        work.handed_to({"slurm": {"job": number}})
+        tasks = "1 task" if work.waiting == 1 else f"{work.waiting} tasks"
+        work.say(f"Slurm has them as job {number}, {tasks}; what workers say is in {work.folder}")
+        while self._wait and _states([number]):
+            work.tick()
+            time.sleep(_POLL)
+        return 0
+
+    def shown(self, work: Work) -> str:
+        from importlib.util import find_spec
+
+        if find_spec("submitit") is None:
+            raise _no_submitit()
+        known = self._parameters()
+        plain = {
+            name: value for name, value in known.items() if not isinstance(value, dict | list) and value is not None
+        }
+        lines = [f"  {name}={value}" for name, value in (plain | known["additional_parameters"]).items()]
+        first = [f"  {line}" for line in known["setup"]]
+        words = shlex.join(["numb", "queue", "work", *work.words, "--limit", "1"])
+        return "\n".join(["an array job of Slurm, a task for each", *lines, *first, f"  {words}"])
+
+    def _parameters(self) -> dict[str, Any]:
+        """As submitit has them. It is told the signal, which it sends itself only to steps of srun's, and there is none."""
+        found: dict[str, Any] = {"use_srun": False, "time": None, "job_name": "numb"}
+        more: dict[str, Any] = {"requeue": True, "signal": f"B:USR1@{_DELAY}"}
+        for name, value in self._options.items():
+            if name == "time" and (minutes := _minutes(value)):
+                found["time"] = minutes
+            elif name in _CALLED:
+                found[_CALLED[name]] = _whole(name, value)
+            elif name in _OWN:
+                found[name] = value
+            else:
+                more[name] = True if value == "" else value
+        if self._parallel is not None:
+            found["array_parallelism"] = self._parallel
+        setup = ["export SUBMITIT_PREEMPT_SIGNAL=USR1", *self._setup]
+        return {**found, "additional_parameters": more, "setup": setup}
+
+
+def _executor(folder: Path) -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise _no_submitit() from None
+    logging.getLogger("submitit").setLevel(logging.CRITICAL)  # it asks sacct, which few have
+    try:
+        # Without a shell in between, so that the signal reaches it.
+        return submitit.SlurmExecutor(
+            folder=folder, python=f"exec {shlex.quote(sys.executable)}", max_num_timeout=1_000_000
+        )
+    except RuntimeError:
+        raise NotPossible(
+            "there is no Slurm here: sbatch cannot be run", "numb queue run -j 2 runs it on this machine"
+        ) from None
+
+
+def _no_submitit() -> NotPossible:
+    return NotPossible("the engine slurm needs submitit, which is not installed", "pip install 'numb[slurm]'")
+
+
+def _minutes(text: str) -> int:
+    """Minutes of `2h`, `90m` or `1d`; 0 for what is left to Slurm to understand."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    return max(1, round(float(match[1]) * _MINUTES[match[2]])) if match else 0
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise Usage(f"{name}={text} is no number", f"--slurm {name}=1")
+    return int(text)
+
+
+def options(words: Iterable[str]) -> dict[str, str]:
+    """What `--slurm partition=gpu,time=2h` says. Raises `Usage`."""
+    found: dict[str, str] = {}
+    for word in [each.strip() for text in words for each in text.split(",") if each.strip()]:
+        name, _, value = word.lstrip("-").partition("=")
+        if not re.fullmatch(r"[a-z][a-z-]*", name):
+            raise Usage(f"--slurm {word}: that is no option of sbatch's", "--slurm partition=gpu,gpus=1,time=2h")
+        found[name] = value
+    return found
+
+
+class Task:
+    """What each task does: be a worker for one entry. submitit calls it, and `checkpoint` when SIGUSR1 comes."""
+
+    def __init__(self, words: Sequence[str], where: str) -> None:
+        self._words, self._where = list(words), where
+        self._pid = 0
+
+    def __call__(self, number: int) -> int:
+        process = subprocess.Popen(worker(*self._words), cwd=self._where, stdin=subprocess.DEVNULL)
+        self._pid = process.pid
+        while (code := process.poll()) is None:  # and not wait: a handler that comes meanwhile waits as well
+            time.sleep(_LOOK)
+        return code
+
+    def checkpoint(self, number: int) -> Any:
+        """Have the script end, which keeps its last checkpoint, and ask to be started again."""
+        from submitit.helpers import DelayedSubmission
+
+        until = time.monotonic() + _DELAY
+        if alive.start_token(self._pid):
+            os.kill(self._pid, signal.SIGTERM)
+        while alive.start_token(self._pid) and time.monotonic() < until:
+            time.sleep(_LOOK)
+        return DelayedSubmission(Task(self._words, self._where), number)
+
+
+# -- what Slurm knows of tasks
+
+
+def here(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What is said of a process that is part of a task: which, and how often that was begun before."""
+    job = environment.get("SLURM_JOB_ID")
+    if not job:
+        return {}
+    restarts = environment.get("SLURM_RESTART_COUNT", "0")
+    return {"slurm": {"job": job, "restarts": int(restarts) if restarts.isdecimal() else 0}}
+
+
+def is_gone(holder: Mapping[str, Any]) -> bool | None:
+    """Whether the process of a task has ended, or all tasks of a job where no process is named; None: it cannot be told."""
+    known = alive.is_gone(holder) if "pid" in holder else None
+    task = holder.get("slurm") or {}
+    job = str(task.get("job", ""))
+    if known is not None or not job.isdecimal():
+        return known
+    mine = here(os.environ).get("slurm", {})
+    if mine.get("job") == job and "restarts" in task:
+        return bool(mine["restarts"] > task["restarts"])
+    return _is_over(job, task.get("restarts"))
+
+
+def _is_over(job: str, restarts: int | None) -> bool | None:
+    said = _known_of(job, int(time.monotonic() / _REMEMBERED))
+    if said is None:
+        return None
+    if restarts is None:
+        return not said
+    return all(state not in _ALIVE or count > restarts or state == "PENDING" for state, count in said)
+
+
+@functools.lru_cache(maxsize=1000)
+def _known_of(job: str, moment: int) -> tuple[tuple[str, int], ...] | None:
+    """State and number of restarts of the tasks of a job that have not ended; None where Slurm does not answer."""
+    said = _asked("scontrol", "show", "job", "--oneliner", job)
+    if said is None:
+        return None
+    found = re.findall(r"JobState=(\S+).*?Restarts=(\d+)", said)
+    return tuple((state, int(count)) for state, count in found if state in _ALIVE)
+
+
+def _states(jobs: Sequence[str]) -> dict[str, int] | None:
+    """How many tasks there are of each state, of those that have not ended; None where Slurm does not answer."""
+    said = _asked("squeue", "--noheader", "--array", "--states=all", "--format=%T", f"--jobs={','.join(jobs)}")
+    if said is None:
+        return None
+    found: dict[str, int] = {}
+    for state in said.split():
+        if state in _ALIVE:
+            found[state] = found.get(state, 0) + 1
+    return found
+
+
+def _asked(*words: str) -> str | None:
+    """What Slurm answers; nothing of a job that it has forgotten, as it does some minutes after its end."""
+    try:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, text=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if done.returncode == 0:
+        return done.stdout
+    return "" if "Invalid job id" in done.stderr else None
+
+
+def summary(jobs: Sequence[str]) -> str:
+    """The tasks of jobs that have not ended, in words; empty where there are none."""
+    states = _states(jobs) if jobs else {}
+    if states is None:
+        return f"Slurm does not answer about job {', '.join(jobs)}"
+    return ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items()))
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Let tasks that have not begun never begin."""
+    if jobs:
+        _asked("scancel", "--state=PENDING", *jobs)
