@@ -161,6 +161,13 @@ class ProblemsFound(NumbError):
     exit_code = 3
 
 
+class Pruned(SystemExit):
+    """Others were better by now: the script ends well, and what stands in its `finally` is done."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
 class Diverged(RuntimeError):
     """A guard (`--stop-on`) has ended the training; raised in the script by what was given the number."""
 

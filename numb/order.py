@@ -39,6 +39,9 @@ class Order:
     time_limit: float = 0.0  # seconds, after which it is asked to stop; 0: none
     save_every: float = 0.0  # seconds between two checkpoints that it is asked for; 0: not said
     stop_on: Sequence[str] = ()  # rules of `guard` that end it
+    prune: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # the rule of `guard.Median` that ends it, as that is told it
     callbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by event, the names of what is called then
     own: bool = False  # the process that the run is of has begun it itself, and there is no launcher
 
@@ -136,11 +139,13 @@ class Asking:
     time_limit: float = 0.0
     save_every: float = 0.0
     stop_on: tuple[str, ...] | None = None  # besides those of `nmb.json`; nothing at all where it is empty
+    prune: Mapping[str, Any] = field(default_factory=dict)  # by which runs it ends itself where others were better
 
     def told(self, strict: bool, always: tuple[str, ...]) -> dict[str, Any]:
         """As fields of an order, with the rules that *always* hold where it is not said that none does."""
         rules = () if self.stop_on == () else (*always, *(self.stop_on or ()))
-        return {"time_limit": self.time_limit, "save_every": self.save_every, "stop_on": rules, "strict": strict}
+        asked = {"time_limit": self.time_limit, "save_every": self.save_every, "stop_on": rules, "prune": self.prune}
+        return {**asked, "strict": strict}
 
 
 NOTHING_ASKED = Asking()

@@ -707,6 +707,35 @@ class Project:
 
         return sweep.extend(self, Path(file), combinations, repeat=repeat, force=force)
 
+    def begin_search(
+        self,
+        file: Path,
+        words: Sequence[str],
+        *,
+        by: str,
+        count: int,
+        lowest: bool | None = None,
+        seed: int = 0,
+        sampler: str = "tpe",
+        prune: str | None = None,
+        warmup: int = 0,
+        startup: int = 5,
+    ) -> None:
+        """Write down what is to be searched for the entries of a queue file; `sweep.How` says that it is asked for.
+
+        *words* are `NAME=DISTRIBUTION` and `NAME=VALUE`, *by* is a name as `best` takes it. Without *lowest* that says whether
+        low is good. *count* combinations are proposed. With *prune*, a field of `numb.log`, a run ends itself where it is worse
+        than the median of the others, from its *warmup*th number on and where *startup* others are to be compared with. Raises
+        `Usage`, `UnknownHyperparameter` and `HyperparameterError` for what does not fit the script.
+        """
+        from numb import proposing, searching
+
+        aim = proposing.aim(by, lowest, count, seed, sampler, prune, warmup, startup)
+        search = proposing.Search(searching.Space.of(words), aim)
+        search.check(self.known_table())
+        self.folder.make()
+        search.write(self.queue(file))
+
     def hand_out(
         self,
         file: Path,

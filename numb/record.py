@@ -725,6 +725,14 @@ class History(dict[str, Summary]):
         return best_of(name, self[name])[0] if name in self else None
 
 
+PRUNED = "pruned"  # how the reason begins of a run that was ended because others were better
+
+
+def is_pruned(run: Run) -> bool:
+    """Whether a run was ended because others were better: nothing that is to go on."""
+    return run.status == INCOMPLETE and (run.reason or "").startswith(PRUNED)
+
+
 def is_id(text: str) -> bool:
     """Whether *text* is the whole id of a run."""
     return _ID.fullmatch(text) is not None

@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 from numb import grid, record
 from numb.errors import NotPossible, Usage, printable
 from numb.grid import Distribution
+from numb.guard import is_worse
 from numb.hp import coerce
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
+
+__all__ = ["Aim", "Pruning", "Space", "Told", "is_worse", "limits", "propose"]
 
 TPE, RANDOM = "tpe", "random"
 SAMPLERS = (TPE, RANDOM)
@@ -37,7 +40,7 @@ _DRAWS = 100_000  # that were all tried before: what is left is too rare
 _MOST = 200  # limits of one series
 
 Value = float | str  # of a hyperparameter: a number, or one of the choices as it was typed
-Limits = tuple[tuple[float, float | None], ...]  # from a step on this limit, or none
+Limits = tuple[tuple[float, float | None], ...]  # as `guard.is_worse` takes them
 
 
 # What is searched
@@ -417,15 +420,6 @@ def limits(
             found.append((step, limit))
         before = limit
     return tuple(found)
-
-
-def is_worse(limits: Limits, step: float, best: float | None, highest: bool) -> bool:
-    """Whether a run whose best by this step is *best*, or None where it has no number, is worse than the limit there."""
-    at = bisect_right(limits, step, key=_step) - 1
-    limit = limits[at][1] if at >= 0 else None
-    if limit is None:
-        return False
-    return best is None or (best < limit if highest else best > limit)
 
 
 def _bests(rows: Sequence[tuple[float, float]], highest: bool) -> list[tuple[float, float]]:

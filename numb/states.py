@@ -32,6 +32,9 @@ STATUSES = (QUEUED, RUNNING, DONE, FAILED, CUT_OFF, CANCELED)
 _SAME = "same"  # done, because the same was trained before
 _WORDS = {"queued": QUEUED, "done": DONE, _SAME: DONE, "failed": FAILED, "cut-off": CUT_OFF, "canceled": CANCELED}
 _NAMES = {status: word for word, status in _WORDS.items() if word != _SAME}
+_SAID = frozenset(
+    {"claimed", "run", "cancel", "priority", "code", *_WORDS}
+)  # a file with another word is somebody else's
 # Where two ends of one turn meet, for two machines have had it that did not see each other: work that was done counts.
 _WEIGHT = {word: weight for weight, word in enumerate(("queued", "cut-off", "canceled", "failed", _SAME, "done"))}
 
@@ -66,8 +69,8 @@ class States:
         for name in names:
             key, _, rest = name.partition(".")
             number, _, rest = rest.partition(".")
-            if key and number.isdecimal():
-                word, _, more = rest.partition(".")
+            word, _, more = rest.partition(".")
+            if key and number.isdecimal() and word in _SAID:
                 facts.setdefault(key, []).append((int(number), word, more))
         return {key: _added_up(found) for key, found in facts.items()}
 
@@ -82,7 +85,7 @@ class States:
 
     def holder(self, key: str, number: int) -> dict[str, Any]:
         """Who has taken a turn; nothing where that cannot be read."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             known = json.loads(self._path(key, number, "claimed").read_bytes())
             if isinstance(known, dict):
                 return known
@@ -136,6 +139,16 @@ class States:
         return self.folder / "code"
 
     @property
+    def search(self) -> Path:
+        """What is searched, and for what."""
+        return self.folder / "search.json"
+
+    @property
+    def searching(self) -> Path:
+        """Held by who makes a proposal."""
+        return self.folder / "search.lock"
+
+    @property
     def engine(self) -> Path:
         """What an engine keeps."""
         return self.folder / "engine"
@@ -161,20 +174,25 @@ def _added_up(facts: list[tuple[int, str, str]]) -> Turn:
     last = max(number for number, _, _ in facts)
     status, run, ended_run, exit_code, skipped = RUNNING if last else QUEUED, None, None, None, False
     canceling, priority, weight, code = False, 0, -1, None
-    for number, word, more in facts:
+    for number, word, more in sorted(facts):  # so that what contradicts itself says the same in any order
         if word == "priority":
-            with contextlib.suppress(ValueError):
-                priority = int(more)
+            priority = _number(more) or 0
         elif word == "code":
-            code = max(code or "", more)
+            code = more
         elif number != last:
             continue
         elif word == "run":
             run = more
         elif word == "cancel":
             canceling = True
-        elif word in _WORDS and _WEIGHT[word] > weight:
+        elif last and word in _WORDS and _WEIGHT[word] >= weight:
             weight, status, skipped = _WEIGHT[word], _WORDS[word], word == _SAME
             ended_run, _, number_said = more.partition(".")
-            exit_code = int(number_said) if number_said.lstrip("-").isdecimal() else None
+            exit_code = _number(number_said)
     return Turn(last, status, ended_run or run, exit_code, skipped, canceling, priority, code)
+
+
+def _number(text: str) -> int | None:
+    with contextlib.suppress(ValueError):
+        return int(text)
+    return None

@@ -91,6 +91,7 @@ class How:
     live: bool = False  # in place, as the work tree is then
     code: str | None = None  # the snapshot that was taken when the queue began to be run; None: now
     limit: int | None = None  # so many entries at most
+    search: bool = False  # where none is left, what `queue search` has said is asked for one more
 
 
 def hand_out(
@@ -142,12 +143,21 @@ def shown(project: Project, file: Path, how: How, options: Sequence[str], engine
 def _checked(project: Project, file: Path, how: How) -> tuple[Queue, int]:
     """A queue that can be run, and how many of its entries are to be."""
     project.branch.recover()
-    check(project, file, how.words, how.files)
     queue = project.queue(file, how.words, how.files)
+    proposals = 0
+    if how.search:
+        from numb import proposing
+
+        search = proposing.Search.read(queue)
+        search.check(project.known_table())
+        proposals = search.left(queue)
+        if not file.exists():
+            append(file, ())
+    check(project, file, how.words, how.files)
     wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     again = how.redo is Redo.AGAIN
     waiting = {state.entry.key for state in queue.states() if state.status in wanted or (again and state.skipped)}
-    return queue, len(waiting)
+    return queue, len(waiting) + proposals
 
 
 def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
@@ -170,6 +180,8 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
         bench.notice()
         claim = queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN)
         if claim is None:
+            if how.search and bench.propose():
+                continue
             return
         try:
             tried.add(claim.entry.key)
@@ -182,6 +194,7 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
             values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
             name = _named_here(project, queue.file)
+            how = bench.pruning(how)
             ended = _train(here, claim, how, settings, name)
             for again in range(1, how.retries + 1):
                 if ended.run is None or not _has_failed(ended) or claim.is_canceled or not how.goes_on():
@@ -259,6 +272,23 @@ class Bench:
         self._place.show(code)
         return self.project.working(Job(claim, code, self._place))
 
+    def propose(self) -> bool:
+        """Have one more entry written down; False where there is to be none."""
+        if self._place is not None and self._code is not None:
+            self._place.show(self._code)
+        here = self.project.working(Job(None, self._code, self._place))
+        from numb import proposing
+
+        return proposing.propose(self.project, self.queue, here.known_table())
+
+    def pruning(self, how: How) -> How:
+        """With the rule by which scripts of a search end themselves, as it is now."""
+        if not how.search:
+            return how
+        from numb import proposing
+
+        return replace(how, asking=replace(how.asking, prune=proposing.rule(self.project, self.queue) or {}))
+
     def table(self, here: Project) -> Table:
         """The hyperparameters of the code, against which the entries have been checked since they were last changed."""
         code = here.job.code if here.job else None
@@ -325,7 +355,7 @@ def _settle(claim: Claim, ended: Ended) -> None:
     kept = ended.run or ended.same
     if claim.is_canceled and (ended.run is None or ended.run.status != record.COMPLETE):
         claim.settle(CANCELED, kept.id if kept else None, ended.exit_code)
-    elif ended.run is not None and ended.run.status in (*_CUT_OFF, record.INCOMPLETE):
+    elif ended.run is not None and _was_cut_off(ended.run):
         claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
     elif ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
@@ -334,9 +364,14 @@ def _settle(claim: Claim, ended: Ended) -> None:
         claim.settle(status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None)
 
 
+def _was_cut_off(run: Run) -> bool:
+    """Whether a run is to go on some day: what was ended because others were better is not."""
+    return run.status in (*_CUT_OFF, record.INCOMPLETE) and not record.is_pruned(run)
+
+
 def _has_failed(ended: Ended) -> bool:
     """Whether the script itself has failed: one that was ended from outside has not."""
-    if ended.run is not None and ended.run.status in (*_CUT_OFF, record.INCOMPLETE):
+    if ended.run is not None and _was_cut_off(ended.run):
         return False
     return bool(ended.exit_code) or (ended.run is not None and ended.run.status == record.FAILED)
 

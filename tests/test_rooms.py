@@ -63,7 +63,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "hp.table": ({"atomic", "errors", "hp", "record"}, set()),
     "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record", "rundir"}, set()),
     "grid": ({"errors"}, set()),
-    "searching": ({"errors", "grid", "hp", "record"}, {"optuna"}),
+    "searching": ({"errors", "grid", "guard", "hp", "record"}, {"optuna"}),
+    "proposing": ({"atomic", "errors", "hp", "journal", "project", "queue", "record", "searching"}, set()),
     "queue": ({"alive", "atomic", "config", "errors", "record", "states"}, set()),
     "states": ({"atomic", "errors"}, set()),
     "workplace": ({"atomic", "errors", "gitstore", "layout", "record"}, set()),
@@ -97,7 +98,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "engines.nursery": (set(), set()),
     "engines.warm": ({"engines", "processes"}, set()),
     "engines.local": ({"config", "engines", "launch", "processes"}, set()),
-    "sweep": ({"engines", "errors", "hp", "jobs", "order", "project", "queue", "record", "talk", "workplace"}, set()),
+    "sweep": ({"engines", "errors", "hp", "jobs", "order", "project", "proposing", "queue", "record", "talk", "workplace"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "plotting": ({"atomic", "errors", "journal", "project", "record", "tables", "talk", "view"}, set()),
     "melding": (set(), set()),
@@ -128,7 +129,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "engines", "errors", "extraction", "folder", "gitstore",
-            "housekeeping", "hp", "inflight", "jobs", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "pages", "plotting", "purging", "queue", "record", "remarks",
+            "housekeeping", "hp", "inflight", "jobs", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "pages", "plotting", "proposing", "purging", "queue", "record", "remarks", "searching",
             "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view", "watching", "workplace",
         },

@@ -36,8 +36,8 @@ from numb.capture.restored import Restored
 from numb.capture.series import Port, Series
 from numb.capture.values import BadValue, Values, plain
 from numb.capture.watched import FirstForward, Init, UnderConstruction, Watched, is_whole, kept, shapes, subclasses
-from numb.errors import Diverged, HyperparameterError, NumbError, Refused, StorageFailed, one_line, printable
-from numb.guard import Guard
+from numb.errors import Diverged, HyperparameterError, NumbError, Pruned, Refused, StorageFailed, one_line, printable
+from numb.guard import Guard, Median
 from numb.layout import RunFolder
 from numb.order import Order
 from numb.store.objects import Objects
@@ -213,6 +213,7 @@ class Session:
         self.values = Values(self)
         self.progress = Progress(self)
         self.guard = Guard.of(self.order.stop_on)
+        self.median = Median(**self.order.prune) if self.order.prune else None
         self.diverged: str | None = None  # what the guard has said
         self.callbacks = Callbacks()
         self._has_named = not self.order.callbacks  # whether those that `nmb.json` names are among them
@@ -238,7 +239,7 @@ class Session:
         """Numbers over time."""
         made = Series(self)
         self._find_callbacks()
-        if self.guard or any(map(self.callbacks.of, OF_ROWS)):
+        if self.guard or self.median or any(map(self.callbacks.of, OF_ROWS)):
             made.observe()
         return made
 
@@ -571,7 +572,7 @@ class Session:
         self.series.open(port, name)
 
     def observe(self, series: str, row: Mapping[str, Any]) -> None:
-        """A row has come: it may be one that ends the training. Raises `Diverged`, and what callbacks raise."""
+        """A row has come: it may be one that ends the training. Raises `Diverged`, `Pruned`, and what callbacks raise."""
         values = {name: value for name, value in row.items() if name != journal.DATE}
         where = next(iter(values), "")
         self.watch_over(values, where, values.get(where))
@@ -583,6 +584,10 @@ class Session:
         if epoch != self._epoch:
             for function in self.callbacks.of("epoch"):
                 function(self._epoch, values)
+        worse = self.median.broken(values) if self.median and self.training and not self.closed else None
+        if worse is not None:
+            self.event("asked", reason=f"{record.PRUNED}: {worse}")
+            raise Pruned
 
     def watch_over(self, values: Mapping[str, Any], where: str, place: Any) -> None:
         """End a training whose numbers a guard refuses. Raises `Diverged`."""

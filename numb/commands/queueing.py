@@ -38,6 +38,7 @@ class Wanted:
     retries: int = 0
     time_limit: float = 0.0
     live: bool = False
+    search: bool = False
 
     def how(self, **more: Any) -> How:
         """As `Project.run_queue` is asked for it."""
@@ -54,12 +55,14 @@ class Wanted:
             retries=self.retries,
             asking=Asking(self.time_limit),
             live=self.live,
+            search=self.search,
             **more,
         )
 
     def options(self) -> list[str]:
         """As a worker is told of it."""
         switches = {"--again": self.again, "--failed": self.failed, "--fail-fast": self.fail_fast, "--live": self.live}
+        switches["--search"] = self.search
         told = [name for name, is_on in switches.items() if is_on]
         told += ["--retries", str(self.retries)]
         told += ["--time-limit", f"{self.time_limit}s"] if self.time_limit else []
@@ -160,72 +163,161 @@ def _entries(command: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where entries are trained, as it is said on a command line."""
+
+    workers: int | None
+    gpus: str | None
+    per_gpu: int | None
+    cold: bool
+    engine: str | None
+    slurm: Sequence[str]
+    setup: Sequence[str]
+    wait: bool
+
+    def made(self, stop_after: float | None) -> Engine:
+        """The engine that is meant. Raises `Usage` for what it cannot be told."""
+        on = [gpu.strip() for gpu in (self.gpus or "").split(",") if gpu.strip()]
+        if self.per_gpu is not None and not on:
+            raise Usage("--per-gpu needs --gpus", f"--gpus 0 --per-gpu {self.per_gpu}")
+        is_for_slurm = bool(self.slurm or self.setup)
+        is_parallel = self.workers is not None or bool(on) or self.cold
+        name = self.engine or ("slurm" if is_for_slurm else "local" if is_parallel else "debug")
+        for option, is_given, engines in (
+            ("-j", self.workers is not None, ("local", "slurm")),
+            ("--gpus", bool(on), ("local",)),
+            ("--cold", self.cold, ("local",)),
+            ("--slurm", is_for_slurm, ("slurm",)),
+            ("--wait", self.wait, ("slurm",)),
+            ("--stop-after", stop_after is not None, ("local", "debug")),
+        ):
+            if is_given and name not in engines:
+                raise Usage(f"the engine {name} takes no {option}", f"leave {option} out, or --engine {engines[0]}")
+        if name == "slurm":
+            from numb.engines import slurm
+
+            return slurm.Slurm(slurm.options(self.slurm), self.workers, self.setup, wait=self.wait)
+        if name == "local":
+            from numb.engines.local import Local, Slots
+
+            return Local(Slots.of(self.workers, on, self.per_gpu or 1), cold=self.cold)
+        from numb.engines.debug import Debug
+
+        return Debug()
+
+
+def _engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where; a command gets them as *where*, with *stop_after* and *test*."""
+
+    @functools.wraps(command)
+    def gathered(**given: Any) -> Any:
+        where = Where(**{each.name: given.pop(each.name) for each in fields(Where)})
+        return command(where=where, **given)
+
+    made: Callable[..., Any] = gathered
+    for option in reversed(
+        (
+            click.option(
+                "-j", "workers", type=click.IntRange(min=1), default=None, metavar="N", help="So many at the same time."
+            ),
+            click.option("--gpus", metavar="0,1", help="One at the same time on each of these GPUs."),
+            click.option("--per-gpu", type=click.IntRange(min=1), metavar="N", help="So many on each GPU."),
+            click.option(
+                "--stop-after",
+                type=Duration(),
+                default=None,
+                metavar="8h",
+                help="Begin no other entry after this time.",
+            ),
+            click.option(
+                "--cold",
+                is_flag=True,
+                help="A new interpreter for each, where else one that has imported torch is forked.",
+            ),
+            click.option("--engine", type=click.Choice(["local", "debug", "slurm"]), help="Where; here by default."),
+            click.option(
+                "--slurm", multiple=True, metavar="partition=gpu,gpus=1,time=2h", help="Options for Slurm's sbatch."
+            ),
+            click.option(
+                "--slurm-setup", "setup", multiple=True, metavar="LINE", help="A line of shell before each task."
+            ),
+            click.option("--wait", is_flag=True, help="Stay until Slurm has ended all tasks."),
+            click.option("--test", is_flag=True, help="Only say what would be done."),
+        )
+    ):
+        made = option(made)
+    return made
+
+
 @queue.command("run")
 @_queue_file
 @_entries
-@click.option("-j", "workers", type=click.IntRange(min=1), default=None, metavar="N", help="So many at the same time.")
-@click.option("--gpus", metavar="0,1", help="One at the same time on each of these GPUs.")
-@click.option("--per-gpu", type=click.IntRange(min=1), default=None, metavar="N", help="So many on each GPU.")
-@click.option("--stop-after", type=Duration(), default=None, metavar="8h", help="Begin no other entry after this time.")
-@click.option(
-    "--cold", is_flag=True, help="A new interpreter for each, where else one that has imported torch is forked."
-)
-@click.option("--engine", "where", type=click.Choice(["local", "debug", "slurm"]), help="Where: here by default.")
-@click.option(
-    "--slurm", "asked", multiple=True, metavar="partition=gpu,gpus=1,time=2h", help="Options for Slurm's sbatch."
-)
-@click.option("--slurm-setup", "setup", multiple=True, metavar="LINE", help="A line of shell before each task.")
-@click.option("--wait", is_flag=True, help="Stay until Slurm has ended all tasks.")
-@click.option("--test", is_flag=True, help="Only say what would be done.")
-def queue_run(
-    file: Path,
-    wanted: Wanted,
-    workers: int | None,
-    gpus: str | None,
-    per_gpu: int | None,
-    stop_after: float | None,
-    cold: bool,
-    where: str | None,
-    asked: tuple[str, ...],
-    setup: tuple[str, ...],
-    wait: bool,
-    test: bool,
-) -> None:
+@_engine
+def queue_run(file: Path, wanted: Wanted, where: Where, stop_after: float | None, test: bool) -> None:
     """Train with each combination of FILE that is not done. Started again, it goes on where it stopped.
 
     Every run has the code as it is now, in a folder of its own; edit on meanwhile. NAME=VALUE sets a hyperparameter for all of
     them. With -j or --gpus several run at the same time, and what they print is in their logs only: numb logs ID.
     """
-    on = [gpu.strip() for gpu in (gpus or "").split(",") if gpu.strip()]
-    if per_gpu is not None and not on:
-        raise Usage("--per-gpu needs --gpus", f"--gpus 0 --per-gpu {per_gpu}")
-    if asked or setup:
-        where = where or "slurm"
-    where = where or ("debug" if workers is None and not on and not cold else "local")
-    for name, is_given, engines in (
-        ("-j", workers is not None, ("local", "slurm")),
-        ("--gpus", bool(on), ("local",)),
-        ("--cold", cold, ("local",)),
-        ("--slurm", bool(asked or setup), ("slurm",)),
-        ("--wait", wait, ("slurm",)),
-        ("--stop-after", stop_after is not None, ("local", "debug")),
-    ):
-        if is_given and where not in engines:
-            raise Usage(f"--engine {where} takes no {name}", f"leave {name} out, or --engine {engines[0]}")
-    engine: Engine
-    if where == "slurm":
-        from numb.engines import slurm
+    work_off(opened(), file, wanted, where.made(stop_after), seconds=stop_after, test=test)
 
-        engine = slurm.Slurm(slurm.options(asked), workers, setup, wait=wait)
-    elif where == "local":
-        from numb.engines.local import Local, Slots
 
-        engine = Local(Slots.of(workers, on, per_gpu or 1), cold=cold)
-    else:
-        from numb.engines.debug import Debug
+@queue.command("search")
+@_queue_file
+@click.option("--by", metavar="NAME", help="What is looked at: results.acc.")
+@click.option("--max", "lowest", flag_value=False, type=bool, default=None, help="High is good.")
+@click.option(
+    "--min", "lowest", flag_value=True, type=bool, help="Low is good; the name of a loss or an error says so."
+)
+@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="So many combinations.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed and the same runs: the same proposals."
+)
+@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
+@click.option(
+    "--prune", metavar="SERIES", help="End runs by this field of numb.log where the median of the others is better."
+)
+@click.option("--warmup", type=click.IntRange(min=0), default=0, metavar="N", help="Prune none before its Nth number.")
+@click.option(
+    "--startup", type=click.IntRange(min=1), default=5, metavar="N", show_default=True, help="Nor before N others."
+)
+@_entries
+@_engine
+def queue_search(
+    file: Path,
+    by: str | None,
+    lowest: bool | None,
+    count: int | None,
+    seed: int,
+    sampler: str,
+    prune: str | None,
+    warmup: int,
+    startup: int,
+    wanted: Wanted,
+    where: Where,
+    stop_after: float | None,
+    test: bool,
+) -> None:
+    """Search for good hyperparameters: 'lr=loguniform(1e-5,1e-1)' 'opt=choice(sgd,adam)' epochs=5.
 
-        engine = Debug()
-    work_off(opened(), file, wanted, engine, seconds=stop_after, test=test)
+    What is proposed is written into FILE and trained, until N combinations are there; those of runs that were recorded before
+    are learned from. Without NAME=VALUE and --by the search that was begun goes on.
+    """
+    project, engine = opened(), where.made(stop_after)
+    wanted, words = replace(wanted, words=(), search=True), wanted.words
+    if words or by or count:
+        if not (words and by and count):
+            missing = "--by NAME" if not by else "-n N" if not count else "NAME=DISTRIBUTION"
+            raise Usage(
+                f"a search needs {missing}",
+                f"numb queue search {file} --by results.acc -n 20 'lr=loguniform(1e-5,1e-1)'",
+            )
+        project.begin_search(
+            file, words, by=by, lowest=lowest, count=count, seed=seed, sampler=sampler, prune=prune, warmup=warmup,
+            startup=startup,
+        )  # fmt: skip
+    work_off(project, file, wanted, engine, seconds=stop_after, test=test)
 
 
 @queue.command("work", hidden=True)
@@ -235,6 +327,7 @@ def queue_run(
 @click.option("--asking", type=int, default=None, help="A descriptor at which a nursery answers.")
 @click.option("--code", default=None, help="The snapshot that was taken for the entries.")
 @click.option("--limit", type=int, default=None, help="So many entries at most.")
+@click.option("--search", is_flag=True, help="Ask for one more where none is left.")
 def queue_work(
     file: Path, wanted: Wanted, gone: int | None, asking: int | None, code: str | None, limit: int | None
 ) -> None:
