@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from numb.melding import Melded
     from numb.network import Network
     from numb.notebook import PastRun, Runs
+    from numb.overseeing import Progress as QueueProgress
     from numb.purging import Purge
     from numb.queue import Entry, Queue
     from numb.sharing import Progress, Pulled, Pushed
@@ -760,6 +761,37 @@ class Project:
         from numb import sweep
 
         return sweep.shown(self, Path(file), how, options, engine)
+
+    def queue_progress(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> QueueProgress:
+        """A queue file that can be looked at again and again: how far its entries have come, and how long the rest takes."""
+        from numb import overseeing
+
+        return overseeing.Progress(self, Path(file), words, files)
+
+    def cancel_queue(self, file: Path, numbers: Collection[int] | None = None) -> tuple[int, int]:
+        """Let entries that have not begun never begin, and end those that run; returns how many of each.
+
+        Of all, or those with these *numbers*. Scripts are asked to end, and ended where they do not; that takes a moment.
+        """
+        from numb import overseeing
+
+        return overseeing.cancel(self, Path(file), numbers)
+
+    def repeat_in_queue(self, file: Path, run: Run, words: Sequence[str] = ()) -> tuple[int, int]:
+        """Add the combination of a run to a queue file, with what *words* say instead; returns what `extend_queue` does."""
+        from numb import overseeing
+
+        return overseeing.repeat(self, Path(file), run, words)
+
+    def sync_queue(self, file: Path, program: Path, *, dry_run: bool = False) -> tuple[int, int, int]:
+        """Add the combinations that a Python program lists as its `jobs`, and that a queue file lacks.
+
+        Returns how many were added, how many were there, and how many of the file the program does not list. With *dry_run*
+        nothing is written. Raises `NotPossible` where the program fails, and what `extend_queue` raises.
+        """
+        from numb import overseeing
+
+        return overseeing.sync(self, Path(file), Path(program), dry_run=dry_run)
 
     def check_queue(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> None:
         """Raise what `run_queue` raises before its first run."""

@@ -234,6 +234,13 @@ class Queue:
 
     # -- what the user says of entries
 
+    def pause(self) -> None:
+        """Let no further entry begin."""
+        self.folder.pause()
+
+    def resume(self) -> None:
+        self.folder.resume()
+
     def retry(self, statuses: Collection[str], numbers: Collection[int] | None = None, *, lost: bool = False) -> int:
         """Let entries of these statuses be as if they had not begun; returns how many. Those that a worker holds stay.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,12 +52,19 @@ def extend(
     table = project.known_table()
     wanted = [[*words, *seed] for words in combinations for seed in _seeds(table, words, repeat)]
     found = [{each.name: each.value for each in gather(table, words=words).given} for words in wanted]
+    return written(project, file, found, force=force)
+
+
+def written(
+    project: Project, file: Path, combinations: Sequence[Mapping[str, Any]], *, force: bool = False
+) -> tuple[int, int]:
+    """Add combinations to a file; returns how many were not there, and how many were."""
     queue = project.queue(file)
     before = {entry.key for entry in queue.entries()} if file.exists() else set()
-    count = append(file, found, force=force)
+    count = append(file, combinations, force=force)
     if project.codes(queue).in_use(engines.is_gone):  # somebody works on it, and what is added is queued now
         added(project, queue, before)
-    return count, len(found) - count
+    return count, len(combinations) - count
 
 
 def _seeds(table: Table, words: Sequence[str], repeat: int) -> list[list[str]]:

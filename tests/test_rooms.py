@@ -64,6 +64,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record", "rundir"}, set()),
     "grid": ({"errors"}, set()),
     "searching": ({"errors", "grid", "guard", "hp", "record"}, {"optuna"}),
+    "overseeing": ({"engines", "errors", "hp", "project", "queue", "record", "sweep"}, set()),
     "proposing": ({"atomic", "errors", "hp", "journal", "project", "queue", "record", "searching"}, set()),
     "queue": ({"alive", "atomic", "config", "errors", "record", "states"}, set()),
     "states": ({"atomic", "errors"}, set()),
@@ -129,14 +130,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "project": (
         {
             "alive", "artifacts", "asking", "atomic", "beginnings", "branch", "capture", "comparing", "config", "deinit", "doctor", "engines", "errors", "extraction", "folder", "gitstore",
-            "housekeeping", "hp", "inflight", "jobs", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "pages", "plotting", "proposing", "purging", "queue", "record", "remarks", "searching",
+            "housekeeping", "hp", "inflight", "jobs", "journal", "launch", "layout", "melding", "network", "notebook", "observing", "order", "overseeing", "pages", "plotting", "proposing", "purging", "queue", "record", "remarks", "searching",
             "reporting", "revert", "sharing", "snapshots", "store.index", "store.objects", "sweep", "tables", "talk",
             "trials", "view", "watching", "workplace",
         },
         set(),
     ),
     "terminal": ({"errors", "record", "talk", "view"}, {"click"}),
-    "commands.*": ({"commands", "engines", "errors", "grid", "guard", "hp", "layout", "order", "project", "queue", "record", "sweep", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
+    "commands.*": ({"commands", "engines", "errors", "grid", "guard", "hp", "layout", "order", "overseeing", "project", "queue", "record", "sweep", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
     "cli": ({"commands", "version"}, {"click"}),
 }  # fmt: skip
 

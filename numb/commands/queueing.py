@@ -1,4 +1,4 @@
-"""The commands of queue files: queue init, grid, sample, add, run, status."""
+"""The commands of queue files: what is in them, how they are worked off, and how far they have come."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from numb.terminal import put, say
 
 if TYPE_CHECKING:
     from numb.engines import Engine
+    from numb.overseeing import Progress
     from numb.project import Project
     from numb.queue import Entry
     from numb.sweep import How
     from numb.talk import Ended
 
+_PICTURE = 1.0  # seconds between two pictures of a queue
 _TAIL = 5  # lines of the log of one that has failed
 
 
@@ -130,9 +132,12 @@ def queue_add(file: Path, words: tuple[str, ...], force: bool) -> None:
 
 
 def _extend(file: Path, combinations: Sequence[Sequence[str]], repeat: int, force: bool) -> None:
+    _added(file, *opened(reading=True).extend_queue(file, combinations, repeat=repeat, force=force))
+
+
+def _added(file: Path, added: int, there: int) -> None:
     from numb import record
 
-    added, there = opened(reading=True).extend_queue(file, combinations, repeat=repeat, force=force)
     again = f", {there} were there already" if there else ""
     say(f"numb: {file}: {record.counted(added, 'combination')} added{again}; numb queue run {file}")
 
@@ -397,10 +402,10 @@ def work_off(
 
 
 def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bool) -> NoReturn:
-    from numb.view import table
+    from numb.view import queues
 
     states = project.queue(file, wanted.words, wanted.files).states()
-    say(f"numb: {file}: {table.queue_counts(states) or 'no combinations'}")
+    say(f"numb: {file}: {queues.counts(states) or 'no combinations'}")
     there = {state.status for state in states}
     if idle and "done" in there:
         say("      what is done stays done, whatever has changed since; for other code, copy the file")
@@ -409,15 +414,152 @@ def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bo
     sys.exit(code or (1 if "failed" in there else 0))
 
 
+_numbers = click.argument("entries", nargs=-1, metavar="[ENTRY]...")
+
+
+def _chosen(entries: Sequence[str]) -> set[int] | None:
+    """Entries by their numbers in the file, `3 5-7`; None for all. Raises `Usage`."""
+    found: set[int] = set()
+    for word in entries:
+        first, dash, last = word.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise Usage(f"{word} is no number of an entry", "numb queue status shows them: 3, or 5-7")
+        found.update(range(int(first), int(last or first) + 1))
+    return found if entries else None
+
+
+@queue.command("cancel")
+@_queue_file
+@_numbers
+def queue_cancel(file: Path, entries: tuple[str, ...]) -> None:
+    """Let entries of FILE that have not begun never begin, and end those that run. Without ENTRY, all of them."""
+    from numb import record
+
+    waiting, running = opened().cancel_queue(file, _chosen(entries))
+    asked = f", {record.counted(running, 'script')} asked to end" if running else ""
+    say(f"numb: {file}: {record.counted(waiting, 'entry', 'entries')} canceled{asked}; numb queue status {file}")
+
+
+@queue.command("pause")
+@_queue_file
+def queue_pause(file: Path) -> None:
+    """Let no further entry of FILE begin until numb queue resume; what runs goes on, and workers wait."""
+    opened().queue(file).pause()
+    say(f"numb: {file} is paused; numb queue resume {file}")
+
+
+@queue.command("resume")
+@_queue_file
+def queue_resume(file: Path) -> None:
+    """Go on with FILE after numb queue pause."""
+    opened().queue(file).resume()
+    say(f"numb: {file} goes on where workers wait for it; else: numb queue run {file}")
+
+
+@queue.command("retry")
+@_queue_file
+@_numbers
+@click.option("--failed", is_flag=True, help="Those that failed.")
+@click.option("--canceled", is_flag=True, help="Those that were canceled.")
+@click.option("--lost", is_flag=True, help="Those whose worker is on a machine of which nothing is known: it has gone.")
+def queue_retry(file: Path, entries: tuple[str, ...], failed: bool, canceled: bool, lost: bool) -> None:
+    """Let entries of FILE be as if they had not begun."""
+    from numb import record
+    from numb.queue import CANCELED, CUT_OFF, FAILED
+
+    if not (entries or failed or canceled or lost):
+        raise Usage("say which", f"numb queue retry --failed {file}, or the numbers of entries")
+    wanted = [status for status, is_meant in ((FAILED, failed), (CANCELED, canceled)) if is_meant]
+    statuses = wanted or ([] if lost else [FAILED, CANCELED, CUT_OFF])
+    found = opened().queue(file).retry(statuses, _chosen(entries), lost=lost)
+    say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} queued again; numb queue run {file}")
+
+
+@queue.command("priority")
+@_queue_file
+@_numbers
+@click.option("--to", "priority", type=int, default=1, show_default=True, help="The highest comes first; 0 is usual.")
+def queue_priority(file: Path, entries: tuple[str, ...], priority: int) -> None:
+    """Let entries of FILE come before, or after, the others; what was cut off comes first in any case."""
+    from numb import record
+
+    if not entries:
+        raise Usage("say which entries", f"numb queue priority {file} 3 5-7")
+    found = opened().queue(file).prefer(priority, _chosen(entries))
+    say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} with priority {priority}")
+
+
+@queue.command("dup")
+@_queue_file
+@click.argument("run")
+@click.argument("words", nargs=-1, metavar="[NAME=VALUE]...")
+def queue_dup(file: Path, run: str, words: tuple[str, ...]) -> None:
+    """Add the combination of a RUN to FILE, with other values where NAME=VALUE says so."""
+    project = opened(reading=True)
+    _added(file, *project.repeat_in_queue(file, project.find(run), words))
+
+
+@queue.command("sync")
+@_queue_file
+@click.argument("program", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="JOBS.PY")
+@click.option("--dry-run", is_flag=True, help="Only say what would be added.")
+def queue_sync(file: Path, program: Path, dry_run: bool) -> None:
+    """Add what JOBS.PY lists and FILE lacks: its `jobs` is a list of combinations, or a function that gives them."""
+    from numb import record
+
+    added, there, strange = opened(reading=True).sync_queue(file, program, dry_run=dry_run)
+    would = "would be " if dry_run else ""
+    say(f"numb: {file}: {record.counted(added, 'combination')} {would}added, {there} were there already")
+    if strange:
+        say(
+            f"      {record.counted(strange, 'combination')} of {file} {'is' if strange == 1 else 'are'} not in {program}"
+        )
+
+
 @queue.command("status")
 @_queue_file
 @set_options
+@click.option("--all", "every", is_flag=True, help="Every entry, also of a long file.")
+@click.option("--watch", is_flag=True, help="Draw it again and again until nothing is left to do; Ctrl-C leaves.")
 @as_json_option
 def queue_status(
-    file: Path, words: tuple[str, ...], pairs: tuple[str, ...], files: tuple[str, ...], as_json: bool
+    file: Path,
+    words: tuple[str, ...],
+    pairs: tuple[str, ...],
+    files: tuple[str, ...],
+    every: bool,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     """Show how far each entry of FILE has come; NAME=VALUE and -c as they were given when it was run."""
-    from numb.view import table
+    from numb.view import queues
 
-    states = opened().queue(file, together(words, pairs), files).states()
-    put(table.queue_json(states) if as_json else table.queue(states))
+    progress = opened().queue_progress(file, together(words, pairs), files)
+    if as_json:
+        put(queues.as_json(progress.look()))
+    elif watch and sys.stdout.isatty():
+        _live(progress, every)
+    else:
+        put(queues.table(progress.look(), every=every))
+
+
+def _live(progress: Progress, every: bool) -> None:
+    import signal
+    import time
+
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from numb.view import queues
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the terminal is as it was
+    console = Console(markup=False, highlight=False, emoji=False)
+    seen = progress.look()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while not seen.is_over:
+            shown = queues.table(seen, every=every, lines=console.size.height - 1)
+            live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
+            time.sleep(_PICTURE)
+            seen = progress.look()
+    put(queues.table(seen, every=every))

@@ -1,0 +1,138 @@
+"""A queue that is looked at, and what a person changes of it besides its combinations: cancel, repeat, sync."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numb import engines, record, sweep
+from numb.errors import NotPossible
+from numb.hp.settings import gather
+from numb.queue import CUT_OFF, DONE, QUEUED, RUNNING, Queue, State, read
+
+if TYPE_CHECKING:
+    from numb.project import Project
+    from numb.record import Run
+
+_SAMPLE = 50  # runs whose time says how long the others take
+_PATIENCE = 600.0  # seconds for a program that lists combinations
+# Prints what `jobs` of a file gives. The folder of the file comes first on the path, as when it is run.
+_LIST = """
+import json, os, runpy, sys
+from numb import record
+sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[1])))
+out, sys.stdout = sys.stdout, sys.stderr
+found = runpy.run_path(sys.argv[1], run_name="jobs").get("jobs")
+found = found() if callable(found) else found
+if found is None:
+    sys.exit("it has no jobs: jobs = [{'lr': 0.1}, ...], or a function of that name")
+json.dump([{name: record.encode(v, name, literals=True) for name, v in dict(each).items()} for each in found], out)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A queue as it was looked at: its entries, how long the rest is going to take, and what Slurm has of it."""
+
+    states: Sequence[State]
+    seconds_left: float | None
+    is_paused: bool
+    elsewhere: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs, and nothing waits."""
+        return not any(state.status in (RUNNING, QUEUED, CUT_OFF) for state in self.states)
+
+
+class Progress:
+    """A queue that is looked at again and again."""
+
+    def __init__(self, project: Project, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> None:
+        self._project, self._queue = project, project.queue(file, words, files)
+
+    def look(self) -> Seen:
+        """How far it has come. Raises `ConfigError` for a file that is none."""
+        project, queue = self._project, self._queue
+        project.branch.recover()
+        states = queue.states()
+        jobs = _slurm_jobs(project, queue)
+        elsewhere = ""
+        if jobs:
+            from numb.engines import slurm
+
+            elsewhere = slurm.summary(jobs)
+        return Seen(states, self._seconds_left(states), queue.folder.is_paused, elsewhere)
+
+    def _seconds_left(self, states: Sequence[State]) -> float | None:
+        """By what the last runs have taken, for as many at a time as run now; None where nothing runs, or none has ended."""
+        running = sum(state.status == RUNNING for state in states)
+        waiting = sum(state.status in (QUEUED, CUT_OFF) for state in states)
+        ended = [state.run for state in states if state.status == DONE and state.run and not state.skipped][-_SAMPLE:]
+        if not running or not ended:
+            return None
+        runs = [run for name in ended if (run := self._project.index.get(name)) is not None]
+        times = [run.seconds for run in runs if run.seconds is not None]
+        return sum(times) / len(times) * (waiting / running + 0.5) if times else None
+
+
+def _slurm_jobs(project: Project, queue: Queue) -> list[str]:
+    """The jobs of Slurm's that were handed in for a queue, and may go on."""
+    owners = project.codes(queue).owners()
+    return [str(owner["slurm"]["job"]) for owner in owners if "slurm" in owner and not engines.is_gone(owner)]
+
+
+def cancel(project: Project, file: Path, numbers: Collection[int] | None) -> tuple[int, int]:
+    """Let entries never begin, or end; it is `Project.cancel_queue`, which says more."""
+    queue = project.queue(file)
+    found = queue.cancel(numbers)
+    if numbers is None and (jobs := _slurm_jobs(project, queue)):
+        from numb.engines import slurm
+
+        slurm.cancel(jobs)
+    return found
+
+
+def repeat(project: Project, file: Path, run: Run, words: Sequence[str]) -> tuple[int, int]:
+    """Add the combination of a run; it is `Project.repeat_in_queue`, which says more."""
+    table = project.known_table()
+    values = {name: value for name, value in run.params.items() if name in table.known and name not in run.constants}
+    found = gather(table, queue=values, origin=str(run.id), words=words).given
+    combination = {each.name: each.value for each in found}
+    return sweep.written(project, file, [combination])
+
+
+def sync(project: Project, file: Path, program: Path, *, dry_run: bool) -> tuple[int, int, int]:
+    """Add what a program lists; it is `Project.sync_queue`, which says more."""
+    table = project.known_table()
+    wanted = _listed(program)
+    for number, each in enumerate(wanted, 1):
+        gather(table, queue=each, origin=f"{program}, job {number}")
+    there = read(file) if file.exists() else []
+    known, listed = set(map(record.key, there)), {record.key(each) for each in wanted}
+    new = len(listed - known)
+    if not dry_run:
+        new, _ = sweep.written(project, file, wanted)
+    return new, len(wanted) - new, sum(record.key(each) not in listed for each in there)
+
+
+def _listed(program: Path) -> list[dict[str, Any]]:
+    """The combinations that a program lists. Raises `NotPossible` with what it says where it fails."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _LIST, str(program)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        raise NotPossible(f"{program} has listed nothing within {_PATIENCE:g} s", "try: python it") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise NotPossible(f"{program} lists nothing: {said[-1] if said else 'it failed'}", f"python {program}")
+    return [{name: record.decode(value) for name, value in each.items()} for each in json.loads(done.stdout)]
