@@ -572,14 +572,13 @@ def read_plain(path: Path, *, limit: int = MAX_BYTES) -> Any:
         value = json.loads(text, object_pairs_hook=_each_key_once)
     except (OSError, ValueError, RecursionError):
         return None
-    return None if _is_deeper(value, MAX_DEPTH) else value
+    return None if type(value) in (dict, list) and _is_deeper(value, MAX_DEPTH) else value
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
+def _is_deeper(value: dict[str, Any] | list[Any], levels: int) -> bool:
     inside = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inside)
+    nested = [each for each in inside if type(each) in (dict, list)]
+    return bool(nested) and (levels == 0 or any(_is_deeper(each, levels - 1) for each in nested))
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

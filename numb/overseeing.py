@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import engines, record, sweep
+from numb import engines, record
 from numb.errors import NotPossible
-from numb.hp.settings import gather
 from numb.queue import CUT_OFF, DONE, QUEUED, RUNNING, Queue, State, read
 
 if TYPE_CHECKING:
@@ -100,15 +99,21 @@ def cancel(project: Project, file: Path, numbers: Collection[int] | None) -> tup
 
 def repeat(project: Project, file: Path, run: Run, words: Sequence[str]) -> tuple[int, int]:
     """Add the combination of a run; it is `Project.repeat_in_queue`, which says more."""
+    from numb.hp.settings import gather
+
     table = project.known_table()
     values = {name: value for name, value in run.params.items() if name in table.known and name not in run.constants}
     found = gather(table, queue=values, origin=str(run.id), words=words).given
+    from numb import sweep  # which looking does without
+
     combination = {each.name: each.value for each in found}
     return sweep.written(project, file, [combination])
 
 
 def sync(project: Project, file: Path, program: Path, *, dry_run: bool) -> tuple[int, int, int]:
     """Add what a program lists; it is `Project.sync_queue`, which says more."""
+    from numb.hp.settings import gather
+
     table = project.known_table()
     wanted = _listed(program)
     for number, each in enumerate(wanted, 1):
@@ -117,6 +122,8 @@ def sync(project: Project, file: Path, program: Path, *, dry_run: bool) -> tuple
     known, listed = set(map(record.key, there)), {record.key(each) for each in wanted}
     new = len(listed - known)
     if not dry_run:
+        from numb import sweep
+
         new, _ = sweep.written(project, file, wanted)
     return new, len(wanted) - new, sum(record.key(each) not in listed for each in there)
 

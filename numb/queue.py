@@ -15,24 +15,24 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, overload
+from types import MappingProxyType, ModuleType
+from typing import Any, NamedTuple, overload
 
 from numb import alive, atomic, config, record
-from numb.errors import ConfigError, StorageFailed, TargetExists
+from numb.errors import ConfigError, NumbError, StorageFailed, TargetExists
 from numb.states import CANCELED, CUT_OFF, DONE, FAILED, QUEUED, RUNNING, States, Turn
 
 __all__ = ["CANCELED", "CUT_OFF", "DONE", "FAILED", "QUEUED", "RUNNING"]
 
 _LARGEST = 1 << 26  # bytes of a file
 _PATIENCE = 5.0  # seconds that another who writes the file is waited for
+_LONG = 500  # entries of a file whose keys are kept
 _SCALARS = (str, int, float, bool, type(None))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One combination: its values, what identifies it, and which one of the file it is, counted from 1."""
 
     params: Mapping[str, Any]
@@ -40,8 +40,7 @@ class Entry:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """How far an entry has come, the run that came of it, and who has it."""
 
     entry: Entry
@@ -51,7 +50,7 @@ class State:
     skipped: bool = False  # done, because the same was trained before
     canceling: bool = False  # whoever has it is asked to end it
     priority: int = 0
-    holder: Mapping[str, Any] = field(default_factory=dict)  # while it runs: which process, since when, on which GPU
+    holder: Mapping[str, Any] = MappingProxyType({})  # while it runs: which process, since when, on which GPU
     is_elsewhere: bool = False  # and whether that goes on cannot be told from here
 
 
@@ -137,12 +136,30 @@ class Queue:
         """Read the file. Raises `ConfigError` with line and column for anything that is not a list of combinations."""
         stamp = self.stamp
         if stamp is None or stamp != self._known[0]:
-            self._known = (stamp, [self._entry(params, number) for number, params in enumerate(read(self.file), 1)])
+            combinations = read(self.file)
+            keys = self._keys(combinations, stamp)
+            pairs = zip(combinations, keys, strict=True)
+            self._known = (stamp, [Entry(params, key, number) for number, (params, key) in enumerate(pairs, 1)])
         return self._known[1]
 
-    def _entry(self, params: Mapping[str, Any], number: int) -> Entry:
+    def _keys(self, combinations: Sequence[Mapping[str, Any]], stamp: object) -> list[str]:
+        """What identifies each; of a long file that is kept, for as long as the file stays as it is."""
+        if len(combinations) < _LONG:
+            return [self._key(each) for each in combinations]
+        known = [repr(stamp), record.canonical(self._common), len(combinations)]
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self.folder.keys.read_bytes())
+            if kept["of"] == known and len(kept["keys"]) == len(combinations):
+                return [str(key) for key in kept["keys"]]
+        keys = [self._key(each) for each in combinations]
+        with contextlib.suppress(NumbError):
+            atomic.make_directory(self.folder.folder)
+            atomic.write(self.folder.keys, json.dumps({"of": known, "keys": keys}))
+        return keys
+
+    def _key(self, params: Mapping[str, Any]) -> str:
         identity = {"entry": params, "common": self._common} if self._common else params
-        return Entry(params, record.key(identity)[:20], number)
+        return record.key(identity)[:20]
 
     def repeated(self) -> list[Entry]:
         """The entries that are equal to an earlier one, with which they share their state."""
@@ -303,7 +320,11 @@ def read(file: Path) -> list[dict[str, Any]]:
             raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
         item = next(item for item in document.items() if not isinstance(item.value, dict))
         raise item.wrong('a combination such as {"lr": 0.1}')
-    return [{name: record.decode(value) for name, value in item.items()} for item in plain]
+    return [{name: _decoded(value) for name, value in item.items()} for item in plain]
+
+
+def _decoded(value: Any) -> Any:
+    return record.decode(value) if type(value) in (dict, list) else value
 
 
 def append(file: Path, combinations: Iterable[Mapping[str, Any]], *, force: bool = False) -> int:

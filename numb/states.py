@@ -19,9 +19,8 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numb import atomic
 from numb.errors import StorageFailed
@@ -29,18 +28,19 @@ from numb.errors import StorageFailed
 QUEUED, RUNNING, DONE, FAILED, CUT_OFF, CANCELED = "queued", "running", "done", "failed", "cut off", "canceled"
 STATUSES = (QUEUED, RUNNING, DONE, FAILED, CUT_OFF, CANCELED)
 
+_DIGITS = 10  # of the number of a turn; a longer one is none
 _SAME = "same"  # done, because the same was trained before
 _WORDS = {"queued": QUEUED, "done": DONE, _SAME: DONE, "failed": FAILED, "cut-off": CUT_OFF, "canceled": CANCELED}
 _NAMES = {status: word for word, status in _WORDS.items() if word != _SAME}
 _SAID = frozenset(
     {"claimed", "run", "cancel", "priority", "code", *_WORDS}
 )  # a file with another word is somebody else's
+_KNOWN = frozenset((*_WORDS, "claimed", "run", "cancel", "priority", "code"))
 # Where two ends of one turn meet, for two machines have had it that did not see each other: work that was done counts.
 _WEIGHT = {word: weight for weight, word in enumerate(("queued", "cut-off", "canceled", "failed", _SAME, "done"))}
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What the folder says of an entry: its last turn, with the number 0 where there was none."""
 
     number: int = 0
@@ -65,13 +65,11 @@ class States:
             names = os.listdir(self.folder)
         except OSError:
             return {}
-        facts: dict[str, list[tuple[int, str, str]]] = {}
+        facts: dict[str, list[list[str]]] = {}
         for name in names:
-            key, _, rest = name.partition(".")
-            number, _, rest = rest.partition(".")
-            word, _, more = rest.partition(".")
-            if key and number.isdecimal() and word in _SAID:
-                facts.setdefault(key, []).append((int(number), word, more))
+            parts = name.split(".", 3)
+            if len(parts) > 2 and parts[2] in _KNOWN and parts[0] and _is_number(parts[1]):
+                facts.setdefault(parts[0], []).append(parts)
         return {key: _added_up(found) for key, found in facts.items()}
 
     def take(self, key: str, number: int, who: Mapping[str, Any]) -> bool:
@@ -139,6 +137,11 @@ class States:
         return self.folder / "code"
 
     @property
+    def keys(self) -> Path:
+        """What identifies each entry of a long file: a cache."""
+        return self.folder / "keys.json"
+
+    @property
     def search(self) -> Path:
         """What is searched, and for what."""
         return self.folder / "search.json"
@@ -170,29 +173,39 @@ class States:
         return self.folder / ".".join((key, str(number), *words))
 
 
-def _added_up(facts: list[tuple[int, str, str]]) -> Turn:
-    last = max(number for number, _, _ in facts)
-    status, run, ended_run, exit_code, skipped = RUNNING if last else QUEUED, None, None, None, False
-    canceling, priority, weight, code = False, 0, -1, None
-    for number, word, more in sorted(facts):  # so that what contradicts itself says the same in any order
-        if word == "priority":
-            priority = _number(more) or 0
+def _added_up(facts: list[list[str]]) -> Turn:
+    """What files say of one entry, each as its key, a number, a word and perhaps more."""
+    last = facts[0][1]
+    if any(fact[1] != last for fact in facts):
+        last = max((fact[1] for fact in facts), key=int)
+    number = int(last)
+    status, run, ended_run, exit_code, skipped = RUNNING if number else QUEUED, None, None, None, False
+    canceling, priority, heaviest, code = False, None, (-1, ""), None
+    for fact in facts:
+        word, more = fact[2], fact[3] if len(fact) > 3 else ""
+        if fact[1] == last and word in _WEIGHT:
+            if (_WEIGHT[word], more) > heaviest:
+                heaviest, status, skipped = (_WEIGHT[word], more), _WORDS[word], word == _SAME
+                ended_run, _, said = more.partition(".")
+                exit_code = _whole(said)
+        elif word == "priority":
+            said_of_it = _whole(more)
+            priority = said_of_it if priority is None else max(priority, said_of_it or 0)
         elif word == "code":
-            code = more
-        elif number != last:
+            code = max(code or "", more)
+        elif fact[1] != last:
             continue
         elif word == "run":
-            run = more
+            run = max(run or "", more)
         elif word == "cancel":
             canceling = True
-        elif last and word in _WORDS and _WEIGHT[word] >= weight:
-            weight, status, skipped = _WEIGHT[word], _WORDS[word], word == _SAME
-            ended_run, _, number_said = more.partition(".")
-            exit_code = _number(number_said)
-    return Turn(last, status, ended_run or run, exit_code, skipped, canceling, priority, code)
+    return Turn(number, status, ended_run or run, exit_code, skipped, canceling, priority or 0, code)
 
 
-def _number(text: str) -> int | None:
-    with contextlib.suppress(ValueError):
-        return int(text)
-    return None
+def _whole(text: str) -> int | None:
+    """A number as it is written here; None for anything else."""
+    return int(text) if _is_number(text.removeprefix("-")) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and len(text) < _DIGITS
