@@ -10,6 +10,7 @@ import ast
 import json
 import os
 import random
+import resource
 import shutil
 import statistics
 import subprocess
@@ -595,6 +596,71 @@ def queue() -> Iterator[Figure]:
         yield Figure("the same", took, 1.8 * forks, "1.8 x bare forks of a process with torch")
 
 
+def queue_job() -> Iterator[Figure]:
+    """What numb needs for one more job of a queue whose scripts are forked: snapshot, record, commit; processor time."""
+    with folder() as root:
+        repository(root)
+        (root / "nmb.json").write_text(json.dumps({"version": 1, "train": {"command": [PYTHON, "train.py"]}}))
+        (root / "train.py").write_text(SWEPT)
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "bench", cwd=root)
+        run(*NUMB, "init", cwd=root)
+        turns = iter(range(100_000))
+
+        def processor(jobs: int) -> float:
+            name = f"q{next(turns)}.json"
+            (root / name).write_text(json.dumps([{"n": next(turns)} for _ in range(jobs)]))
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            run(*NUMB, "queue", "run", name, "-j", "1", cwd=root)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+        each = statistics.median((processor(45) - processor(5)) / 40 for _ in range(3))
+        click = import_click()
+        meaning = f"120 ms where import click takes 31 ms; here it takes {1000 * click:.0f} ms"
+        yield Figure("processor time of a warm job", each, 0.12 * click / 0.031, meaning)
+
+
+CLAIMS = """
+import time
+from pathlib import Path
+from numb.project import Project
+queue = Project.open().queue(Path("q.json"))
+queue.claim({"queued"}).close()
+began = time.perf_counter()
+claim = queue.claim({"queued"})
+print(time.perf_counter() - began)
+claim.close()
+"""
+
+
+def queue_long() -> Iterator[Figure]:
+    """A queue file of 10,000 entries, of which 9,000 are done: its status, and the next claim of a worker."""
+    with folder() as root:
+        repository(root)
+        (root / "nmb.json").write_text(json.dumps({"version": 1, "train": {"command": [PYTHON, "train.py"]}}))
+        (root / "train.py").write_text("from numb import numb_queue\nn, lr, opt = 0, 0.1, 'sgd'\nnumb_queue()\n")
+        run("git", "add", "-A", cwd=root)
+        run("git", "commit", "-qm", "bench", cwd=root)
+        run(*NUMB, "init", cwd=root)
+        entries = [{"n": n, "lr": 0.1 / (n + 1), "opt": ("sgd", "adam")[n % 2]} for n in range(10_000)]
+        (root / "q.json").write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n")
+        run(*NUMB, "queue", "pause", "q.json", cwd=root)
+        run(*NUMB, "queue", "resume", "q.json", cwd=root)
+        [states] = (root / ".nmb" / "queues").iterdir()
+        run(*NUMB, "queue", "status", "q.json", cwd=root)
+        for key in json.loads((states / "keys.json").read_text())["keys"][:9000]:
+            for fact in ("claimed", "run.20261122-101500-x7f2", "done.20261122-101500-x7f2.0"):
+                (states / f"{key}.1.{fact}").write_text("{}")
+        click = import_click()
+        scale = f"0.3 s where import click takes 31 ms; here it takes {1000 * click:.0f} ms"
+        took = seconds(lambda: run(*NUMB, "queue", "status", "q.json", cwd=root), 7)
+        yield Figure("queue status of 10,000 entries", took, 0.3 * click / 0.031, scale)
+        asked = [PYTHON, "-c", CLAIMS]
+        claims = [float(subprocess.run(asked, cwd=root, check=True, capture_output=True).stdout) for _ in range(5)]
+        yield Figure("the next claim there", statistics.median(claims), 0.3 * click / 0.031, scale)
+
+
 def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -611,6 +677,8 @@ def main() -> int:
         collecting,
         series,
         queue,
+        queue_job,
+        queue_long,
         overhead,
     ):
         if wanted not in measure.__name__:

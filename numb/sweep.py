@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from numb import engines, record
 from numb.engines import Work
 from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused, StorageFailed, Usage
-from numb.hp.settings import gather, refuse_late
+from numb.hp.settings import PREFIX, gather, refuse_late
 from numb.hp.values import is_plain
 from numb.jobs import Job
 from numb.order import NOTHING_ASKED, Asking
@@ -390,9 +390,10 @@ def check(project: Project, file: Path, words: Sequence[str], files: Sequence[st
         which = f"entry {repeated[0]} repeats" if len(repeated) == 1 else f"entries {record.some(repeated)} repeat"
         project.talk.say(f"{file}: {which} an earlier one; equal combinations are trained once")
     table = _check(project, queue)
+    environment = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}  # of thousands, once
     for entry in queue.entries():
         origin = f"{queue.file}, entry {entry.number}"
-        gather(table, files=files, environment=os.environ, queue=entry.params, origin=origin, words=words).check()
+        gather(table, files=files, environment=environment, queue=entry.params, origin=origin, words=words).check()
 
 
 def _check(project: Project, queue: Queue) -> Table:
