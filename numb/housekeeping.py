@@ -164,12 +164,13 @@ def _named_in(folder: RunFolder) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What no run names: how many objects, and how many bytes; and what is left."""
+    """What no run names: how many objects, and how many bytes; and what is left. And folders that jobs of queues have left."""
 
     objects: int
     bytes: int
     left: int
     left_bytes: int
+    folders: int = 0
 
 
 def collect(project: Project, *, dry_run: bool) -> Collected:
@@ -192,7 +193,43 @@ def collect(project: Project, *, dry_run: bool) -> Collected:
     finally:
         lock.release()
     freed = sum(sizes[digest] for digest in waste)
-    return Collected(len(waste), freed, len(sizes) - len(waste), sum(sizes.values()) - freed)
+    folders = _idle(project, dry_run=dry_run) + _orphaned(project, dry_run=dry_run)
+    return Collected(len(waste), freed, len(sizes) - len(waste), sum(sizes.values()) - freed, folders)
+
+
+def _idle(project: Project, *, dry_run: bool) -> int:
+    """Remove the folders in which no worker works; returns how many. One that begins makes its own anew."""
+    found = 0
+    for path in _folders(project.layout.work):
+        lock = atomic.Lock(project.layout.work / f"{path.name}.lock")
+        if lock.try_acquire():
+            try:
+                found += 1
+                if not dry_run:
+                    atomic.remove_tree(path)
+            finally:
+                lock.release()
+    return found
+
+
+def _orphaned(project: Project, *, dry_run: bool) -> int:
+    """Remove what jobs have written beside themselves whose runs are there no more; returns of how many."""
+    known = {left.name for left in _folders(project.layout.runs)}
+    gone = [
+        path
+        for path in _folders(project.layout.left)
+        if record.is_id(path.name) and path.name not in known and project.index.get(path.name) is None
+    ]
+    for path in () if dry_run else gone:
+        atomic.remove_tree(path)
+    return len(gone)
+
+
+def _folders(where: Path) -> list[Path]:
+    try:
+        return sorted(path for path in where.iterdir() if path.is_dir() and not path.is_symlink())
+    except OSError:
+        return []
 
 
 def _refuse_lost_branch(project: Project) -> None:

@@ -40,7 +40,7 @@ from numb.errors import (
 from numb.folder import Folder
 from numb.gitstore import GitStore, Snapshot
 from numb.inflight import InFlight, Told
-from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR
+from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR, Layout
 from numb.order import NOTHING_ASKED, Asking, Order, encoded
 from numb.record import TRAIN, TRIAL, Artifact, Origin, Run, RunId, Series
 from numb.snapshots import Snapshots
@@ -107,7 +107,7 @@ class Project:
         """
         folder = Path(where).absolute()
         git = GitStore.discover(folder)
-        home = _home(folder, git.toplevel)
+        home = _home(_original(folder, Layout(git.toplevel)), git.toplevel)
         if home is None:
             raise NotInitialised(f"there is no {CONFIG} in {folder} or above it", "numb init")
         try:
@@ -1656,6 +1656,15 @@ class Background(Generic[T]):
 def _no_artifact(run: Run, name: str) -> ArtifactMissing:
     there = record.some(list(run.artifacts), 20) or "no artifacts"
     return ArtifactMissing(f"{run.id} has no {name}; it has {there}", f"numb show {run.id}")
+
+
+def _original(folder: Path, known: Layout) -> Path:
+    """A folder, or what it stands for where it is one in which a job of a queue runs."""
+    with contextlib.suppress(ValueError, OSError):
+        parts = folder.resolve().relative_to(known.work.resolve()).parts
+        original = Path(folder.anchor, *parts[2:])
+        return original if original.is_dir() else known.root
+    return folder
 
 
 def _home(folder: Path, toplevel: Path) -> Path | None:

@@ -46,13 +46,16 @@ class Collected(Protocol):
     def left(self) -> int: ...
     @property
     def left_bytes(self) -> int: ...
+    @property
+    def folders(self) -> int: ...
 
 
 def collected(found: Collected, *, dry_run: bool) -> str:
     """One line."""
     done = "would free" if dry_run else "freed"
     objects, left = record.counted(found.objects, "object"), record.counted(found.left, "object")
-    return f"{done} {size(found.bytes)} ({objects}); {size(found.left_bytes)} ({left}) are needed"
+    jobs = f", and {record.counted(found.folders, 'folder')} of jobs" if found.folders else ""
+    return f"{done} {size(found.bytes)} ({objects}){jobs}; {size(found.left_bytes)} ({left}) are needed"
 
 
 def counts_json(found: Any) -> str:
