@@ -17,6 +17,7 @@ from numb.errors import NotPossible, NumbError, ObjectCorrupt, ObjectMissing
 from numb.layout import Layout, RunFolder
 from numb.record import NOTED, REMOVED, RESTORED, TRAIN, Named, Run, RunId
 from numb.snapshots import Snapshots
+from numb.workplace import Workplace
 
 if TYPE_CHECKING:
     from numb.project import Project
@@ -204,6 +205,8 @@ def _idle(project: Project, *, dry_run: bool) -> int:
         lock = atomic.Lock(project.layout.work / f"{path.name}.lock")
         if lock.try_acquire():
             try:
+                if Workplace(project.git, project.layout, path.name, None).is_used:  # by a script without its worker
+                    continue
                 found += 1
                 if not dry_run:
                     atomic.remove_tree(path)

@@ -68,7 +68,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "proposing": ({"atomic", "errors", "hp", "journal", "project", "queue", "record", "searching"}, set()),
     "queue": ({"alive", "atomic", "config", "errors", "record", "states"}, set()),
     "states": ({"atomic", "errors"}, set()),
-    "workplace": ({"atomic", "errors", "gitstore", "layout", "record"}, set()),
+    "workplace": ({"alive", "atomic", "errors", "gitstore", "layout", "record"}, set()),
     "jobs": ({"alive", "atomic", "errors", "gitstore", "layout", "processes", "queue", "record", "snapshots", "workplace"}, set()),
     "view.watch": ({"errors", "record", "view", "watching"}, {"plotext", "rich"}),
     "view.*": ({"errors", "hp", "record", "view"}, {"tabulate"}),
@@ -122,7 +122,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "housekeeping": (
         {
             "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "purging", "record",
-            "snapshots", "store.index", "tables",
+            "snapshots", "store.index", "tables", "workplace",
         },
         set(),
     ),

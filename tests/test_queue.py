@@ -1,0 +1,313 @@
+"""What is promised of a queue beside training: what a person says of its entries, how it is looked at, and the search."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import Scene, furnish
+
+from numb import jobs
+
+SCRIPT = """
+import os, time
+from numb import log, numb_param, numb_queue, numb_trial_result
+n, how = 0, "well"
+numb_queue(globals())
+numb_param({"n": n, "how": how})
+there = os.environ["THERE"]
+with open(f"{there}/counts", "a") as counts:
+    counts.write(f"{n}\\n")
+try:
+    while how == "long" and not os.path.exists(f"{there}/go"):
+        time.sleep(0.01)
+    if how == "badly":
+        raise ValueError("no luck")
+finally:
+    with open(f"{there}/ends", "a") as ends:
+        ends.write(f"{n}\\n")
+numb_trial_result({"twice": 2 * n})
+"""
+
+SEARCHED = """
+from numb import log, numb_param, numb_queue, numb_trial_result
+x, kind, steps = 0.9, "far", 8
+numb_queue(globals())
+numb_param({"x": x, "kind": kind})
+try:
+    for step in range(steps):
+        loss = (x - 0.3) ** 2 + (1 if kind == "far" else 0) + 0.1 / (step + 1)
+        log(step=step, loss=loss)
+    numb_trial_result({"loss": loss})
+finally:
+    print("cleaned up")
+"""
+
+
+@pytest.fixture
+def lab(empty: Scene, tmp_path: Path) -> Scene:
+    furnish(empty, {"train.py": SCRIPT})
+    empty.env["THERE"] = str(tmp_path)
+    return empty
+
+
+@pytest.fixture
+def hunt(empty: Scene) -> Scene:
+    furnish(empty, {"train.py": SEARCHED})
+    return empty
+
+
+def lines(scene: Scene, name: str) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(line) for line in Path(scene.env["THERE"], name).read_text().split()]
+    return []
+
+
+def entries(scene: Scene, file: str = "q.json") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(scene.numb("queue", "status", file, "--json").stdout)
+    return found
+
+
+def statuses(scene: Scene, file: str = "q.json") -> list[str]:
+    return [entry["status"] for entry in entries(scene, file)]
+
+
+def until(scene: Scene, name: str, count: int) -> None:
+    """Wait until so many have begun, or ended."""
+    for _ in range(600):
+        if len(lines(scene, name)) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{name}: {lines(scene, name)}")
+
+
+def test_what_is_canceled_never_begins_and_what_runs_is_ended(lab: Scene) -> None:
+    """Scripts are asked to end, with what stands in their `finally`; the others go on; it is queued again only when asked."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(4)]))
+    process = lab.start("queue", "run", "q.json", "-j", "2")
+    until(lab, "counts", 2)
+    canceled = lab.numb("queue", "cancel", "q.json", "1", "4")
+    until(lab, "counts", 3)  # the next one has the place of the first
+    before = {entry["number"]: entry for entry in entries(lab)}
+    lab.sh("touch $THERE/go")
+    process.communicate(timeout=60)
+    after = statuses(lab)
+    again = lab.numb("queue", "run", "q.json", "-j", "2")
+    lab.numb("queue", "retry", "q.json", "4")
+    retried = lab.numb("queue", "run", "q.json", "-j", "2")
+
+    assert "1 entry canceled, 1 script asked to end" in canceled.stderr
+    assert ["canceled", "running", "running", "canceled"] == [before[n]["status"] for n in (1, 2, 3, 4)]
+    assert before[1]["run"] and "host" in before[2] and before[2]["since"] <= time.time()
+    assert ["canceled", "done", "done", "canceled"] == after and 0 == again.code
+    assert "interrupted" == {run["id"]: run["status"] for run in lab.runs()}[before[1]["run"]]
+    assert 0 == retried.code and ["canceled", "done", "done", "done"] == statuses(lab)
+    assert sorted(lines(lab, "counts")) == [0, 1, 2, 3] and [1, 2, 3] == sorted(lines(lab, "ends"))
+
+
+def test_a_script_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM is not always heard: then SIGKILL follows. One that is not canceled is left alone."""
+    monkeypatch.setattr(jobs, "GRACE", 0.3)
+    monkeypatch.setattr(jobs, "_LOOK", 0.05)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    for is_canceled, code in ((True, -9), (False, None)):
+        process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+        assert process.stdout and process.stdout.readline()
+        watch = jobs.Watch(SimpleNamespace(is_canceled=is_canceled))  # type: ignore[arg-type]
+        watch.start(process.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5 if is_canceled else 1)
+        ended = process.poll()
+        watch.stop()
+        process.kill()
+        process.communicate()
+        assert code == ended
+
+
+def test_a_paused_queue_begins_nothing(lab: Scene) -> None:
+    """What runs goes on, workers wait, a new run is refused with the way out; resume goes on where they are."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(3)]))
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    until(lab, "counts", 1)
+    lab.numb("queue", "pause", "q.json")
+    lab.sh("touch $THERE/go")
+    until(lab, "ends", 1)
+    time.sleep(1.5)
+    paused, refused = statuses(lab), lab.numb("queue", "run", "q.json")
+    shown = lab.numb("queue", "status", "q.json").stdout
+    lab.numb("queue", "resume", "q.json")
+    process.communicate(timeout=60)
+
+    assert ["done", "queued", "queued"] == paused and shown.rstrip().endswith("paused")
+    assert 125 == refused.code and "numb queue resume q.json" in refused.stderr
+    assert 0 == process.returncode and ["done"] * 3 == statuses(lab)
+
+
+def test_entries_begin_by_their_priority(lab: Scene) -> None:
+    """The highest first, then as they stand in the file; also below the usual."""
+    lab.write("q.json", json.dumps([{"n": n} for n in range(6)]))
+    lab.numb("queue", "priority", "q.json", "5-6", "--to", "3")
+    lab.numb("queue", "priority", "q.json", "6", "--to", "4")
+    lab.numb("queue", "priority", "q.json", "1", "--to", "-1")
+    shown = lab.numb("queue", "status", "q.json").stdout
+    lab.numb("queue", "run", "q.json", "-j", "1")
+
+    assert [5, 4, 1, 2, 3, 0] == lines(lab, "counts") and "queued (priority 4)" in shown
+
+
+def test_entries_are_named_by_numbers(lab: Scene) -> None:
+    """Anything else is a mistake in the call, and nothing happens; so is to say nothing where that would mean all."""
+    lab.write("q.json", '[{"n": 1}]')
+    for words in (["cancel", "q.json", "x"], ["cancel", "q.json", "1-"], ["retry", "q.json"], ["priority", "q.json"]):
+        done = lab.numb("queue", *words)
+        assert (2, True) == (done.code, "numb queue" in done.stderr), words
+    assert ["queued"] == statuses(lab)
+
+
+def test_only_what_failed_is_tried_again(lab: Scene) -> None:
+    """`retry --failed` puts it back, where `run --failed` also runs it."""
+    lab.write("q.json", '[{"n": 1, "how": "badly"}, {"n": 2}]')
+    lab.numb("queue", "run", "q.json")
+    said = lab.numb("queue", "retry", "--failed", "q.json").stderr
+    between = statuses(lab)
+    lab.numb("queue", "run", "q.json")
+
+    assert "1 entry queued again" in said and ["queued", "done"] == between and [1, 2, 1] == lines(lab, "counts")
+
+
+def test_a_run_is_queued_with_other_values(lab: Scene) -> None:
+    """J34: with the hyperparameters of the run, and what is said instead."""
+    lab.write("q.json", '[{"n": 3, "how": "badly"}]')
+    lab.numb("queue", "run", "q.json")
+    [run] = lab.runs()
+    added = lab.numb("queue", "dup", "r.json", run["id"], "how=well")
+    twice = lab.numb("queue", "dup", "r.json", run["id"][-4:], "how=well")
+    wrong = lab.numb("queue", "dup", "r.json", run["id"], "no=1")
+
+    assert [{"n": 3, "how": "well"}] == json.loads(lab.read("r.json")), added
+    assert "0 combinations added, 1 were there already" in twice.stderr and 2 == wrong.code
+
+
+def test_a_program_lists_all_jobs(lab: Scene) -> None:
+    """J51: what it lists and the file lacks is added, what only the file has is said; --dry-run writes nothing."""
+    lab.write("jobs.py", "print('hello')\ndef jobs():\n    for n in range(3):\n        yield {'n': n, 'how': 'well'}\n")
+    dry = lab.numb("queue", "sync", "q.json", "jobs.py", "--dry-run")
+    lab.write("q.json", '[{"n": 1, "how": "well"}, {"n": 9}]')
+    done = lab.numb("queue", "sync", "q.json", "jobs.py")
+    again = lab.numb("queue", "sync", "q.json", "jobs.py")
+    found = json.loads(lab.read("q.json"))
+    lab.write("jobs.py", "jobs = [{'m': 1}]\n")
+    unknown = lab.numb("queue", "sync", "q.json", "jobs.py")
+    lab.write("jobs.py", "jobs = [{'n': 1 / 0}]\n")
+    broken = lab.numb("queue", "sync", "q.json", "jobs.py")
+
+    assert "3 combinations would be added, 0 were" in dry.stderr and "2 combinations added, 1 were" in done.stderr
+    assert "1 combination of q.json is not in jobs.py" in done.stderr and "0 combinations added, 3" in again.stderr
+    assert [1, 9, 0, 2] == [each["n"] for each in found]
+    assert 2 == unknown.code and "no hyperparameter m" in unknown.stderr
+    assert 1 == broken.code and "ZeroDivisionError" in broken.stderr and "Traceback" not in broken.stderr
+
+
+def test_of_a_long_file_what_matters_is_shown(lab: Scene) -> None:
+    """What has failed, what comes next, the count of all; --all shows every entry, and JSON has them in any case."""
+    lab.write("q.json", json.dumps([{"n": n} for n in range(300)]))
+    lab.numb("queue", "cancel", "q.json", "1-290")
+    lab.numb("queue", "retry", "q.json", "150")
+    lab.numb("queue", "priority", "q.json", "299", "--to", "7")
+    short, whole = lab.numb("queue", "status", "q.json").stdout, lab.numb("queue", "status", "q.json", "--all").stdout
+
+    assert len(short.splitlines()) < 70 < len(whole.splitlines()) and "--all shows them" in short
+    assert short.splitlines()[-1] == whole.splitlines()[-1] == "289 canceled, 11 queued"
+    assert " 150  queued" in short and " 299  queued (priority 7)" in short and 300 == len(entries(lab))
+
+
+def test_what_would_be_done_is_said(lab: Scene) -> None:
+    """--test says it and does nothing; options that do not go together are refused."""
+    lab.write("q.json", '[{"n": 1}, {"n": 2}]')
+    for words, said in (
+        ([], "2 entries of q.json: one after another, in this process"),
+        (["-j", "3"], "2 entries of q.json: 3 at the same time, forked by a process"),
+        (["--gpus", "0,3", "--cold"], "2 at the same time, on GPU 0, GPU 3, each in a new interpreter"),
+    ):
+        assert said in lab.numb("queue", "run", "q.json", "--test", *words).stdout
+    for words in (
+        ["--per-gpu", "2"],
+        ["--engine", "debug", "-j", "2"],
+        ["--wait"],
+        ["-j", "1", "--slurm", "x", "--gpus", "1"],
+    ):
+        assert 2 == lab.numb("queue", "run", "q.json", *words).code, words
+    assert ["queued"] * 2 == statuses(lab) and [] == lab.runs()
+
+
+def test_a_search_finds_what_is_good(hunt: Scene) -> None:
+    """So many combinations, each once, by several workers; it goes on where it stopped, and learns from what is recorded."""
+    space = ["x=uniform(0,1)", "kind=choice(near,far)"]
+    first = hunt.numb("queue", "search", "q.json", "--by", "results.loss", "-n", "9", "-j", "3", *space)
+    more = hunt.numb("queue", "search", "q.json", "--by", "results.loss", "--min", "-n", "18", *space)
+    again = hunt.numb("queue", "search", "q.json", "-j", "2")
+    found = [json.dumps(each) for each in json.loads(hunt.read("q.json"))]
+    runs = hunt.runs()
+    best = min(run["results"]["loss"] for run in runs[:9]), min(run["results"]["loss"] for run in runs)
+
+    assert (0, 0, 0) == (first.code, more.code, again.code), (first, more)
+    assert 18 == len(found) == len(set(found)) == len(runs) and ["done"] * 18 == statuses(hunt)
+    assert 1 <= sum('"near"' in each for each in found[:9]) and sum('"near"' in each for each in found[9:]) >= 6
+    assert best[1] <= best[0] and {"complete"} == {run["status"] for run in runs}
+
+
+def test_a_search_ends_runs_where_others_were_better(hunt: Scene) -> None:
+    """`numb.log` raises the stop: what stands in `finally` is done, the entry is done too, and is not run again."""
+    hunt.write("q.json", json.dumps([{"x": x, "kind": "near"} for x in (0.25, 0.3, 0.35)]))
+    hunt.numb("queue", "run", "q.json")
+    how = ["--by", "results.loss", "--sampler", "random", "--prune", "loss", "--startup", "2", "--warmup", "3"]
+    done = hunt.numb("queue", "search", "q.json", "-n", "9", *how, "x=uniform(0,1)", "kind=choice(near,far)")
+    pruned = [run for run in hunt.runs() if run["status"] == "incomplete"]
+    again = hunt.numb("queue", "run", "q.json")
+
+    assert 0 == done.code and ["done"] * 9 == statuses(hunt) and pruned, done
+    assert all(run["reason"].startswith("pruned: loss has reached") for run in pruned)
+    assert "after 3 steps, where the median of the others is" in pruned[0]["reason"]
+    assert "cleaned up\n" == hunt.numb("show", pruned[0]["id"], "--log").stdout and {} == pruned[0]["results"]
+    assert 0 == again.code and 9 == len(hunt.runs())
+
+
+def test_a_search_says_what_is_wrong_with_it(hunt: Scene) -> None:
+    """Before anything is written: what the script lacks or cannot take, what is no distribution, what is missing."""
+    for words, said in (
+        (["--by", "results.loss", "-n", "2", "y=uniform(0,1)"], "no hyperparameter y"),
+        (["--by", "results.loss", "-n", "2", "x=normal(0,1)"], "normal has no ends"),
+        (["--by", "results.loss", "-n", "2", "x=0.1"], "nothing to search"),
+        (["--by", "results.loss", "-n", "2", "steps=choice(1,many)"], "many"),
+        (["-n", "2", "x=uniform(0,1)"], "--by"),
+        ([], "nothing is searched in q.json"),
+    ):
+        done = hunt.numb("queue", "search", "q.json", *words)
+        assert 2 == done.code and said in done.stderr and "Traceback" not in done.stderr, (words, done)
+    assert not os.path.exists(hunt.root / "q.json") and [] == hunt.runs()
+
+
+def test_folders_of_jobs_are_removed_when_nobody_works_there(lab: Scene) -> None:
+    """`numb gc`: those of workers, and what runs that are removed have written beside themselves; what others have stays."""
+    lab.write("train.py", SCRIPT + "open('beside.txt', 'w').write(str(n))\n")
+    lab.write("q.json", '[{"n": 1}, {"n": 2}]')
+    lab.numb("queue", "run", "q.json")
+    first, second = lab.runs()
+    lab.numb("rm", first["id"])
+    told = lab.numb("gc", "--dry-run").stdout
+    there = lab.root / ".nmb"
+    before = sorted(path.name for path in (there / "left").iterdir())
+    lab.numb("gc")
+
+    assert "folders of jobs" in told and [first["id"], second["id"]] == before
+    assert [second["id"]] == [path.name for path in (there / "left").iterdir()]
+    assert "2" == (there / "left" / second["id"] / "beside.txt").read_text()
+    assert [] == [path for path in (there / "work").iterdir() if path.is_dir()]
