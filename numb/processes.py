@@ -62,6 +62,21 @@ def handling(handlers: Mapping[int, Handler]) -> Iterator[None]:
 
 
 @contextmanager
+def holding_back_ctrl_c() -> Iterator[None]:
+    """Let what is started inside not hear of Ctrl-C before it calls `hear_ctrl_c`: an interpreter that begins knows no end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def hear_ctrl_c() -> None:
+    """Hear of it from now on, and of one that came before at once."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
 def reaping() -> Iterator[None]:
     """Make the system keep exit statuses: where SIGCHLD is ignored it drops them, and `Popen` then reports 0."""
     if not in_main_thread() or signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:

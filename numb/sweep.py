@@ -196,7 +196,7 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
             table = bench.table(here)
             project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
             origin = f"{file}, entry {claim.entry.number}"
-            settings = here.settings(how.words, how.files, claim.entry.params, origin, table)
+            settings = here.settings(how.words, bench.files(how.files), claim.entry.params, origin, table)
             settings.check()
             values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
             project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
@@ -278,6 +278,11 @@ class Bench:
                 code, _ = self._codes.load(own)
         self._place.show(code)
         return self.project.working(Job(claim, code, self._place))
+
+    def files(self, names: Sequence[str]) -> list[str]:
+        """Files of hyperparameters, those of the project as they were queued."""
+        place = self._place
+        return [place.moved(os.path.abspath(name)) for name in names] if place else [*names]
 
     def propose(self) -> bool:
         """Have one more entry written down; False where there is to be none."""

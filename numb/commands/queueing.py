@@ -339,7 +339,7 @@ def queue_work(
     """Be a worker of numb queue run."""
     from numb.engines import local
 
-    local.keep_quiet()
+    local.begin_to_work()
     project = opened()
     if asking is not None:
         project.start = local.starter(project.config, project.home, asking)

@@ -125,7 +125,8 @@ def _worker(
     told = ["--gone", str(gone), *(["--asking", str(asking)] if asking is not None else [])]
     own = {**env, GPUS: gpu} if gpu is not None else env
     passed = [gone, *([asking] if asking is not None else [])]
-    return subprocess.Popen(worker(*told, *words), env=own, pass_fds=passed, stdin=subprocess.DEVNULL)
+    with processes.holding_back_ctrl_c():
+        return subprocess.Popen(worker(*told, *words), env=own, pass_fds=passed, stdin=subprocess.DEVNULL)
 
 
 def is_alone(gone: int) -> bool:
@@ -134,8 +135,9 @@ def is_alone(gone: int) -> bool:
     return bool(ready)
 
 
-def keep_quiet() -> None:
-    """Let what scripts print go to their logs only; what numb says goes on to the terminal."""
+def begin_to_work() -> None:
+    """Hear of Ctrl-C. Let what scripts print go to their logs only; what numb says goes on to the terminal."""
+    processes.hear_ctrl_c()
     said = os.dup(2)
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):

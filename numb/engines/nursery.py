@@ -39,6 +39,7 @@ _LONGEST = 1 << 20  # bytes of a request
 def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     """Import *modules*, those that can be, and answer until nobody can ask any more."""
     signals = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}  # theirs
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # who has started it holds it back
     asking = {number: socket.socket(fileno=number) for number in descriptors}
     began = dict(os.environ)
     for name in modules:

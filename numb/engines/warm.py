@@ -35,9 +35,10 @@ class Nursery:
         theirs = [each.fileno() for _, each in pairs]
         command = [executable, "-c", _SERVE.format(descriptors=theirs, modules=[*modules])]
         try:
-            self._process = subprocess.Popen(
-                command, cwd=cwd, env=unbuffered(env), pass_fds=theirs, stdin=subprocess.DEVNULL
-            )
+            with processes.holding_back_ctrl_c():
+                self._process = subprocess.Popen(
+                    command, cwd=cwd, env=unbuffered(env), pass_fds=theirs, stdin=subprocess.DEVNULL
+                )
         finally:
             for _, each in pairs:
                 each.close()
