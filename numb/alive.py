@@ -55,6 +55,11 @@ def is_gone(known: Mapping[str, Any]) -> bool | None:
     return None
 
 
+def is_here(known: Mapping[str, Any]) -> bool:
+    """Whether `whereabouts` of this very process said that."""
+    return "pid" in known and {**known, **whereabouts()} == dict(known)
+
+
 def _machine() -> str:
     """What stays the same when the machine restarts; empty where it has no such name."""
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from numb import atomic, config, inflight, purging, record
 from numb.errors import NumbError
 from numb.gitstore import OLDEST_GIT
-from numb.layout import FOLDER, PINS, RECORD_FOLDER, Layout
+from numb.layout import FOLDER, PINS, QUEUED, RECORD_FOLDER, Layout
 from numb.record import Run, RunId
 
 if TYPE_CHECKING:
@@ -246,6 +246,20 @@ def _pins(project: Project) -> Iterator[_Problem]:
             )
 
 
+def _queued(project: Project) -> Iterator[_Problem]:
+    """Snapshots that no queue of any work tree knows, or that nobody is going to run."""
+    known = {
+        path.name for top in project.git.work_trees() for path in Layout(top).queues.glob("*/code/*") if path.is_dir()
+    }
+    for name in project.git.queued():
+        if name not in known:
+            yield _Problem(
+                f"{QUEUED}{name} is a snapshot of a queue that is not there",
+                "--fix removes it",
+                partial(project.git.forget_queued, name),
+            )
+
+
 def _publish_pin(project: Project, run_id: str, commit: str) -> None:
     """All that is left of a run is its snapshot (`rm -rf .nmb` while it ran): keep that."""
     started = calendar.timegm(time.strptime(run_id[:15], "%Y%m%d-%H%M%S"))
@@ -365,6 +379,7 @@ _CHECKS = (
     _listing,
     _unpublished,
     _pins,
+    _queued,
     _revert,
     _weights,
     _objects,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import engines, record
+from numb import alive, engines, record
 from numb.engines import Work
 from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused, StorageFailed, Usage
 from numb.hp.settings import PREFIX, gather, refuse_late
@@ -136,7 +136,10 @@ def hand_out(
         project.config, project.home, words, waiting, how.fail_fast, seconds, in_here, tick, queue.folder.engine,
         lambda holder: project.codes(queue).own(code.name, holder) if code else None, project.talk.say,
     )  # fmt: skip
-    return engine.run(work), waiting
+    try:
+        return engine.run(work), waiting
+    finally:
+        forget(project, queue)
 
 
 def shown(project: Project, file: Path, how: How, options: Sequence[str], engine: Engine) -> str:
@@ -244,6 +247,7 @@ class Bench:
         self._known = set(known)  # the entries that were there when the code was taken
         self._seen: object = None  # the state of the file when it was last looked at
         self._checked: tuple[object, str | None] | None = None
+        self._is_owner = False  # of the snapshots, and no `hand_out` is
 
     @classmethod
     def of(cls, project: Project, queue: Queue, how: How) -> Bench:
@@ -255,11 +259,15 @@ class Bench:
             code = begun(project, queue)
         else:
             code, known = codes.load(how.code)
-        return cls(project, queue, codes, project.workplace(), code, known)
+        bench = cls(project, queue, codes, project.workplace(), code, known)
+        bench._is_owner = how.code is None
+        return bench
 
     def close(self) -> None:
         if self._place is not None:
             self._place.close()
+        if self._is_owner:
+            forget(self.project, self.queue)
 
     def notice(self) -> None:
         """Take a snapshot for entries that were added since, unless one was taken when they were."""
@@ -319,6 +327,13 @@ def begun(project: Project, queue: Queue) -> Code:
     code = codes.take([entry.key for entry in queue.entries()])
     codes.drop(unused)
     return code
+
+
+def forget(project: Project, queue: Queue) -> None:
+    """Forget the snapshots of a queue, unless somebody else may still run them."""
+    codes = project.codes(queue)
+    if all(engines.is_gone(owner) or alive.is_here(owner) for owner in codes.owners()):
+        codes.drop(codes.names())
 
 
 def added(project: Project, queue: Queue, known: Set[str]) -> int:

@@ -311,3 +311,20 @@ def test_folders_of_jobs_are_removed_when_nobody_works_there(lab: Scene) -> None
     assert [second["id"]] == [path.name for path in (there / "left").iterdir()]
     assert "2" == (there / "left" / second["id"] / "beside.txt").read_text()
     assert [] == [path for path in (there / "work").iterdir() if path.is_dir()]
+
+
+def test_snapshots_of_a_queue_are_forgotten_when_nobody_runs_them(lab: Scene) -> None:
+    """They stay as long as somebody may; those whose queue is not there any more, doctor finds and removes."""
+    lab.write("q.json", '[{"n": 1, "how": "long"}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    until(lab, "counts", 1)
+    pinned = lab.sh("git for-each-ref refs/numb/queued")
+    lab.sh("touch $THERE/go")
+    process.communicate(timeout=60)
+    after = lab.sh("git for-each-ref refs/numb/queued")
+    lab.sh("git update-ref refs/numb/queued/1-abc HEAD")
+    found, fixed = lab.numb("doctor"), lab.numb("doctor", "--fix")
+
+    assert pinned and "" == after and [] == [*lab.root.glob(".nmb/queues/*/code/*")]
+    assert 3 == found.code and "refs/numb/queued/1-abc" in found.stdout and 0 == fixed.code
+    assert "" == lab.sh("git for-each-ref refs/numb/queued")

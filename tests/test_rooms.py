@@ -99,7 +99,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "engines.nursery": (set(), set()),
     "engines.warm": ({"engines", "processes"}, set()),
     "engines.local": ({"config", "engines", "launch", "processes"}, set()),
-    "sweep": ({"engines", "errors", "hp", "jobs", "order", "project", "proposing", "queue", "record", "talk", "workplace"}, set()),
+    "sweep": ({"alive", "engines", "errors", "hp", "jobs", "order", "project", "proposing", "queue", "record", "talk", "workplace"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "plotting": ({"atomic", "errors", "journal", "project", "record", "tables", "talk", "view"}, set()),
     "melding": (set(), set()),
