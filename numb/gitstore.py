@@ -73,7 +73,10 @@ SECRETS = (
     "id_ed25519*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd", "credentials", "credentials.*",
     "*credentials*.json", "secrets.*", "kubeconfig", ".dockercfg", "service-account*.json",
 )  # fmt: skip
-_EVERYWHERE = ("-c", "core.sparseCheckout=false", "-c", "submodule.recurse=false")  # every file, in a folder of numb's
+_EVERYWHERE = (
+    "-c", "core.sparseCheckout=false", "-c", "submodule.recurse=false",  # every file, in a folder of numb's
+    "-c", "core.trustctime=true", "-c", "core.checkStat=default",  # whatever a script has done there is seen
+)  # fmt: skip
 _HASH_FILES = ("hash-object", "-w", "--no-filters", "--stdin-paths")
 # Plumbing, which no configuration of the user's for display changes.
 _PATCH = ("diff-tree", "-r", "-p", "-M", "--binary", "--no-textconv")
@@ -850,7 +853,10 @@ class GitStore:
         return len(self._run("ls-files", "-z", "--", folder).split(b"\0")) - 1
 
     def delete_branch(self) -> str | None:
-        """Delete the branch and every pin; returns the commit that it pointed to. Raises `BranchInUse` if it is not numb's."""
+        """Delete the branch, and every snapshot that is kept; returns the commit that it pointed to.
+
+        Raises `BranchInUse` if it is not numb's.
+        """
         tip = self.tip()
         if tip.commit and not self.branch_is_ours():
             raise BranchInUse(
@@ -858,6 +864,8 @@ class GitStore:
             )
         for run_id in self.pins():
             self.unpin(run_id)
+        for name in self.queued():
+            self.forget_queued(name)
         for known in self._text("for-each-ref", "--format=%(refname)", layout.KNOWN).splitlines():
             self._run("update-ref", "-d", known)
         if tip.commit:
@@ -1317,14 +1325,26 @@ class GitStore:
             _remove_lock(index)
             raise _translated(failed) from failed
 
-    def paths_in(self, index: Path) -> list[bytes]:
-        """The files that an index names, from the top of the work tree."""
-        listed = self._run("ls-files", "-z", "-s", index=index).split(b"\0")[:-1]
-        return [line.partition(b"\t")[2] for line in listed if not line.startswith(_GITLINK)]
+    def wait_for(self, index: Path) -> None:
+        """Wait for a git that goes on with an index though its numb was killed, and clear up after one that was killed too."""
+        deadline = time.monotonic() + _STALE_SECONDS
+        with contextlib.suppress(FileNotFoundError):
+            while _is_open(index.with_name(f"{index.name}.lock").stat()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        _remove_lock(index)
 
-    def others(self, index: Path) -> list[bytes]:
-        """Whatever else is in the work tree than what an index names, ignored or not; a folder of such ends with a slash."""
-        return self._run("ls-files", "-z", "--others", "--directory", index=index).split(b"\0")[:-1]
+    def paths_in(self, index: Path) -> list[bytes]:
+        """The files that an index names, from the top of the work tree; the folder of a repository ends with a slash."""
+        listed = self._run("ls-files", "-z", "-s", index=index).split(b"\0")[:-1]
+        return [line.partition(b"\t")[2] + (b"/" if line.startswith(_GITLINK) else b"") for line in listed]
+
+    def others(self, index: Path, *, ignored: bool = False) -> list[bytes]:
+        """Whatever else is in the work tree than what an index names, or what of that is *ignored*.
+
+        A folder of such ends with a slash.
+        """
+        which = ("--ignored", "--exclude-standard") if ignored else ()
+        return self._run("ls-files", "-z", "--others", "--directory", *which, index=index).split(b"\0")[:-1]
 
     def apply(self, index: Path, base: str, patch: bytes) -> str:
         """The tree that *patch* makes of the commit *base*."""

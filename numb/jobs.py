@@ -59,7 +59,9 @@ class Codes:
         with self._snapshots.folder.scratch("queued") as index:
             snapshot, tree = self._snapshots.take(index)
             self._snapshots.tell_left_out(snapshot)
-            code = Code.of(name, tree, self._git.head(), snapshot, self._snapshots.hashed(snapshot.left_out))
+            left_out = self._snapshots.hashed(snapshot.left_out)
+            beside = map(os.fsdecode, self._git.others(index))
+            code = Code.of(name, tree, self._git.head(), snapshot, left_out, beside)
             self._git.keep_queued(name, tree, code.head.commit, time.time())
             self._snapshots.keep_index(index)
         self._write(code, keys)
@@ -70,7 +72,7 @@ class Codes:
         facts = {
             "format": 1, "tree": code.tree, "base": code.head.commit, "branch": code.head.branch,
             "left_out": [asdict(each) for each in code.left_out], "nested": [asdict(each) for each in code.nested],
-            "notes": [*code.notes], "keys": sorted(keys), "patches": [*code.patches],
+            "notes": [*code.notes], "keys": sorted(keys), "patches": [*code.patches], "beside": [*code.beside],
         }  # fmt: skip
         with atomic.new_directory(self._folder / code.name) as folder:
             for number, patch in enumerate(code.patches.values()):
@@ -92,6 +94,7 @@ class Codes:
                 tuple(Nested(**each) for each in facts["nested"]),
                 tuple(facts["notes"]),
                 patches,
+                tuple(facts["beside"]),
             )
             return code, frozenset(facts["keys"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -195,6 +198,8 @@ class Job:
             self.claim.begin(run.id)
 
     def started(self, pid: int) -> None:
+        if self.workplace:
+            self.workplace.use(pid)
         if self._watch:
             self._watch.start(pid)
 
@@ -202,8 +207,8 @@ class Job:
         """The script has: what the record should say of it."""
         if self._watch:
             self._watch.stop()
-        written = self.workplace.tidy(run.id) if self.workplace else []
-        return [workplace.note(run.id, written)] if written else []
+        into, written = self.workplace.tidy(run.id) if self.workplace else (Path(), [])
+        return [workplace.note(into, written)] if written else []
 
 
 def found_in(python: str, home: Path, env: Mapping[str, str]) -> list[str]:

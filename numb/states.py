@@ -32,10 +32,7 @@ _DIGITS = 10  # of the number of a turn; a longer one is none
 _SAME = "same"  # done, because the same was trained before
 _WORDS = {"queued": QUEUED, "done": DONE, _SAME: DONE, "failed": FAILED, "cut-off": CUT_OFF, "canceled": CANCELED}
 _NAMES = {status: word for word, status in _WORDS.items() if word != _SAME}
-_SAID = frozenset(
-    {"claimed", "run", "cancel", "priority", "code", *_WORDS}
-)  # a file with another word is somebody else's
-_KNOWN = frozenset((*_WORDS, "claimed", "run", "cancel", "priority", "code"))
+_KNOWN = frozenset((*_WORDS, "claimed", "run", "cancel", "priority", "code"))  # another word is somebody else's
 # Where two ends of one turn meet, for two machines have had it that did not see each other: work that was done counts.
 _WEIGHT = {word: weight for weight, word in enumerate(("queued", "cut-off", "canceled", "failed", _SAME, "done"))}
 
@@ -192,7 +189,7 @@ def _added_up(facts: list[list[str]]) -> Turn:
             said_of_it = _whole(more)
             priority = said_of_it if priority is None else max(priority, said_of_it or 0)
         elif word == "code":
-            code = max(code or "", more)
+            code = min(code or more, more)  # who was slower may have seen what came after the entry
         elif fact[1] != last:
             continue
         elif word == "run":

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import itertools
+import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numb import atomic, record
+from numb import alive, atomic, record
 from numb.errors import NumbError, StorageFailed
 from numb.gitstore import GitStore, Head, Snapshot
 from numb.layout import FOLDER, Layout
@@ -42,10 +44,14 @@ class Code:
     nested: tuple[Nested, ...]
     notes: tuple[str, ...]
     patches: Mapping[str, bytes]
+    beside: tuple[str, ...] = ()  # what else was there then
 
     @classmethod
-    def of(cls, name: str, tree: str, head: Head, snapshot: Snapshot, left_out: Iterable[LeftOut]) -> Code:
-        return cls(name, tree, head, tuple(left_out), snapshot.nested, snapshot.notes, snapshot.patches)
+    def of(
+        cls, name: str, tree: str, head: Head, snapshot: Snapshot, left_out: Iterable[LeftOut], beside: Iterable[str]
+    ) -> Code:
+        left_out, beside = tuple(left_out), tuple(beside)
+        return cls(name, tree, head, left_out, snapshot.nested, snapshot.notes, snapshot.patches, beside)
 
 
 class Workplace:
@@ -57,11 +63,11 @@ class Workplace:
         self._root = self._folder / "root"
         self.top = self._root / git.toplevel.relative_to(git.toplevel.anchor)
         self._index = self._folder / "index"
+        self._script = self._folder / "script"
         self._tree: str | None = None
-        self._known: dict[
-            str, tuple[int, ...]
-        ] = {}  # by path, what a file of the snapshot looks like when nobody has changed it
+        self._known: dict[str, tuple[int, ...]] = {}  # by path, what a file of the snapshot looks like when unchanged
         self._links: set[str] = set()
+        self._above: dict[Path, int] = {}  # folders above the project, and when they were last as they should be
         self._looked = 0.0
         self._kept: dict[str, Any] = {}
         self._remembered: dict[str, Any] = {}  # what was found out about the snapshot that it shows
@@ -76,7 +82,9 @@ class Workplace:
             lock = atomic.Lock(layout.work / f"{name}.lock")
             try:
                 if lock.try_acquire():
-                    return cls(git, layout, name, lock)
+                    if not (place := cls(git, layout, name, lock)).is_used:
+                        return place
+                    lock.release()
             except StorageFailed:
                 break  # a file system without locks
         return cls(git, layout, f"{host}-{os.getpid()}-{time.time_ns()}", None)
@@ -89,6 +97,18 @@ class Workplace:
     def index(self) -> Path:
         """The git index of what it shows."""
         return self._index
+
+    def use(self, pid: int) -> None:
+        """Say which process runs there: it may outlive this one."""
+        with contextlib.suppress(StorageFailed):
+            atomic.write(self._script, json.dumps(alive.identity(pid)))
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the script of a worker that was killed goes on there."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return alive.is_alive(json.loads(self._script.read_bytes()))
+        return False
 
     def at(self, path: str) -> Path:
         """Where a path below the top of the work tree is here."""
@@ -126,13 +146,21 @@ class Workplace:
         self._tree = None
         self._remembered.clear()
         atomic.make_directory(self.top)
+        self._git.wait_for(self._index)
         self._unlink()  # where the new snapshot may have files
-        self._clear_out(self._layout.left / f"unknown-{time.strftime('%Y%m%d-%H%M%S')}")
+        before = self._clear_out(self._layout.left / f"unknown-{time.strftime('%Y%m%d-%H%M%S')}")
         self._git.lay_out(self._index, code.tree, self.top)
         self._link(code)
-        paths = map(os.fsdecode, self._git.paths_in(self._index))
-        self._known = {path: looks for path in paths if (looks := _looks(self.top / path))}
+        self._known = {path: _looks(self.top / path) for path in self._paths() if path.rstrip("/") not in self._links}
+        for path in [path for path, looks in self._known.items() if _is_taken_for(looks, before.get(path), path)]:
+            os.utime(self.top / path, ns=(time.time_ns(), self._known[path][0] + 1_000_000_000))
+            self._known[path] = _looks(self.top / path)
+        for path in [path for path, is_known in self._walk("") if not is_known]:
+            atomic.remove_tree(self.top / path)  # a folder that the snapshot has no more, with what Python keeps there
         self._tree = code.tree
+
+    def _paths(self) -> list[str]:
+        return [os.fsdecode(path) for path in self._git.paths_in(self._index)]
 
     def _unlink(self) -> None:
         for folder, folders, files in os.walk(self.top):
@@ -142,85 +170,137 @@ class Workplace:
                     os.unlink(path)
         self._links.clear()
 
-    def _clear_out(self, into: Path) -> None:
-        """Move what a worker that was killed has left there out of it."""
-        if self._index.exists():
-            self._known = {os.fsdecode(path): () for path in self._git.paths_in(self._index)}
-            strays = [path for path, is_known in self._walk("") if not is_known]
-        else:
-            strays = os.listdir(self.top)
-        self._move_out(strays, into)
+    def _clear_out(self, into: Path) -> dict[str, tuple[int, ...]]:
+        """Move what a worker that was killed has left there out of it; returns what the other files look like."""
+        known = self._paths() if self._index.exists() else []
+        self._known = dict.fromkeys(known, ())
+        self._move_out([*(path for path, is_known in self._walk("") if not is_known), *self._strays_above()[0]], into)
+        return {path: _looks(self.top / path) for path in known}
 
     def _link(self, code: Code) -> None:
-        """Let everything that is beside the snapshot be reached."""
+        """Let everything that is beside the snapshot be reached: what was there then, and what is ignored now."""
         self._looked = time.monotonic()
-        for path in [*map(os.fsdecode, self._git.others(self._index)), *(each.path for each in code.nested)]:
-            path = path.rstrip("/")
+        ignored = [os.fsdecode(path) for path in self._git.others(self._index, ignored=True)]
+        beside = {path.rstrip("/") for path in (*(each.path for each in code.nested), *code.beside, *ignored)}
+        for path in [path for path in self._links if not os.path.lexists(self._git.toplevel / path)]:
+            (self.top / path).unlink(missing_ok=True)  # a folder could not be made there
+            self._links.discard(path)
+        for path in sorted(beside):
             if path.partition("/")[0] != FOLDER and os.path.basename(path) != _CACHES:
                 self._link_one(path)
-        above = self._git.toplevel
-        while above != above.parent:
-            name, above = above.name, above.parent
-            _mirror(above, self._root / above.relative_to(above.anchor), name)
+        for above, here, name in self._folders_above():
+            _mirror(above, here, name)
+            self._above[here] = here.stat().st_mtime_ns
 
     def _link_one(self, path: str) -> None:
         target, here = self._git.toplevel / path, self.top / path
         with contextlib.suppress(OSError):
+            here.parent.mkdir(parents=True, exist_ok=True)
+            if here.parent.resolve() != self.top.resolve() / os.path.dirname(path):
+                return  # a link leads out of here
             if here.is_dir() and not here.is_symlink() and not os.listdir(here):
                 here.rmdir()  # what git makes of a submodule
-            if not os.path.lexists(here):
-                here.parent.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(here) and os.path.lexists(target):
                 here.symlink_to(target)
-            if here.is_symlink():
+            if _leads_to(here, target):
                 self._links.add(path)
+
+    def _folders_above(self) -> Iterator[tuple[Path, Path, str]]:
+        """Each folder above the project, its place here, and the name in it that leads to the project."""
+        above = self._git.toplevel
+        while above != above.parent:
+            name, above = above.name, above.parent
+            yield above, self._root / above.relative_to(above.anchor), name
 
     # -- after a job
 
-    def tidy(self, run_id: str) -> list[str]:
-        """Make it what it was before the job; returns the paths of what that has written, now in `.nmb/left/ID`."""
+    def tidy(self, run_id: str) -> tuple[Path, list[str]]:
+        """Make it what it was before the job; returns where what that has written is now, and the paths that this had."""
+        into = self._layout.left / run_id
         if self._tree is None:
-            return []
-        there: set[str] = set()
+            return into, []
         strays: list[str] = []
-        for path, is_known in self._walk(""):
-            (there.add if is_known else strays.append)(path)
-        if strays:
-            self._move_out(strays, self._layout.left / run_id)
-            self._looked = 0.0  # one may have taken the place of a link
-        if lacking := self._known.keys() - there:
-            try:
-                self._git.rewrite(self._index, self.top, sorted(lacking))
-                self._known.update({path: looks for path in lacking if (looks := _looks(self.top / path))})
-            except NumbError:
-                self._tree = None  # made anew for the next one
-        return sorted(strays)
+        try:
+            self._script.unlink(missing_ok=True)
+            atomic.make_directory(self.top)
+            there: set[str] = set()
+            for path, is_known in self._walk(""):
+                (there.add if is_known else strays.append)(path)
+            above, is_changed = self._strays_above()
+            strays += above
+            into = self._move_out(strays, into)
+            if strays or is_changed or self._links - there:
+                self._looked = 0.0  # one may have taken the place of a link
+            self._restore(self._known.keys() - there)
+        except (NumbError, OSError):
+            self._tree = None  # made anew for the next one
+        return into, sorted(strays)
+
+    def _restore(self, paths: Collection[str]) -> None:
+        if files := sorted(path for path in paths if not path.endswith("/")):
+            self._git.rewrite(self._index, self.top, files)
+        for path in paths:
+            if path.endswith("/"):
+                (self.top / path).mkdir(parents=True, exist_ok=True)
+            self._known[path] = _looks(self.top / path)
 
     def _walk(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """Each path below a folder that is a file of the snapshot as it was, or is not; folders without one as a whole."""
-        with os.scandir(self.top / folder) as entries:
+        """Each path below a folder that is as it should be, or is not; folders without one that is as a whole."""
+        here = os.path.join(self.top, folder)
+        with contextlib.suppress(OSError):
+            if (mode := os.lstat(here).st_mode) & 0o700 != 0o700:
+                os.chmod(here, stat.S_IMODE(mode) | 0o700)  # or nothing in it could be moved
+        with os.scandir(here) as entries:
             for entry in entries:
                 path = f"{folder}{entry.name}"
-                if entry.name == _CACHES or (path in self._links and entry.is_symlink()):
+                if entry.name == _CACHES:
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                if path in self._links and _leads_to(entry, self._git.toplevel / path):
+                    yield path, True
+                elif entry.is_dir(follow_symlinks=False):
                     found = list(self._walk(f"{path}/"))
-                    if any(is_known for _, is_known in found) or self._has_links(path):
+                    if f"{path}/" in self._known:
+                        yield f"{path}/", True
+                        yield from found
+                    elif any(is_known for _, is_known in found):
                         yield from found
                     else:
                         yield path, False
                 else:
                     known = self._known.get(path)
-                    yield path, known is not None and known in ((), _looks(self.top / path))
+                    yield path, known is not None and known in ((), _looks(entry))
 
-    def _has_links(self, folder: str) -> bool:
-        return any(link.startswith(f"{folder}/") for link in self._links)
+    def _strays_above(self) -> tuple[list[str], bool]:
+        """What in the folders above the project is no link of ours, by its path from there, and whether they have changed."""
+        strays, is_changed = [], False
+        for above, here, name in self._folders_above():
+            with contextlib.suppress(OSError):
+                if here.stat().st_mtime_ns == self._above.get(here):
+                    continue
+                is_changed = True
+                with os.scandir(here) as entries:
+                    found = [entry for entry in entries if entry.name != name]
+                strays += [
+                    os.path.relpath(entry.path, self.top) for entry in found if not _leads_to(entry, above / entry.name)
+                ]
+        return strays, is_changed
 
-    def _move_out(self, paths: Iterable[str], into: Path) -> None:
+    def _move_out(self, paths: Sequence[str], into: Path) -> Path:
+        """Move what is at some paths here into a folder that is not there yet: this, or one with a number more, which it is.
+
+        What is above the project goes into one beside that.
+        """
+        if not paths:
+            return into
+        atomic.make_directory(into.parent)
+        into = next(folder for n in itertools.count(1) if _is_made(folder := into.with_name(_numbered(into.name, n))))
+        above, place = into.with_name(f"{into.name}-above"), self.top.relative_to(self._root)
         for path in paths:
-            target = into / path
+            target = above / os.path.normpath(place / path) if path.startswith("../") else into / path
             target.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(StorageFailed):
                 atomic.set_aside(self.top / path, target)
+        return into
 
     # -- what a process there needs
 
@@ -240,15 +320,45 @@ class Workplace:
         return here if os.path.realpath(here).startswith(os.path.realpath(self.top)) and os.path.exists(here) else path
 
 
-def note(run_id: str, written: list[str]) -> str:
+def note(into: Path, written: list[str]) -> str:
     """What the record says of what a job has written beside itself."""
-    return f"written beside the script, and kept in {FOLDER}/left/{run_id}: {record.some(written, _SHOWN)}"
+    return f"written beside the script, and kept in {FOLDER}/{into.parent.name}/{into.name}: {record.some(written, _SHOWN)}"
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
+
+
+def _is_made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _leads_to(link: os.DirEntry[str] | Path, target: Path) -> bool:
+    try:
+        return os.readlink(link) == os.fspath(target)
+    except OSError:
+        return False
+
+
+def _is_taken_for(looks: tuple[int, ...], before: tuple[int, ...] | None, path: str) -> bool:
+    """Whether Python would take what it has compiled of another source for that of this one: by the second, and the size."""
+    return bool(
+        before
+        and looks
+        and path.endswith(".py")
+        and looks != before
+        and (looks[0] // 10**9, looks[1]) == (before[0] // 10**9, before[1])
+    )
 
 
 def _mirror(folder: Path, here: Path, but: str) -> None:
     """Let what is in a folder above the project be reached from its place here, and nothing else be there."""
     try:
-        names = set(os.listdir(folder)) - {but}
+        names = set(os.listdir(folder)) - {but, ".git"}  # git, asked in the project, is to find that of the project
         known = set(os.listdir(here)) - {but}
         if len(names) > _MOST:
             return
@@ -261,11 +371,11 @@ def _mirror(folder: Path, here: Path, but: str) -> None:
         return  # it may not be listed: nothing there could be found by its name anyway
 
 
-def _looks(path: Path) -> tuple[int, ...]:
+def _looks(path: Path | os.DirEntry[str]) -> tuple[int, ...]:
     try:
         known: Any = os.lstat(path)
     except OSError:
         return ()
     if stat.S_ISDIR(known.st_mode):
         return ()
-    return known.st_mtime_ns, known.st_size, known.st_ino, known.st_mode
+    return known.st_mtime_ns, known.st_size, known.st_ino, known.st_mode, known.st_ctime_ns
