@@ -35,7 +35,9 @@ def identity(pid: int | None = None) -> dict[str, Any]:
 def is_alive(known: Mapping[str, Any]) -> bool:
     """Whether the very process that *known* names still runs."""
     pid, token = known.get("pid"), known.get("token")
-    return bool(pid and token) and known.get("boot") == boot_id() and start_token(int(pid or 0)) == token
+    if not (isinstance(pid, int) and token):
+        return False
+    return known.get("boot") == boot_id() and start_token(pid) == token
 
 
 def whereabouts() -> dict[str, Any]:

@@ -13,11 +13,14 @@ from typing import Any
 
 from numb import atomic, inflight, record
 from numb.errors import GitFailed, NumbError, ObjectCorrupt
+from numb.gitstore import Pruned
 from numb.inflight import InFlight, Told
 from numb.layout import Layout, RunFolder
 from numb.record import TRAIN, Run
 from numb.snapshots import Snapshots, write_patches
 from numb.store.index import Index
+
+_AGAIN = 20  # times that a run is written while somebody collects garbage
 
 
 class Branch:
@@ -204,12 +207,29 @@ class Branch:
         return commit
 
     def _append(self, run: Run, index: Path, content: Path, reused: Mapping[str, str] | None = None) -> str:
+        for _ in range(_AGAIN):
+            self.git.wait_for_gc()
+            packed = self.git.packed()
+            try:
+                return self._appended(run, index, content, reused, packed)
+            except Pruned:
+                continue
+            except GitFailed:
+                if not self.git.wait_for_gc() and self.git.packed() == packed:
+                    raise
+        raise GitFailed(
+            "git gc removes everything that is written, again and again", "numb doctor --fix, once it has ended"
+        )
+
+    def _appended(
+        self, run: Run, index: Path, content: Path, reused: Mapping[str, str] | None, packed: int | None
+    ) -> str:
         tree = self._tree(run, index, content, reused)
         message = f"{record.subject(run)}\n\n" + (f"{run.message}\n\n" if run.message else "") + _trailers(run)
         lock = atomic.Lock(self.layout.publishing)
         lock.try_acquire(2.0)  # not for safety, the refs are swapped: so that writers do not race for nothing
         try:
-            return self.git.append(tree, message, time.time(), run.base, lambda: self.index.tip)
+            return self.git.append(tree, message, time.time(), run.base, lambda: self.index.tip, packed)
         finally:
             lock.release()
 

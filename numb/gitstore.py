@@ -65,6 +65,7 @@ _OPTIONS = (
 _KEPT = frozenset(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_CEILING_DIRECTORIES"))
 _FILTER_SECONDS = 30.0  # how long clean filters may take before a snapshot is taken without them
 _LOCK_SECONDS = 3.0  # how long a locked ref is tried again
+_GC_SECONDS = 60.0  # how long a `git gc` is waited for
 _STALE_SECONDS = 60.0  # an abandoned lock is at least this old
 
 # Names whose contents are never read into a snapshot unless the user tracks the file.
@@ -132,6 +133,10 @@ class _Failed(Exception):
     def __init__(self, command: str, code: int, said: str, out: bytes = b"") -> None:
         super().__init__(said)
         self.command, self.code, self.said, self.out = command, code, said, out
+
+
+class Pruned(Exception):
+    """A `git gc --prune=now` was quicker than the ref that was to hold what was written: it is to be written again."""
 
 
 class NetworkRefused(_Failed):
@@ -251,6 +256,8 @@ def _translated(failed: _Failed) -> Exception:
     for words in ("No space left on device", "Disk quota exceeded", "Read-only file system", "Input/output error"):
         if words in said:
             return StorageFailed(f"git could not write: {words}", "make room or writable, then: numb doctor --fix")
+    if "Out of diskspace" in said:  # of an index
+        return StorageFailed("git could not write: No space left on device", "make room, then: numb doctor --fix")
     if "dubious ownership" in said:
         return NotARepository(said.splitlines()[0].removeprefix("fatal: "), said.splitlines()[-1].strip())
     if "not a git repository" in said:
@@ -759,11 +766,13 @@ class GitStore:
         when: float,
         base: str | None = None,
         last_known: Callable[[], str | None] = lambda: None,
+        packed: int | None = None,
     ) -> str:
         """Put one commit on the branch: first parent the branch's tip, second *base*, whoever else writes at the same time.
 
         Returns the commit. *last_known* tells a commit to go on from when the branch has gone. Raises `BranchInUse` when the
-        user has the branch checked out (moving it would show their files as deleted), and when it is not numb's.
+        user has the branch checked out (moving it would show their files as deleted), and when it is not numb's; `Pruned` where
+        a `git gc --prune=now` has removed what was written for it, since *packed* was asked for.
         """
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
@@ -781,7 +790,39 @@ class GitStore:
             before = tip.commit or self._resurrected(last_known()) or self._root(when)
             commit = self._commit(tree, [before, *([base] if base else [])], message, when)
             if self._move(commit, tip.commit, deadline):
+                if (self.wait_for_gc() or self.packed() != packed) and not self.is_whole(commit):
+                    self._try("update-ref", self.ref, before, commit)
+                    raise Pruned
                 return commit
+
+    def packed(self) -> int | None:
+        """What changes whenever objects are packed, as every `git gc` does that has something to remove."""
+        try:
+            return (self.common_dir / "objects" / "pack").stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def wait_for_gc(self) -> bool:
+        """Wait while `git gc` runs; returns whether it does. With --prune=now that removes what nothing points to yet."""
+        until = time.monotonic() + _GC_SECONDS
+        ran = False
+        while self._is_collecting() and time.monotonic() < until:
+            ran = True
+            time.sleep(0.01)
+        return ran
+
+    def _is_collecting(self) -> bool:
+        try:
+            pid, _, host = (self.common_dir / "gc.pid").read_text().partition(" ")
+            if host.strip() == os.uname().nodename:
+                os.kill(int(pid), 0)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def is_whole(self, commit: str) -> bool:
+        """Whether git has a commit, its tree, and everything in that."""
+        return self._try("rev-list", "--objects", "--max-count=1", commit) is not None
 
     def _resurrected(self, commit: str | None) -> str | None:
         return commit if commit and self.has(commit) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -215,13 +216,18 @@ def _idle(project: Project, *, dry_run: bool) -> int:
     return found
 
 
+_OF_RUN = re.compile(
+    r"(\d{8}-\d{6}-[a-z2-9]{4})(-\d+)?(-above)?"
+)  # an id, and what is added where one folder was not enough
+
+
 def _orphaned(project: Project, *, dry_run: bool) -> int:
     """Remove what jobs have written beside themselves whose runs are there no more; returns of how many."""
     known = {left.name for left in _folders(project.layout.runs)}
     gone = [
         path
         for path in _folders(project.layout.left)
-        if record.is_id(path.name) and path.name not in known and project.index.get(path.name) is None
+        if (found := _OF_RUN.fullmatch(path.name)) and found[1] not in known and project.index.get(found[1]) is None
     ]
     for path in () if dry_run else gone:
         atomic.remove_tree(path)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numb import alive, atomic, processes, record, workplace
-from numb.errors import NumbError, StorageFailed
+from numb.errors import GitFailed, NumbError, StorageFailed
 from numb.gitstore import Head
+from numb.layout import queued_ref
 from numb.record import LeftOut, Nested, Run
 from numb.snapshots import write_patches
 from numb.workplace import Code, Workplace
@@ -55,6 +56,26 @@ class Codes:
 
     def take(self, keys: Collection[str]) -> Code:
         """The project as it is, for entries with these keys, which are all that the queue has now. Raises as `capture` does."""
+        code = None
+        while code is None:
+            self._git.wait_for_gc()
+            packed = self._git.packed()
+            try:
+                code = self._taken()
+            except GitFailed:
+                if not self._git.wait_for_gc() and self._git.packed() == packed:
+                    raise
+                continue
+            if (self._git.wait_for_gc() or self._git.packed() != packed) and not self._git.is_whole(
+                queued_ref(code.name)
+            ):
+                self._git.forget_queued(code.name)
+                self._snapshots.forget_index()
+                code = None
+        self._write(code, keys)
+        return code
+
+    def _taken(self) -> Code:
         name = f"{time.time_ns() // 1_000_000}-{os.urandom(3).hex()}"
         with self._snapshots.folder.scratch("queued") as index:
             snapshot, tree = self._snapshots.take(index)
@@ -64,7 +85,6 @@ class Codes:
             code = Code.of(name, tree, self._git.head(), snapshot, left_out, beside)
             self._git.keep_queued(name, tree, code.head.commit, time.time())
             self._snapshots.keep_index(index)
-        self._write(code, keys)
         return code
 
     def _write(self, code: Code, keys: Collection[str]) -> None:

@@ -653,7 +653,8 @@ class Project:
         from numb.queue import Proofs, Queue
 
         common = {setting.name: setting.value for setting in self.settings(words, files).given}
-        return Queue.at(Path(file), self.layout.queues, common, Proofs(engines.is_gone, self._fate), engines.here())
+        path = _original(Path(file).absolute(), self.layout)  # a job that asks means the user's
+        return Queue.at(path, self.layout.queues, common, Proofs(engines.is_gone, self._fate), engines.here())
 
     def _fate(self, run_id: str) -> str:
         """What has become of the run of an entry whose worker has gone, as the entry has it."""
@@ -1658,13 +1659,13 @@ def _no_artifact(run: Run, name: str) -> ArtifactMissing:
     return ArtifactMissing(f"{run.id} has no {name}; it has {there}", f"numb show {run.id}")
 
 
-def _original(folder: Path, known: Layout) -> Path:
-    """A folder, or what it stands for where it is one in which a job of a queue runs."""
+def _original(path: Path, known: Layout) -> Path:
+    """A path, or what it stands for where it is in a folder in which a job of a queue runs."""
     with contextlib.suppress(ValueError, OSError):
-        parts = folder.resolve().relative_to(known.work.resolve()).parts
-        original = Path(folder.anchor, *parts[2:])
-        return original if original.is_dir() else known.root
-    return folder
+        parts = path.resolve().relative_to(known.work.resolve()).parts
+        original = Path(path.anchor, *parts[2:])
+        return original if original.parent.is_dir() else known.root
+    return path
 
 
 def _home(folder: Path, toplevel: Path) -> Path | None:

@@ -266,7 +266,8 @@ class Queue:
         return sum(
             self._put(state, QUEUED)
             for state in self._chosen(numbers)
-            if state.status in statuses or (lost and state.status == RUNNING and state.is_elsewhere)
+            if (state.status in statuses and state.status != RUNNING)
+            or (lost and state.status == RUNNING and state.is_elsewhere)
         )
 
     def cancel(self, numbers: Collection[int] | None = None) -> tuple[int, int]:

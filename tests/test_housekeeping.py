@@ -119,7 +119,11 @@ def test_what_no_run_names_is_collected(lab: Scene) -> None:
     before = set(objects(lab))
     done = lab.numb("gc --json")
 
-    assert {"objects": 2, "bytes": (1 << 20) + 15, "left": 3, "left_bytes": 3 << 20} == says == json.loads(done.stdout)
+    assert (
+        {"objects": 2, "bytes": (1 << 20) + 15, "left": 3, "left_bytes": 3 << 20, "folders": 0}
+        == says
+        == json.loads(done.stdout)
+    )
     assert (5, 3) == (len(before), len(set(objects(lab)))) and set(objects(lab)) < stays
     assert 0 == lab.numb("verify").code and "freed 0 bytes" in lab.numb("gc").stdout
     lab.numb("undo")

@@ -78,7 +78,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "talk": ({"errors", "inflight", "record"}, set()),
     "folder": ({"atomic", "errors", "gitstore", "inflight", "layout", "store.objects"}, set()),
     "snapshots": ({"atomic", "config", "errors", "folder", "gitstore", "layout", "record"}, set()),
-    "branch": ({"atomic", "errors", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
+    "branch": ({"atomic", "errors", "gitstore", "inflight", "layout", "record", "rundir", "snapshots", "store.index", "tables"}, set()),
     "extraction": ({"atomic", "errors", "hp", "inflight", "layout", "processes", "project", "record"}, set()),
     "extracted": ({"artifacts", "callbacks", "capture", "errors", "hp", "project", "record"}, set()),
     # Where both halves are in one process.
