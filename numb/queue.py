@@ -77,9 +77,12 @@ class Claim:
     def is_canceled(self) -> bool:
         return self._states.is_canceling(self.entry.key, self._number)
 
-    def settle(self, status: str, run: str | None, exit_code: int | None, *, skipped: bool = False) -> None:
-        """Write down what came of the entry."""
-        self._states.end(self.entry.key, self._number, Turn(self._number, status, run, exit_code, skipped))
+    def settle(
+        self, status: str, run: str | None, exit_code: int | None, *, skipped: bool = False, stopped: bool = False
+    ) -> None:
+        """Write down what came of the entry; *stopped* is one that was cut off, and not because this process is to end."""
+        end = Turn(self._number, status, run, exit_code, skipped, stopped=stopped)
+        self._states.end(self.entry.key, self._number, end)
         self._is_settled = True
 
     def close(self) -> None:
@@ -223,15 +226,15 @@ class Queue:
         has changed, so that what was added since is seen.
         """
         turns = self.folder.read()
-        found: list[tuple[State, int]] = []
+        found: list[tuple[State, int, bool]] = []
         for entry in self.entries():
             turn = turns.get(entry.key, _NEW)
             if (turn.status in wanted or turn.status == RUNNING or turn.skipped) and entry.key not in tried:
                 state = self._state(entry, turn)
-                if state.status in wanted or (skipped and state.skipped):
-                    found.append((state, turn.number + 1))
-        found.sort(key=lambda each: (each[0].status != CUT_OFF, -each[0].priority))
-        for state, number in found:
+                if (state.status in wanted or (skipped and state.skipped)) and not self._was_tried(entry, turn):
+                    found.append((state, turn.number + 1, state.status == CUT_OFF and not turn.stopped))
+        found.sort(key=lambda each: (not each[2], -each[0].priority))
+        for state, number, _ in found:
             if self._take(state.entry, number):
                 return Claim(state, number, self.folder)
         return None
@@ -244,6 +247,15 @@ class Queue:
         """Let entries run the snapshot of this name."""
         for entry in entries:
             self.folder.use(entry.key, code)
+
+    def begin(self, code: str) -> None:
+        """Say by which snapshot this run of the queue is known."""
+        self._who["code"] = code
+
+    def _was_tried(self, entry: Entry, turn: Turn) -> bool:
+        """Whether what was cut off by itself has had its turn in this very run of the queue, by whatever worker."""
+        code = self._who.get("code")
+        return turn.stopped and code is not None and self.folder.holder(entry.key, turn.number).get("code") == code
 
     def _take(self, entry: Entry, number: int) -> bool:
         params = {name: record.encode(value, name, literals=True) for name, value in entry.params.items()}

@@ -30,11 +30,22 @@ STATUSES = (QUEUED, RUNNING, DONE, FAILED, CUT_OFF, CANCELED)
 
 _DIGITS = 10  # of the number of a turn; a longer one is none
 _SAME = "same"  # done, because the same was trained before
-_WORDS = {"queued": QUEUED, "done": DONE, _SAME: DONE, "failed": FAILED, "cut-off": CUT_OFF, "canceled": CANCELED}
-_NAMES = {status: word for word, status in _WORDS.items() if word != _SAME}
+_STOPPED = "stopped"  # cut off, and not because whoever had it was to end: nothing that begins again by itself
+_WORDS = {
+    "queued": QUEUED,
+    "done": DONE,
+    _SAME: DONE,
+    "failed": FAILED,
+    "cut-off": CUT_OFF,
+    _STOPPED: CUT_OFF,
+    "canceled": CANCELED,
+}
+_NAMES = {status: word for word, status in _WORDS.items() if word not in (_SAME, _STOPPED)}
 _KNOWN = frozenset((*_WORDS, "claimed", "run", "cancel", "priority", "code"))  # another word is somebody else's
 # Where two ends of one turn meet, for two machines have had it that did not see each other: work that was done counts.
-_WEIGHT = {word: weight for weight, word in enumerate(("queued", "cut-off", "canceled", "failed", _SAME, "done"))}
+_WEIGHT = {
+    word: weight for weight, word in enumerate(("queued", "cut-off", _STOPPED, "canceled", "failed", _SAME, "done"))
+}
 
 
 class Turn(NamedTuple):
@@ -48,6 +59,7 @@ class Turn(NamedTuple):
     canceling: bool = False  # whoever has it shall end it
     priority: int = 0
     code: str | None = None  # the snapshot that was taken for it
+    stopped: bool = False  # cut off by itself: a script that was killed, or over its time
 
 
 class States:
@@ -92,7 +104,7 @@ class States:
 
     def end(self, key: str, number: int, end: Turn) -> None:
         """Say how a turn has ended. Raises `StorageFailed`."""
-        word = _SAME if end.skipped else _NAMES[end.status]
+        word = _SAME if end.skipped else _STOPPED if end.stopped else _NAMES[end.status]
         code = "" if end.exit_code is None else str(end.exit_code)
         self._say(key, number, word, end.run or "", code)
 
@@ -177,12 +189,14 @@ def _added_up(facts: list[list[str]]) -> Turn:
         last = max((fact[1] for fact in facts), key=int)
     number = int(last)
     status, run, ended_run, exit_code, skipped = RUNNING if number else QUEUED, None, None, None, False
+    stopped = False
     canceling, priority, heaviest, code = False, None, (-1, ""), None
     for fact in facts:
         word, more = fact[2], fact[3] if len(fact) > 3 else ""
         if fact[1] == last and word in _WEIGHT:
             if (_WEIGHT[word], more) > heaviest:
-                heaviest, status, skipped = (_WEIGHT[word], more), _WORDS[word], word == _SAME
+                heaviest, status = (_WEIGHT[word], more), _WORDS[word]
+                skipped, stopped = word == _SAME, word == _STOPPED
                 ended_run, _, said = more.partition(".")
                 exit_code = _whole(said)
         elif word == "priority":
@@ -196,7 +210,7 @@ def _added_up(facts: list[list[str]]) -> Turn:
             run = max(run or "", more)
         elif word == "cancel":
             canceling = True
-    return Turn(number, status, ended_run or run, exit_code, skipped, canceling, priority or 0, code)
+    return Turn(number, status, ended_run or run, exit_code, skipped, canceling, priority or 0, code, stopped)
 
 
 def _whole(text: str) -> int | None:

@@ -261,6 +261,7 @@ class Bench:
             code, known = codes.load(how.code)
         bench = cls(project, queue, codes, project.workplace(), code, known)
         bench._is_owner = how.code is None
+        queue.begin(code.name)
         return bench
 
     def close(self) -> None:
@@ -383,7 +384,7 @@ def _settle(claim: Claim, ended: Ended) -> None:
     if claim.is_canceled and (ended.run is None or ended.run.status != record.COMPLETE):
         claim.settle(CANCELED, kept.id if kept else None, ended.exit_code)
     elif ended.run is not None and _was_cut_off(ended.run):
-        claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code)
+        claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code, stopped=not ended.signalled)
     elif ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
     else:

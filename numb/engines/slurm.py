@@ -29,7 +29,7 @@ _OWN = ("partition", "account", "qos", "constraint", "mem", "exclude")  # what s
 _CALLED = {"gpus": "gpus_per_node", "cpus": "cpus_per_task"}
 _DELAY = 90  # seconds between SIGUSR1 and the end
 _LOOK = 0.2  # seconds between two looks whether a worker has ended
-_POLL = 2.0  # and whether tasks have
+_FIRST_POLL, _POLL = 0.25, 4.0  # and whether tasks have: seldom, where they take long
 _PATIENCE = 20.0  # seconds for an answer of Slurm's
 _REMEMBERED = 5.0  # seconds for which an answer counts
 _ALIVE = frozenset(
@@ -59,7 +59,7 @@ class Slurm:
             return 0
         executor = _executor(work.folder)
         executor.update_parameters(**self._parameters())
-        task = Task([*work.words, "--limit", "1"], os.getcwd())
+        task = Task([*work.words, "--limit", "1"], os.getcwd(), fail_fast=work.fail_fast)
         from submitit.core.utils import FailedJobError
 
         try:
@@ -77,10 +77,14 @@ class Slurm:
         work.handed_to({"slurm": {"job": number}})
         tasks = "1 task" if work.waiting == 1 else f"{work.waiting} tasks"
         work.say(f"Slurm has them as job {number}, {tasks}; what workers say is in {work.folder}")
-        while self._wait and _states([number]):
+        if not self._wait:
+            return 0
+        pause = _FIRST_POLL
+        while _states([number]) != {}:  # nor where Slurm does not answer
             work.tick()
-            time.sleep(_POLL)
-        return 0
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL)
+        return next((code if code > 0 else 128 - code for code in map(_code_of, jobs) if code), 0)
 
     def shown(self, work: Work) -> str:
         from importlib.util import find_spec
@@ -97,7 +101,7 @@ class Slurm:
         return "\n".join(["an array job of Slurm, a task for each", *lines, *first, f"  {words}"])
 
     def _parameters(self) -> dict[str, Any]:
-        """As submitit has them. It is told the signal, which it sends itself only to steps of srun's, and there is none."""
+        """As submitit has them; by the same name what is said here comes before what it would say."""
         found: dict[str, Any] = {"use_srun": False, "time": None, "job_name": "numb"}
         more: dict[str, Any] = {"requeue": True, "signal": f"B:USR1@{_DELAY}"}
         for name, value in self._options.items():
@@ -108,10 +112,10 @@ class Slurm:
             elif name in _OWN:
                 found[name] = value
             else:
-                more[name] = True if value == "" else value
+                more[name.replace("-", "_")] = True if value == "" else value
         if self._parallel is not None:
             found["array_parallelism"] = self._parallel
-        setup = ["export SUBMITIT_PREEMPT_SIGNAL=USR1", *self._setup]
+        setup = ["trap '' USR1 USR2", *self._setup]  # until the task listens: they would end it
         return {**found, "additional_parameters": more, "setup": setup}
 
 
@@ -123,9 +127,7 @@ def _executor(folder: Path) -> Any:
     logging.getLogger("submitit").setLevel(logging.CRITICAL)  # it asks sacct, which few have
     try:
         # Without a shell in between, so that the signal reaches it.
-        return submitit.SlurmExecutor(
-            folder=folder, python=f"exec {shlex.quote(sys.executable)}", max_num_timeout=1_000_000
-        )
+        return submitit.SlurmExecutor(folder=folder, python=f"exec {shlex.quote(sys.executable)}")
     except RuntimeError:
         raise NotPossible(
             "there is no Slurm here: sbatch cannot be run", "numb queue run -j 2 runs it on this machine"
@@ -153,36 +155,49 @@ def options(words: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in [each.strip() for text in words for each in text.split(",") if each.strip()]:
         name, _, value = word.lstrip("-").partition("=")
-        if not re.fullmatch(r"[a-z][a-z-]*", name):
+        if not re.fullmatch(r"[a-z][a-z-]*", name) or not value.isprintable():
             raise Usage(f"--slurm {word}: that is no option of sbatch's", "--slurm partition=gpu,gpus=1,time=2h")
         found[name] = value
     return found
 
 
 class Task:
-    """What each task does: be a worker for one entry. submitit calls it, and `checkpoint` when SIGUSR1 comes."""
+    """What each task does, which submitit calls: be a worker for one entry.
 
-    def __init__(self, words: Sequence[str], where: str) -> None:
-        self._words, self._where = list(words), where
-        self._pid = 0
+    When SIGUSR1 comes, the script is asked to end, which keeps its last checkpoint, and the task to be put back. submitit would
+    do that too, but only where it knows the time limit. With *fail_fast* tasks that have not begun never do once one fails.
+    """
+
+    def __init__(self, words: Sequence[str], where: str, *, fail_fast: bool = False) -> None:
+        self._words, self._where, self._fail_fast = list(words), where, fail_fast
 
     def __call__(self, number: int) -> int:
+        asked: list[float] = []
+        for each in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(each, lambda *_: asked.append(time.monotonic()))
         process = subprocess.Popen(worker(*self._words), cwd=self._where, stdin=subprocess.DEVNULL)
-        self._pid = process.pid
-        while (code := process.poll()) is None:  # and not wait: a handler that comes meanwhile waits as well
+        is_told = False
+        while (code := process.poll()) is None and not (asked and time.monotonic() > asked[0] + _DELAY):
+            if asked and not is_told:
+                is_told = True
+                process.send_signal(signal.SIGTERM)
             time.sleep(_LOOK)
-        return code
+        if asked:
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True, timeout=_PATIENCE)
+        elif code and self._fail_fast:
+            cancel([os.environ.get("SLURM_ARRAY_JOB_ID", "")])
+        return 1 if code is None else code
 
-    def checkpoint(self, number: int) -> Any:
-        """Have the script end, which keeps its last checkpoint, and ask to be started again."""
-        from submitit.helpers import DelayedSubmission
 
-        until = time.monotonic() + _DELAY
-        if alive.start_token(self._pid):
-            os.kill(self._pid, signal.SIGTERM)
-        while alive.start_token(self._pid) and time.monotonic() < until:
-            time.sleep(_LOOK)
-        return DelayedSubmission(Task(self._words, self._where), number)
+def _code_of(job: Any) -> int:
+    """How the worker of a task that has ended ended; 1 where it could not say so."""
+    from submitit.core.utils import pickle_load
+
+    try:
+        word, code = pickle_load(job.paths.result_pickle)
+    except OSError:
+        return 1
+    return int(code) if word == "success" else 1
 
 
 # -- what Slurm knows of tasks
@@ -212,21 +227,21 @@ def is_gone(holder: Mapping[str, Any]) -> bool | None:
 
 def _is_over(job: str, restarts: int | None) -> bool | None:
     said = _known_of(job, int(time.monotonic() / _REMEMBERED))
-    if said is None:
-        return None
-    if restarts is None:
-        return not said
-    return all(state not in _ALIVE or count > restarts or state == "PENDING" for state, count in said)
+    if said is None or restarts is None:
+        return None if said is None else not said
+    # The last task of an array has the number of the array. One that was put back counts as such while it still ends.
+    mine = [(state, count) for task, state, count in said if task == job]
+    return all(state == "PENDING" or (count > restarts and state != "COMPLETING") for state, count in mine)
 
 
 @functools.lru_cache(maxsize=1000)
-def _known_of(job: str, moment: int) -> tuple[tuple[str, int], ...] | None:
-    """State and number of restarts of the tasks of a job that have not ended; None where Slurm does not answer."""
+def _known_of(job: str, moment: int) -> tuple[tuple[str, str, int], ...] | None:
+    """Number, state, and how often it was put back of each task of a job that has not ended; None: Slurm does not answer."""
     said = _asked("scontrol", "show", "job", "--oneliner", job)
     if said is None:
         return None
-    found = re.findall(r"JobState=(\S+).*?Restarts=(\d+)", said)
-    return tuple((state, int(count)) for state, count in found if state in _ALIVE)
+    found = re.findall(r"^JobId=(\d+).* JobState=(\S+).*? Restarts=(\d+)", said, re.MULTILINE)
+    return tuple((task, state, int(count)) for task, state, count in found if state in _ALIVE)
 
 
 def _states(jobs: Sequence[str]) -> dict[str, int] | None:
@@ -262,5 +277,5 @@ def summary(jobs: Sequence[str]) -> str:
 
 def cancel(jobs: Sequence[str]) -> None:
     """Let tasks that have not begun never begin."""
-    if jobs:
-        _asked("scancel", "--state=PENDING", *jobs)
+    if known := [job for job in jobs if job]:
+        _asked("scancel", "--state=PENDING", *known)
