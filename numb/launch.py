@@ -93,6 +93,7 @@ def run(
     ring: Callable[[], object] | None = None,
     seen: Callable[[bytes], object] | None = None,
     start: Start | None = None,
+    passed_as: Mapping[int, int] | None = None,
 ) -> Outcome:
     """Run *command* to its end and return how it ended. Raises `CommandNotFound` or `CannotStart` if it never began.
 
@@ -103,6 +104,8 @@ def run(
     standard error, too, where numb's own two go to the same place).
 
     *start* may start the process in another way; where it gives None it is started as a command is.
+
+    *passed_as* says as what some signals are passed on; as 0 where they reach the script without numb.
 
     *ring* is called whenever *doorbell* is readable and the script is alive; what the script had written by then has been
     passed on. *ring* must read the doorbell, which must be open for writing too: at the end of a file a descriptor is
@@ -124,7 +127,7 @@ def run(
         streams = (out,) if out is err else (out, err)
         for stream in streams:
             stack.callback(stream.close)
-        script = _Script(streams, grace, is_ending, start)
+        script = _Script(streams, grace, is_ending, start, passed_as)
         stack.callback(script.close)
         wake = stack.enter_context(processes.wakeup())
         stack.enter_context(processes.reaping())
@@ -165,6 +168,7 @@ class _Script:
         grace: float,
         is_ending: Callable[[], bool] = lambda: False,
         start: Start | None = None,
+        passed_as: Mapping[int, int] | None = None,
     ) -> None:
         self.received: dict[int, None] = {}  # signals, in order, each once
         self.fault: BaseException | None = None
@@ -173,6 +177,7 @@ class _Script:
         self._grace = grace
         self._is_ending: Callable[[], bool] | None = is_ending
         self._start = start or _by_nobody_else
+        self._passed_as = passed_as or {}
         self._child: Child | None = None
         self._end = -1  # readable when the child has ended
         self._below: dict[int, int] = {}  # its descendants when a signal came: process id → handle
@@ -294,12 +299,14 @@ class _Script:
         """
         if signum in KEYBOARD and processes.in_foreground():
             return
+        sent = self._passed_as.get(signum, signum)
         if signum in ENDING:
-            if self.child.poll() is None:
-                self._remember_descendants(signum)
-            if self._kill_at is None and not processes.outlives(self.child.pid, signum):
+            if self.child.poll() is None and sent:
+                self._remember_descendants(sent)
+            if self._kill_at is None and not processes.outlives(self.child.pid, sent or signum):
                 self._kill_at = time.monotonic() + self._grace
-        self._send(signum)
+        if sent:
+            self._send(sent)
 
     def _end_those_left_behind(self) -> Sequence[int]:
         """Pass the signal that ended the script on to the processes below it, and return what to wait for.
@@ -308,7 +315,7 @@ class _Script:
         has dealt with its own children: then nothing is sent.
         """
         signum = -(self.child.returncode or 0)
-        if signum not in ENDING or signum not in self.received:
+        if signum not in ENDING or signum not in (self._passed_as.get(each, each) for each in self.received):
             return ()
         for handle in self._below.values():
             processes.send(handle, signum)

@@ -94,6 +94,7 @@ class Project:
         self.branch = Branch(self.snapshots, self.talk.say)
         self.place = home.relative_to(self.git.toplevel).as_posix()  # within the work tree, as records name it
         self.start: Start | None = None  # how scripts are started, where it is not as commands are
+        self.passed_as: Mapping[int, int] = {}  # as what signals are passed on to scripts: see `launch.run`
         self.job: Job | None = None  # what a queue has to say of the next training
 
     # -- opening
@@ -344,6 +345,7 @@ class Project:
                     ring=lambda: self._ring(flight, answers),
                     seen=observer.seen,
                     start=self.start,
+                    passed_as=self.passed_as,
                 )
             except (CannotStart, CommandNotFound):
                 flight.discard()  # nothing ran

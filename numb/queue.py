@@ -226,15 +226,15 @@ class Queue:
         has changed, so that what was added since is seen.
         """
         turns = self.folder.read()
-        found: list[tuple[State, int, bool]] = []
+        found: list[tuple[State, int]] = []
         for entry in self.entries():
             turn = turns.get(entry.key, _NEW)
             if (turn.status in wanted or turn.status == RUNNING or turn.skipped) and entry.key not in tried:
                 state = self._state(entry, turn)
                 if (state.status in wanted or (skipped and state.skipped)) and not self._was_tried(entry, turn):
-                    found.append((state, turn.number + 1, state.status == CUT_OFF and not turn.stopped))
-        found.sort(key=lambda each: (not each[2], -each[0].priority))
-        for state, number, _ in found:
+                    found.append((state, turn.number + 1))
+        found.sort(key=lambda each: (each[0].status != CUT_OFF, -each[0].priority))
+        for state, number in found:
             if self._take(state.entry, number):
                 return Claim(state, number, self.folder)
         return None

@@ -76,7 +76,10 @@ def _kind(look: str) -> str:
 
 
 def _look(path: Path, here: Path) -> str:
-    status = path.lstat()
+    try:
+        status = path.lstat()
+    except FileNotFoundError:  # a run goes on here
+        raise NotToBeKept(path) from None
     mode = oct(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
         return f"{mode} {os.readlink(path)}"

@@ -193,7 +193,9 @@ class Scene:
     def _trained(self, *arguments: str, **params: object) -> dict:
         if params:
             self.write("one.json", json.dumps([params]))
-            done = self.numb("train", "--queue", "one.json", *arguments)
+            # In place: what is kept is put into other folders, and none of them has the folders of jobs.
+            words = ("train", "--queue") if arguments else ("queue", "run", "--live")
+            done = self.numb(*words, "one.json", *arguments)
             (self.root / "one.json").unlink()
         else:
             done = self.numb("train", *arguments)

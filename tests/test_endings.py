@@ -371,7 +371,7 @@ def test_of_many_ranks_the_first_records(torch_scene: Scene) -> None:
     torch_scene.write("nmb.json", json.dumps({"version": 1, "train": {"command": [*command, "train.py"]}}))
     torch_scene.write("q.json", '[{"lr": 0.5}]')
 
-    done = torch_scene.numb("queue run q.json")
+    done = torch_scene.numb("queue run --live q.json")
 
     assert 0 == done.code, done.stderr
     (run,) = runs(torch_scene)

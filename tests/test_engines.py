@@ -521,9 +521,6 @@ def test_scancel_ends_all_and_nothing_is_lost(lab: Lab) -> None:
 
 
 @ON_SLURM
-@pytest.mark.xfail(
-    strict=False, reason="the SIGTERM that numb passes on is a second request, or comes while the script ends"
-)
 def test_scancel_lets_a_script_keep_its_last_step(lab: Lab) -> None:
     """Slurm sends SIGTERM to every process of a task: to a script that asks, what numb passes on is no second request."""
     lab.queue({"n": 1, "how": "asks"})

@@ -107,7 +107,7 @@ def test_every_process_computes_with_the_injected_values(scene: Scene) -> None:
         def child():
             numb_param({"child": lr})
             numb_trial_result({"child": lr})
-            with open("seen.ignored", "a") as seen:
+            with open(os.environ["THERE"] + "/seen.ignored", "a") as seen:
                 seen.write(f"{lr}\\n")
 
         if __name__ == "__main__":
@@ -129,6 +129,7 @@ def test_every_process_computes_with_the_injected_values(scene: Scene) -> None:
         """,
     )
     scene.write("q.json", '[{"lr": 0.5}]')
+    scene.env["THERE"] = str(scene.root)  # where it runs there is another folder
 
     done = scene.numb("queue run q.json")
 

@@ -231,7 +231,7 @@ def test_what_is_done_is_told_as_json(lab: Scene) -> None:
         {"runs": 0, "objects": 0, "bytes": 0, "missing": 0, "branch": "origin"},
         ids(lab),
         ids(lab),
-        {"objects": 0, "bytes": 0, "left": 2, "left_bytes": 2 << 20},
+        {"objects": 0, "bytes": 0, "left": 2, "left_bytes": 2 << 20, "folders": 0},
     ] == told
 
 

@@ -332,9 +332,10 @@ def queue_search(
 @click.option("--asking", type=int, default=None, help="A descriptor at which a nursery answers.")
 @click.option("--code", default=None, help="The snapshot that was taken for the entries.")
 @click.option("--limit", type=int, default=None, help="So many entries at most.")
+@click.option("--task", is_flag=True, help="Be a task of Slurm's.")
 @click.option("--search", is_flag=True, help="Ask for one more where none is left.")
 def queue_work(
-    file: Path, wanted: Wanted, gone: int | None, asking: int | None, code: str | None, limit: int | None
+    file: Path, wanted: Wanted, gone: int | None, asking: int | None, code: str | None, limit: int | None, task: bool
 ) -> None:
     """Be a worker of numb queue run."""
     from numb.engines import local
@@ -343,6 +344,10 @@ def queue_work(
     project = opened()
     if asking is not None:
         project.start = local.starter(project.config, project.home, asking)
+    if task:
+        from numb.engines import slurm
+
+        project.passed_as = slurm.PASSED_AS
     exit_code = 0
     goes_on = (lambda: True) if gone is None else (lambda: not local.is_alone(gone))
     how = wanted.how(is_checked=True, goes_on=goes_on, code=code, limit=limit)

@@ -27,6 +27,8 @@ from numb.errors import NotPossible, Usage
 
 _OWN = ("partition", "account", "qos", "constraint", "mem", "exclude")  # what submitit calls as sbatch does
 _CALLED = {"gpus": "gpus_per_node", "cpus": "cpus_per_task"}
+# SIGTERM comes from Slurm, to every process of a task; what asks a worker to end its script is another signal.
+PASSED_AS = {int(signal.SIGTERM): 0, int(signal.SIGHUP): int(signal.SIGTERM)}
 _DELAY = 90  # seconds between SIGUSR1 and the end
 _LOOK = 0.2  # seconds between two looks whether a worker has ended
 _FIRST_POLL, _POLL = 0.25, 4.0  # and whether tasks have: seldom, where they take long
@@ -175,12 +177,12 @@ class Task:
         asked: list[float] = []
         for each in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(each, lambda *_: asked.append(time.monotonic()))
-        process = subprocess.Popen(worker(*self._words), cwd=self._where, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(worker(*self._words, "--task"), cwd=self._where, stdin=subprocess.DEVNULL)
         is_told = False
         while (code := process.poll()) is None and not (asked and time.monotonic() > asked[0] + _DELAY):
             if asked and not is_told:
                 is_told = True
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGHUP)
             time.sleep(_LOOK)
         if asked:
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True, timeout=_PATIENCE)
