@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import hypothesis
 import pytest
 from beginnings import Beginnings
 from warm import Warm, at_start, put_python
@@ -26,6 +27,9 @@ from warm import run as run_warm
 
 from numb.project import Project
 from numb.view import table
+
+hypothesis.settings.register_profile("numb", deadline=None)  # how fast the machine is tells nothing of what is drawn
+hypothesis.settings.load_profile("numb")
 
 # A script with hooks and without torch, for all that is not about networks: a run takes a quarter of a second.
 PLAIN = """

@@ -282,7 +282,7 @@ def test_operators_are_aligned() -> None:
 LINES = st.lists(st.sampled_from(["conv 1x1", "conv 2x2", "relu", "add", "linear 3x3 bias=True", ""]), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LINES, LINES, st.integers(1, 40))
 def test_nothing_gets_lost_in_aligning(first: list[str], second: list[str], times: int) -> None:
     """Read down one side, what is beside each other is one network, and down the other it is the other; large ones too."""
@@ -355,7 +355,7 @@ def test_a_graph_has_each_parameter_once(model: nn.Module, dummy: torch.Tensor, 
     assert {"Constant", "Shape"}.isdisjoint({each.name for each in found.operators})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_graph_is_no_traceback(data: st.DataObject) -> None:
     """What is no ONNX file is said to be none; what is still one can be shown."""

@@ -515,7 +515,7 @@ def test_a_long_series_becomes_a_short_table() -> None:
     st.booleans(),
     st.integers(1, 3),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_rule_is_what_its_words_say(others: list[list[tuple[float, float]]], highest: bool, startup: int) -> None:
     """At each step that somebody has logged, the table agrees with the words, and the best of all is worse nowhere."""
     table = limits(others, highest, startup=startup)

@@ -284,9 +284,7 @@ class Edits(RuleBasedStateMachine):
         shutil.rmtree(self.top, ignore_errors=True)
 
 
-Edits.TestCase.settings = settings(
-    max_examples=6, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Edits.TestCase.settings = settings(max_examples=6, stateful_step_count=16, suppress_health_check=list(HealthCheck))
 TestEdits = Edits.TestCase
 
 

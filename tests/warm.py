@@ -33,17 +33,22 @@ def at_start(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(AT_START)}
 
 
-def ask(address, asked, descriptors, patience=None):  # type: ignore[no-untyped-def]  # part of the script below, too
-    """Have something run, and wait for it: its exit code, or the negative number of a signal."""
+def ask(address, asked, descriptors, patience=None, born=None):  # type: ignore[no-untyped-def]  # part of the script below, too
+    """Have something run, and wait for it: its exit code, or the negative number of a signal. Its process id is told first."""
     asked = json.dumps(asked).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.settimeout(patience)
         server.connect(address)
         socket.send_fds(server, [len(asked).to_bytes(8, "big")], descriptors)
         server.sendall(asked)
-        answer = server.recv(8)
-    assert answer, "the warm python has gone"
-    return int.from_bytes(answer, "big", signed=True)
+        answers = []
+        for heard in (born, None):
+            answer = server.recv(8)
+            assert answer, "the warm python has gone"
+            answers.append(int.from_bytes(answer, "big", signed=True))
+            if heard:
+                heard(answers[0])
+    return answers[1]
 
 
 _STARTED_BY_NUMB = """#!{python} -SIE
@@ -52,8 +57,20 @@ wanted = {{name: value for name, value in os.environ.items() if name.startswith(
 if len(sys.argv) < 2 or sys.argv[1].startswith("-") or wanted != {environment!r}:
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 {ask}
+passed = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+passed = [number for number in passed if signal.getsignal(number) != signal.SIG_IGN]
+signal.pthread_sigmask(signal.SIG_BLOCK, passed)
+def born(pid):
+    def pass_on(number, frame):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+    for number in passed:
+        signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
 asked = dict(words=sys.argv[1:], cwd=os.getcwd(), environment=dict(os.environ), umask=os.umask(0))
-status = ask({address!r}, asked, [0, 1, 2])
+status = ask({address!r}, asked, [0, 1, 2], None, born)
 if status < 0:
     if -status != signal.SIGKILL:
         signal.signal(-status, signal.SIG_DFL)
@@ -144,8 +161,10 @@ def forked(address: str) -> list[str]:
     if child := os.fork():
         for descriptor in descriptors:
             os.close(descriptor)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        connection.sendall(code.to_bytes(8, "big", signed=True))
+        with contextlib.suppress(BrokenPipeError):  # who has asked may have been killed
+            connection.sendall(child.to_bytes(8, "big", signed=True))
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            connection.sendall(code.to_bytes(8, "big", signed=True))
         os._exit(0)
     connection.close()
     for number, descriptor in enumerate(descriptors):
