@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numb import atomic, journal, record, searching
 from numb.errors import NumbError, StorageFailed, Usage
 from numb.hp.settings import gather
-from numb.queue import CANCELED, DONE, FAILED, Queue, append
+from numb.queue import DONE, FAILED, Queue, append
 from numb.record import Run
 from numb.searching import Aim, Space, Told
 
@@ -100,8 +100,7 @@ def _known(project: Project, queue: Queue, search: Search) -> tuple[list[Told], 
     runs = _told(project, ended)
     values = _values(project, runs, search.aim.by)
     told = [_as_told(run, value, search.aim) for run, value in zip(runs, values, strict=True)]
-    canceled = [state for state in states if state.status == CANCELED]
-    return told, [*pending, *(state.entry.params for state in canceled)]
+    return told, pending
 
 
 def _told(project: Project, own: set[str]) -> list[Run]:

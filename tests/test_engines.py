@@ -534,6 +534,24 @@ def test_scancel_lets_a_script_keep_its_last_step(lab: Lab) -> None:
 
 
 @ON_SLURM
+def test_numb_cancels_tasks_that_wait(lab: Lab) -> None:
+    """They never begin, the script that runs is asked to end, and nothing of it is left in Slurm."""
+    lab.queue({"n": 1, "how": "waits"}, {"n": 2}, {"n": 3})
+    process = lab.start(one=True)
+    lab.until(lambda: lab.begun() == [1])
+    waiting = lab.scene.numb("queue status q.json").stdout
+    done = lab.scene.numb("queue cancel q.json")
+    process.communicate(timeout=60)
+
+    assert "2 pending, 1 running" in waiting.splitlines()[-1]
+    assert "numb: q.json: 2 entries canceled, 1 script asked to end; numb queue status q.json\n" == done.stderr
+    assert (["canceled"] * 3, [1]) == (lab.states(), lab.begun())
+    assert "" == lab.slurm.run("squeue", "--noheader", "--me") and ["interrupted"] == [
+        run["status"] for run in lab.scene.runs()
+    ]
+
+
+@ON_SLURM
 def test_who_waits_for_tasks_may_go(lab: Lab) -> None:
     """Ctrl-C ends the waiting with one line and 130, and Slurm goes on with the tasks."""
     lab.queue({"n": 1, "how": "waits"})
@@ -564,10 +582,13 @@ def test_what_slurm_refuses_is_one_line(lab: Lab) -> None:
 
 @pytest.fixture
 def own_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
-    """One that forgets soon what has ended, and may be broken."""
+    """One that forgets soon what has ended, takes four tasks in an array, and may be broken."""
     if why := missing():
         pytest.skip(why)
-    with tempfile.TemporaryDirectory(prefix="numb-slurm-") as folder, Slurm(Path(folder), MinJobAge="2") as slurm:
+    with (
+        tempfile.TemporaryDirectory(prefix="numb-slurm-") as folder,
+        Slurm(Path(folder), MinJobAge="2", MaxArraySize="4") as slurm,
+    ):
         for name, value in slurm.env.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("PATH", slurm._environment["PATH"])
@@ -615,14 +636,40 @@ def test_slurm_says_who_has_gone(own_slurm: Slurm, monkeypatch: pytest.MonkeyPat
     assert (False, False) == one_left
     assert (True, True, "") == forgotten
 
+    assert [(1, 1), (4, 1), (3, 2), (4, 3)] == [slurm_engine._divided(n) for n in (1, 4, 5, 10)]
+
     controller = slurm._daemons.pop("slurmctld")
     controller.kill()
     controller.wait()
     monkeypatch.setattr(slurm_engine, "_PATIENCE", 0.5)
     assert (None, None) == (gone(array, 0), gone(array))
     assert f"Slurm does not answer about job {array}" == slurm_engine.summary([array])
+    monkeypatch.setattr(slurm_engine, "_LONG", 0.2)
+    controller_asked = slurm_engine._Controller()
+    patience = [_seconds(lambda: controller_asked.ask("squeue")) for _ in range(3)]
+    assert patience[0] >= 0.5 and max(patience[1:]) < 0.1, "nobody waits for each of a hundred jobs"
     monkeypatch.setenv("PATH", os.defpath.replace("/usr/bin", ""))
     assert (None, None) == (gone(short, 0), gone(short))
+
+
+def test_a_task_takes_several_where_an_array_has_no_room(own_slurm: Slurm, empty: Scene, tmp_path: Path) -> None:
+    """One array all the same, and each entry once."""
+    pytest.importorskip("submitit")
+    furnish(empty, FILES)
+    empty.write("data.ignored", "42")
+    empty.env |= {**own_slurm.env, "THERE": str(tmp_path)}
+    lab = Lab(empty, "slurm", tmp_path, own_slurm)
+    lab.queue(*({"n": n} for n in range(6)))
+    done = lab.run()
+
+    assert (0, ["done"] * 6, [*range(6)]) == (done.code, lab.states(), lab.begun()), done
+    assert ", 3 tasks of up to 2 entries each: Slurm takes no more in an array; " in done.stderr
+
+
+def _seconds(what: Callable[[], object]) -> float:
+    began = time.monotonic()
+    what()
+    return time.monotonic() - began
 
 
 def test_waiting_outlasts_a_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -769,6 +816,7 @@ def test_options_of_sbatch_are_read() -> None:
     given = slurm_engine.options(["partition=gpu,gpus=1, time=2h", "--mem=4G", "-exclusive", "comment=a b=c", "gpus=2"])
 
     assert {"partition": "gpu", "gpus": "2", "time": "2h", "mem": "4G", "exclusive": "", "comment": "a b=c"} == given
+    assert {"nodelist": "n1,n2", "time": "1h"} == slurm_engine.options([r"nodelist=n1\,n2,time=1h"])
     assert {} == slurm_engine.options([]) == slurm_engine.options(["", " , "])
     with pytest.raises(Usage, match="no option of sbatch's"):
         slurm_engine.options(["partition=gpu,Time=1"])

@@ -8,8 +8,10 @@ becomes of the task is Slurm's decision (a cancel, a limit, a preemption without
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import math
 import os
 import re
 import shlex
@@ -34,6 +36,7 @@ _LOOK = 0.2  # seconds between two looks whether a worker has ended
 _FIRST_POLL, _POLL = 0.25, 4.0  # and whether tasks have: seldom, where they take long
 _PATIENCE = 20.0  # seconds for an answer of Slurm's
 _REMEMBERED = 5.0  # seconds for which an answer counts
+_LONG, _SILENCE = 2.0, 30.0  # seconds without an answer after which none is expected, and for how long
 _ALIVE = frozenset(
     (
         "PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING",
@@ -61,11 +64,12 @@ class Slurm:
             return 0
         executor = _executor(work.folder)
         executor.update_parameters(**self._parameters())
-        task = Task([*work.words, "--limit", "1"], os.getcwd(), fail_fast=work.fail_fast)
+        tasks, entries = _divided(work.waiting)
+        task = Task([*work.words, "--limit", str(entries)], os.getcwd(), fail_fast=work.fail_fast)
         from submitit.core.utils import FailedJobError
 
         try:
-            jobs = executor.map_array(task, range(work.waiting))
+            jobs = executor.map_array(task, range(tasks))
         except FailedJobError as error:
             said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "no reason given")
             raise NotPossible(
@@ -77,8 +81,7 @@ class Slurm:
             ) from None
         number = str(jobs[0].job_id).partition("_")[0]
         work.handed_to({"slurm": {"job": number}})
-        tasks = "1 task" if work.waiting == 1 else f"{work.waiting} tasks"
-        work.say(f"Slurm has them as job {number}, {tasks}; what workers say is in {work.folder}")
+        work.say(f"Slurm has them as job {number}, {_said(tasks, entries)}; what workers say is in {work.folder}")
         if not self._wait:
             return 0
         pause = _FIRST_POLL
@@ -99,8 +102,10 @@ class Slurm:
         }
         lines = [f"  {name}={value}" for name, value in (plain | known["additional_parameters"]).items()]
         first = [f"  {line}" for line in known["setup"]]
-        words = shlex.join(["numb", "queue", "work", *work.words, "--limit", "1"])
-        return "\n".join(["an array job of Slurm, a task for each", *lines, *first, f"  {words}"])
+        tasks, entries = _divided(work.waiting)
+        words = shlex.join(["numb", "queue", "work", *work.words, "--limit", str(entries)])
+        each = "a task for each" if entries == 1 else _said(tasks, entries)
+        return "\n".join([f"an array job of Slurm, {each}", *lines, *first, f"  {words}"])
 
     def _parameters(self) -> dict[str, Any]:
         """As submitit has them; by the same name what is said here comes before what it would say."""
@@ -119,6 +124,20 @@ class Slurm:
             found["array_parallelism"] = self._parallel
         setup = ["trap '' USR1 USR2", *self._setup]  # until the task listens: they would end it
         return {**found, "additional_parameters": more, "setup": setup}
+
+
+def _divided(waiting: int) -> tuple[int, int]:
+    """How many tasks, and the most entries of each: one, unless Slurm takes fewer tasks in an array."""
+    said = _asked("scontrol", "show", "config") or ""
+    limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
+    most = max(1, int(limit[1])) if limit else waiting
+    entries = max(1, math.ceil(waiting / most))
+    return math.ceil(waiting / entries), entries
+
+
+def _said(tasks: int, entries: int) -> str:
+    each = f" of up to {entries} entries each: Slurm takes no more in an array" if entries > 1 else ""
+    return ("1 task" if tasks == 1 else f"{tasks} tasks") + each
 
 
 def _executor(folder: Path) -> Any:
@@ -153,9 +172,10 @@ def _whole(name: str, text: str) -> int:
 
 
 def options(words: Iterable[str]) -> dict[str, str]:
-    """What `--slurm partition=gpu,time=2h` says. Raises `Usage`."""
+    """What `--slurm partition=gpu,time=2h` says; `\\,` is a comma of a value. Raises `Usage`."""
     found: dict[str, str] = {}
-    for word in [each.strip() for text in words for each in text.split(",") if each.strip()]:
+    parts = [part.replace("\\,", ",").strip() for text in words for part in re.split(r"(?<!\\),", text)]
+    for word in filter(None, parts):
         name, _, value = word.lstrip("-").partition("=")
         if not re.fullmatch(r"[a-z][a-z-]*", name) or not value.isprintable():
             raise Usage(f"--slurm {word}: that is no option of sbatch's", "--slurm partition=gpu,gpus=1,time=2h")
@@ -258,15 +278,30 @@ def _states(jobs: Sequence[str]) -> dict[str, int] | None:
     return found
 
 
-def _asked(*words: str) -> str | None:
-    """What Slurm answers; nothing of a job that it has forgotten, as it does some minutes after its end."""
-    try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, text=True)
-    except (OSError, subprocess.SubprocessError):
+class _Controller:
+    """Who answers for Slurm. Once it has kept somebody waiting for nothing it is asked no more for a while."""
+
+    def __init__(self) -> None:
+        self._silent_until = 0.0
+
+    def ask(self, *words: str) -> str | None:
+        """What Slurm answers; nothing of a job that it has forgotten, as it does some minutes after its end."""
+        began = time.monotonic()
+        if began < self._silent_until:
+            return None
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, text=True)
+            if done.returncode == 0:
+                return done.stdout
+            if "Invalid job id" in done.stderr:
+                return ""
+        now = time.monotonic()
+        if now - began > _LONG:
+            self._silent_until = now + _SILENCE
         return None
-    if done.returncode == 0:
-        return done.stdout
-    return "" if "Invalid job id" in done.stderr else None
+
+
+_asked = _Controller().ask
 
 
 def summary(jobs: Sequence[str]) -> str:
