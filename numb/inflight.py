@@ -328,9 +328,12 @@ def _one_line(item: Any) -> str:
 def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -> Run:
     """Say how a run ended, and put together everything that is known about it.
 
-    *outcome* is None when the launcher died too; then the events decide, and without a last one the run is `lost`.
+    *outcome* is None when the launcher died too; then the events decide, and without a last one the run is `lost`. So they do
+    where nobody knows how the script ended.
     """
-    status, reason = _ending(told, outcome, "its process" if InFlight(folder).order.own else "the launcher")
+    is_known = outcome is not None and outcome.is_known
+    supervisor = "what had forked it" if outcome else "its process" if InFlight(folder).order.own else "the launcher"
+    status, reason = _ending(told, outcome if is_known else None, supervisor)
     notes = [*run.notes, *told.notes, *(f"numb: {error}" for error in told.errors)]
     if outcome is not None:
         notes += _observations(told, outcome)
@@ -347,7 +350,7 @@ def conclude(run: Run, told: Told, outcome: Outcome | None, folder: RunFolder) -
         message=run.message or told.message,
         status=status,
         reason=reason,
-        exit_code=None if outcome is None else outcome.exit_code,
+        exit_code=outcome.exit_code if outcome is not None and is_known else None,
         seconds=_seconds(run, outcome, folder),
         models={**run.models, **told.models} if run.segments else told.models,
         params={**run.params, **told.params} if run.segments else told.params,

@@ -44,7 +44,7 @@ _HINT = 'check "command" in nmb.json'
 class Outcome:
     """How a script ended, from the wait status, and what became of its output."""
 
-    code: int | None  # None when a signal ended it
+    code: int | None  # None when a signal ended it; and the signal is None, too, where nobody knows
     signal: int | None
     passed_on: tuple[int, ...]  # what numb received, each once; the keyboard's reached the script without it
     seconds: float  # from the start to the end of the process
@@ -55,8 +55,15 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """The script's own code, or 128 + the signal, as shells have it."""
+        """The script's own code, or 128 + the signal, as shells have it; 1 where nobody knows."""
+        if not self.is_known:
+            return 1
         return 128 + (self.signal or 0) if self.code is None else self.code
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anybody was told how it ended: who has forked it may have died before."""
+        return self.code is not None or self.signal is not None
 
 
 def check(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> str:
@@ -144,7 +151,7 @@ def run(
         raise script.fault
     status = script.child.wait()
     return Outcome(
-        code=status if status >= 0 else None,
+        code=status if 0 <= status != processes.UNKNOWN else None,
         signal=-status if status < 0 else None,
         passed_on=tuple(script.received),
         seconds=script.ended_at - begin,

@@ -16,6 +16,8 @@ from typing import Protocol
 
 Handler = Callable[[int, FrameType | None], None]
 
+UNKNOWN = 1 << 16  # how a process has ended, where nobody was told: no wait status is that large
+
 
 class Child(Protocol):
     """A process that somebody has started: `subprocess.Popen`, or what stands for one."""

@@ -532,7 +532,8 @@ class Project:
             run = extraction.added(self, run, told, flight)
         try:
             flight.write_end(run)
-            return Ended(outcome.exit_code, self.branch.publish(run, told, flight), signalled=bool(outcome.passed_on))
+            exit_code = outcome.exit_code if outcome.is_known else int(run.status != record.COMPLETE)
+            return Ended(exit_code, self.branch.publish(run, told, flight), signalled=bool(outcome.passed_on))
         except (NumbError, OSError) as error:
             flight.close()
             hint = getattr(error, "hint", None) or "numb doctor --fix"

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from numb import processes
+from numb import alive, processes
 from numb.engines.nursery import at_start
 
 # Without the current folder on the path: what lies there may have the name of a module.
@@ -23,7 +23,7 @@ _SERVE = (
 _PYTHON = re.compile(r"python(\d+(\.\d+)?)?")
 _LONGEST = 100_000  # bytes of a request: a datagram has a limit
 _ANSWER = 1 << 16
-_LOST = -int(signal.SIGKILL)  # how a script has ended whose nursery was killed, and nobody knows
+_LOOK = 0.2  # seconds between two looks whether a script has ended whose nursery was killed
 
 
 class Nursery:
@@ -73,17 +73,17 @@ class Child:
         self.pid = pid
         self.returncode: int | None = None
         self._asking = asking
-        self._handle = processes.handle_on(pid)
+        self._handle, self._who = processes.handle_on(pid), alive.identity(pid)
 
     def poll(self) -> int | None:
         """How it has ended; None while it goes on."""
         return self._look(socket.MSG_DONTWAIT)
 
     def wait(self) -> int:
-        """Wait for its end: its exit code, or the negative number of a signal."""
-        while self.returncode is None:
-            self._look(0)
-        return self.returncode
+        """Wait for its end: its exit code, the negative number of a signal, or `UNKNOWN` where its nursery was killed."""
+        while (status := self._look(0)) is None:
+            time.sleep(_LOOK)
+        return status
 
     def send_signal(self, signum: int) -> None:
         if self._handle is not None and self.returncode is None:
@@ -97,7 +97,9 @@ class Child:
                 return None
             except OSError:
                 said = b""
-            status = json.loads(said).get("status") if said else _LOST
+            if not said and alive.is_alive(self._who):
+                return None  # without its nursery
+            status = json.loads(said).get("status") if said else processes.UNKNOWN
             if status is not None:
                 self.returncode = status
                 if self._handle is not None:
