@@ -313,6 +313,16 @@ def test_list_chooses_and_sorts(lab: Scene) -> None:
     assert ["bs=32  1 run", "bs=64  2 runs", "bs=128  1 run"] == [line.split(",")[0] for line in groups.splitlines() if line.startswith("bs=")]  # fmt: skip
 
 
+def test_what_is_cut_off_is_said(lab: Scene) -> None:
+    """Where there is more than was asked for, and not where there is exactly that."""
+    said = [lab.numb(f"list {words}").stderr for words in ("--sort acc -n 4", "--sort acc -n 3", "--where lr<1 -n 3")]
+
+    assert "are shown" not in said[0]
+    assert said[1].startswith("numb: the first 3 of more are shown: -n 0 shows all\n")
+    assert said[2].startswith("numb: the newest 3 of more are shown: -n 0 shows all\n")
+    assert [0.2, 0.3, 0.4] == rates(lab, "--where", "lr < 1", "-n", "3")
+
+
 def test_what_no_run_has_is_said_with_what_is_near(lab: Scene) -> None:
     """A slip of the finger is no empty table; a name is that of a fact first, then of a hyperparameter, then of a result."""
     done = lab.numb("list", "--where", "acuracy > 1 or ac > 2")

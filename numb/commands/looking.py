@@ -69,8 +69,12 @@ def list_(
         raise Usage("--duplicates looks at all runs", "numb list --duplicates")
     project = opened(reading=True)
     limit = number or None if number is not None or as_json or as_csv or paths or duplicates else 40
-    how: dict[str, Any] = {"where": where, "sort": sort, "limit": limit, "statuses": statuses, "untrialed": untrialed}
+    asked = limit + 1 if limit and any(narrowed) else limit  # one more says whether there are any
+    how: dict[str, Any] = {"where": where, "sort": sort, "limit": asked, "statuses": statuses, "untrialed": untrialed}
     rows = project.duplicates() if duplicates else project.runs(**how, all_projects=all_projects)
+    is_cut = False
+    if limit and limit != asked and len(rows) > limit:
+        is_cut, rows = True, rows[:limit] if sort else rows[-limit:]
     groups: dict[str, Any] | None = None
     if group_by is not None:
         groups = table.grouped(rows, group_by, [line[0] for line in project.values(rows, [group_by])])
@@ -102,8 +106,8 @@ def list_(
         put(table.runs(rows, **look, all_columns=all_columns, bold=bold, width=width(sys.stdout)))
         if not rows:
             say("numb: no runs" + (" like that" if any(narrowed) or duplicates else " yet: numb train"))
-        elif any(narrowed) and limit == len(rows):
-            say(f"numb: the {'first' if sort else 'newest'} {limit} are shown, of perhaps more: -n 0 shows all")
+        elif is_cut:
+            say(f"numb: the {'first' if sort else 'newest'} {limit} of more are shown: -n 0 shows all")
         elif number is None and hidden > 0 and not (any(narrowed) or duplicates):
             say(f"numb: {hidden} older runs are not shown: numb list -n 0")
         if not all_projects and (others := project.elsewhere()):
