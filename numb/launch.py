@@ -28,6 +28,9 @@ __all__ = ["Outcome", "check", "run", "uninterruptible"]
 
 GRACE = 30.0  # seconds between a signal that should end the script and SIGKILL
 IDLE = 0.2  # seconds of silence after the script's end, when something else holds its output open
+SAME = (
+    0.3  # seconds within which a signal that comes again is the same: to a process group, and from who has started numb
+)
 DRAIN = 2.0  # seconds that such a survivor can keep numb by writing
 
 KEYBOARD: frozenset[int] = frozenset({signal.SIGINT, signal.SIGQUIT})
@@ -101,6 +104,7 @@ def run(
     seen: Callable[[bytes], object] | None = None,
     start: Start | None = None,
     passed_as: Mapping[int, int] | None = None,
+    ending: int | None = None,
 ) -> Outcome:
     """Run *command* to its end and return how it ended. Raises `CommandNotFound` or `CannotStart` if it never began.
 
@@ -113,6 +117,8 @@ def run(
     *start* may start the process in another way; where it gives None it is started as a command is.
 
     *passed_as* says as what some signals are passed on; as 0 where they reach the script without numb.
+
+    When *ending* becomes readable the script is ended as by a SIGTERM to numb, though numb itself is to go on.
 
     *ring* is called whenever *doorbell* is readable and the script is alive; what the script had written by then has been
     passed on. *ring* must read the doorbell, which must be open for writing too: at the end of a file a descriptor is
@@ -145,7 +151,7 @@ def run(
         begin = time.monotonic()
         script.start(command, executable, cwd, env, out.script_end, err.script_end)
         script.call_back(lambda: started(script.child.pid))
-        script.attend(wake, doorbell if ring else None, ring or (lambda: None))
+        script.attend(wake, doorbell if ring else None, ring or (lambda: None), ending)
         _drain(streams)
     if script.fault is not None:
         raise script.fault
@@ -190,6 +196,8 @@ class _Script:
         self._below: dict[int, int] = {}  # its descendants when a signal came: process id → handle
         self._kill_at: float | None = None
         self._asking = False
+        self._own: set[int] = set()  # signals that numb has sent by itself
+        self._came: dict[int, float] = {}  # when each signal came last
 
     @property
     def child(self) -> Child:
@@ -213,13 +221,15 @@ class _Script:
         for stream in self._streams:
             stream.close_script_end()
         for signum in tuple(self.received):  # those that came while there was nobody to pass them on to
-            self._pass_on(signum)
+            self._deliver(signum, self._passed_as.get(signum) or signum)  # nor one that has reached all the others
 
-    def attend(self, wake: int, doorbell: int | None, ring: Callable[[], object]) -> None:
+    def attend(self, wake: int, doorbell: int | None, ring: Callable[[], object], ending: int | None = None) -> None:
         """Pass output on until the script has ended, and with it those whom a signal has left behind."""
         with selectors.DefaultSelector() as selector:
             selector.register(wake, selectors.EVENT_READ)
             selector.register(self._end, selectors.EVENT_READ)
+            if ending is not None:
+                selector.register(ending, selectors.EVENT_READ)
             waiting = {self._end}
             settled = rung = overdue = False
             while waiting or not settled:
@@ -231,6 +241,10 @@ class _Script:
                 ready = {key.fd for key, _ in selector.select(self._patience())}
                 if wake in ready:
                     os.read(wake, CHUNK)
+                if ending in ready:
+                    selector.unregister(ending)
+                    self._own.add(signal.SIGTERM)
+                    self._deliver(signal.SIGTERM, signal.SIGTERM)
                 if self._patience() == 0 and self._believes():
                     self._kill_at = None
                 if self._patience() == 0:
@@ -273,6 +287,9 @@ class _Script:
             self.fault = self.fault or error
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        before, self._came[signum] = self._came.get(signum), time.monotonic()
+        if signum not in REQUESTS and before is not None and self._came[signum] - before < SAME:
+            return
         self.received[signum] = None
         if self._child is not None:
             self._pass_on(signum)
@@ -304,9 +321,11 @@ class _Script:
         launcher that passes signals on (torchrun) would get it twice, and a script that saves its work on SIGTERM would
         fail: its DataLoader workers would die first, which PyTorch raises in the script as an error.
         """
-        if signum in KEYBOARD and processes.in_foreground():
-            return
-        sent = self._passed_as.get(signum, signum)
+        if signum not in KEYBOARD or not processes.in_foreground():
+            self._deliver(signum, self._passed_as.get(signum, signum))
+
+    def _deliver(self, signum: int, sent: int) -> None:
+        """Send the script what a *signum* to numb is passed on as, and end it in time where it should end."""
         if signum in ENDING:
             if self.child.poll() is None and sent:
                 self._remember_descendants(sent)
@@ -322,7 +341,8 @@ class _Script:
         has dealt with its own children: then nothing is sent.
         """
         signum = -(self.child.returncode or 0)
-        if signum not in ENDING or signum not in (self._passed_as.get(each, each) for each in self.received):
+        passed = {self._passed_as.get(each, each) for each in self.received} | self._own
+        if signum not in ENDING or signum not in passed:
             return ()
         for handle in self._below.values():
             processes.send(handle, signum)

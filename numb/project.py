@@ -331,7 +331,7 @@ class Project:
                 self.job.started(pid)
 
         killed = inflight.kills_for_memory()
-        with launch.uninterruptible():
+        with launch.uninterruptible() as late:
             try:
                 outcome = launch.run(
                     command,
@@ -354,7 +354,8 @@ class Project:
             run = replace(run, notes=(*run.notes, *observer.stop(), *(self.job.ended(run) if self.job else ())))
             if secured.error:
                 run = replace(run, notes=(*run.notes, f"the snapshot could not be pinned: {secured.error}"))
-            return self._finish(run, flight, answers, outcome, inflight.kills_for_memory() > killed)
+            ended = self._finish(run, flight, answers, outcome, inflight.kills_for_memory() > killed)
+        return replace(ended, signalled=outcome.passed_on, late=tuple(late))
 
     def _started_as(self, command: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
         """A command and its environment, for where the script runs."""
@@ -533,7 +534,7 @@ class Project:
         try:
             flight.write_end(run)
             exit_code = outcome.exit_code if outcome.is_known else int(run.status != record.COMPLETE)
-            return Ended(exit_code, self.branch.publish(run, told, flight), signalled=bool(outcome.passed_on))
+            return Ended(exit_code, self.branch.publish(run, told, flight))
         except (NumbError, OSError) as error:
             flight.close()
             hint = getattr(error, "hint", None) or "numb doctor --fix"

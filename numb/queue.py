@@ -67,10 +67,11 @@ class Claim:
 
     def __init__(self, before: State, number: int, states: States) -> None:
         self.entry, self.before, self._number, self._states = before.entry, before, number, states
-        self._is_settled = False
+        self._is_settled = self._has_begun = False
 
     def begin(self, run: str) -> None:
         """Say which run it has become."""
+        self._has_begun = True
         self._states.begin(self.entry.key, self._number, run)
 
     @property
@@ -86,8 +87,11 @@ class Claim:
         self._is_settled = True
 
     def close(self) -> None:
-        """Let go of it; where nothing came of it, it is as it was before."""
-        if not self._is_settled:
+        """Let go of it; where nothing came of it, it is as it was before.
+
+        Where a run has begun, and this process is about to end, what becomes of that says what has become of the entry.
+        """
+        if not (self._is_settled or self._has_begun):
             before = self.before
             self.settle(before.status, before.run, before.exit_code, skipped=before.skipped)
 

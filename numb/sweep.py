@@ -207,7 +207,8 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
             how = bench.pruning(how)
             ended = _train(here, claim, how, settings, name)
             for again in range(1, how.retries + 1):
-                if ended.run is None or not _has_failed(ended) or claim.is_canceled or not how.goes_on():
+                is_over = bool(ended.signalled or ended.late) or claim.is_canceled or not how.goes_on()
+                if is_over or ended.run is None or not _has_failed(ended):
                     break
                 project.talk.say(f"[{claim.entry.number}] failed, tried again ({again} of {how.retries})")
                 ended = _train(bench.ready(claim), claim, replace(how, redo=Redo.AGAIN), settings, name)
@@ -216,8 +217,10 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
             claim.close()
         if ended.error and ended.run is None:
             raise ended.error
+        if ended.by_signal is not None:
+            ended = replace(ended, exit_code=128 + ended.by_signal)
         yield claim.entry, ended
-        if ended.signalled or (how.fail_fast and ended.exit_code):
+        if ended.signalled or ended.late or (how.fail_fast and ended.exit_code):
             return
 
 
@@ -383,7 +386,7 @@ def _settle(claim: Claim, ended: Ended) -> None:
     kept = ended.run or ended.same
     if claim.is_canceled and (ended.run is None or ended.run.status != record.COMPLETE):
         claim.settle(CANCELED, kept.id if kept else None, ended.exit_code)
-    elif ended.run is not None and _was_cut_off(ended.run):
+    elif ended.run is not None and (_was_cut_off(ended.run) or (bool(ended.signalled) and _has_failed(ended))):
         claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code, stopped=not ended.signalled)
     elif ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -81,7 +82,14 @@ class Ended:
     same: Run | None = None  # the earlier run that made this one unnecessary
     changed: Sequence[str] | None = None  # the files in which the code differs from that one's; None: not known
     command: Sequence[str] = ()  # of that one, where it was another: arguments are no hyperparameters
-    signalled: bool = False  # numb itself was asked to end, and has told the script
+    signalled: Sequence[int] = ()  # by which numb itself was asked to end, and has told the script
+    late: Sequence[int] = ()  # those that came when the script had ended already
+
+    @property
+    def by_signal(self) -> int | None:
+        """The signal after which numb is to end; SIGUSR1 and SIGUSR2 ask the script only."""
+        came = (each for each in (*self.signalled, *self.late) if each not in (signal.SIGUSR1, signal.SIGUSR2))
+        return next(came, None)
 
 
 @dataclass(frozen=True, slots=True)

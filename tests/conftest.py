@@ -22,6 +22,7 @@ from unittest import mock
 import hypothesis
 import pytest
 from beginnings import Beginnings
+from terminals import Terminal
 from warm import Warm, at_start, put_python
 from warm import run as run_warm
 
@@ -292,6 +293,14 @@ def _hot() -> Iterator[None]:
         yield
         for each in started.values():
             each.stop()
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """One that is there for as long as the test."""
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ import json
 import os
 import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from terminals import Terminal
 
 from numb import launch
 from numb.errors import CannotStart, CommandNotFound, NumbError
@@ -139,61 +138,6 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     stage = Stage(tmp_path)
     yield stage
     stage.close()
-
-
-class Terminal:
-    """A terminal with numb on one side and the test, as the person before it, on the other."""
-
-    def __init__(self, rows: int = 24, columns: int = 80) -> None:
-        self.person, self.numb = os.openpty()
-        self.screen = b""
-        self.resize(rows, columns)
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.person, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.person, keys)
-
-    def read_until(self, expected: bytes) -> bytes:
-        """Read until *expected* has been shown since the last call; return all that was shown since then."""
-        until = time.monotonic() + PATIENCE
-        while expected not in self.screen:
-            assert select.select([self.person], [], [], max(0, until - time.monotonic()))[0], self.screen
-            self.screen += os.read(self.person, 1 << 16)
-        end = self.screen.index(expected) + len(expected)
-        shown, self.screen = self.screen[:end], self.screen[end:]
-        return shown
-
-    def read_all(self, process: subprocess.Popen[bytes]) -> bytes:
-        """Read until nobody but the test has the terminal open; *process* has ended then."""
-        os.close(self.numb)
-        self.numb = -1
-        try:
-            while data := os.read(self.person, 1 << 16):
-                self.screen += data
-        except OSError:  # EIO: the end
-            pass
-        process.wait(PATIENCE)
-        shown, self.screen = self.screen, b""
-        return shown
-
-    def controlling(self) -> dict[str, Any]:
-        """Return the options that start numb as a shell would: in the foreground of this terminal."""
-        take = "fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
-        return {"stdin": self.numb, "stdout": self.numb, "stderr": self.numb, "before": take}
-
-    def close(self) -> None:
-        for fd in (self.person, self.numb):
-            if fd >= 0:
-                os.close(fd)
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    terminal = Terminal()
-    yield terminal
-    terminal.close()
 
 
 def read_line(process: subprocess.Popen[bytes]) -> bytes:

@@ -98,7 +98,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "engines.slurm": ({"alive", "engines", "errors"}, {"submitit"}),
     "engines.nursery": (set(), set()),
     "engines.warm": ({"alive", "engines", "processes"}, set()),
-    "engines.local": ({"config", "engines", "launch", "processes"}, set()),
+    "engines.local": ({"config", "errors", "engines", "launch", "processes"}, set()),
     "sweep": ({"alive", "engines", "errors", "hp", "jobs", "order", "project", "proposing", "queue", "record", "talk", "workplace"}, set()),
     "revert": ({"atomic", "config", "errors", "gitstore", "inflight", "project", "record", "snapshots", "talk"}, set()),
     "plotting": ({"atomic", "errors", "journal", "project", "record", "tables", "talk", "view"}, set()),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import Scene, furnish
+from terminals import TAKE, Terminal
 
 from numb import processes
 from numb.engines.local import Slots
@@ -170,6 +173,29 @@ def test_nothing_is_forked_beside_a_thread(environment: dict[str, str], tmp_path
     os.close(null)
 
 
+def test_a_fork_that_cannot_be_is_an_interpreter(environment: dict[str, str], tmp_path: Path) -> None:
+    """Where none is to be had, and where a module has asked whether there is a GPU: then a child could not use one."""
+    (tmp_path / "torch.py").write_text(
+        "import types\ncuda = types.SimpleNamespace(is_initialized=lambda: False, _is_in_bad_fork=lambda: True)\n"
+        "default_generator = types.SimpleNamespace(seed=lambda: None)\n"
+    )
+    (tmp_path / "full.py").write_text("import os\ndef fork():\n    raise OSError(11, 'no more')\nos.fork = fork\n")
+    (tmp_path / "s.py").write_text("import sys\nprint('torch' in sys.modules, sys.argv)\nsys.exit(3)\n")
+    found = []
+    for module in ("torch", "full"):
+        env = {**environment, "PYTHONPATH": str(tmp_path)}
+        nursery = Nursery(sys.executable, [module], 1, tmp_path, env)
+        starts, (ours, theirs) = Warm(nursery.sockets[0], sys.executable, env), os.pipe()
+        child = starts.start(["python", "s.py", "x"], sys.executable, tmp_path, unbuffered(env), theirs, theirs)
+        os.close(theirs)
+        found.append((child and child.wait(), os.read(ours, 1000)))
+        nursery.close()
+        nursery.wait()
+        os.close(ours)
+
+    assert [(3, b"False ['s.py', 'x']\n"), (None, b"")] == found
+
+
 # -- a queue
 
 SCRIPT = """
@@ -298,3 +324,148 @@ def test_places_are_shared_in_turn() -> None:
     assert (None, None) == Slots.of(2).gpus and (None,) == Slots.of(None).gpus
     assert ("0", "1") == Slots.of(None, ["0", "1"]).gpus and ("0", "1", "0", "1") == Slots.of(None, ["0", "1"], 2).gpus
     assert ("0", "1", "0") == Slots.of(3, ["0", "1"]).gpus
+
+
+# -- who is asked to end
+
+
+def typed(lab: Scene, terminal: Terminal, *words: str) -> subprocess.Popen[bytes]:
+    """Start a command in the foreground of a terminal, as a shell does."""
+    take = "import fcntl, os, sys, termios; " + TAKE + "; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    return subprocess.Popen(
+        [sys.executable, "-c", take, "-m", "numb", *words],
+        cwd=lab.root, env=lab.env, stdin=terminal.numb, stdout=terminal.numb, stderr=terminal.numb, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_ctrl_c_reaches_scripts_that_have_not_begun(lab: Scene, terminal: Terminal, tmp_path: Path) -> None:
+    """E6: the terminal sends it while their parent still imports; they end at once, and the rest is queued."""
+    (tmp_path / "mods").mkdir()
+    (tmp_path / "mods" / "slow.py").write_text(
+        f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'import')!r}).exists(): time.sleep(0.01)\n"
+    )
+    lab.env["PYTHONPATH"] = f"{tmp_path / 'mods'}{os.pathsep}{lab.env['PYTHONPATH']}"
+    known = json.loads(lab.read("nmb.json"))
+    lab.write("nmb.json", json.dumps({**known, "queue": {"imports": ["slow"]}}))
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(4)]))
+    process = typed(lab, terminal, "queue", "run", "q.json", "-j", "2")
+    for _ in range(2):
+        terminal.read_until(b"how=long")
+    lab.sh('until [ "$(ls .nmb/runs | wc -l)" = 2 ]; do sleep 0.02; done; sleep 0.2')
+    terminal.type(b"\x03")
+    time.sleep(0.3)
+    (tmp_path / "import").touch()
+    shown = terminal.read_all(process).decode()
+
+    assert (130, []) == (process.returncode, begun(lab)) and "Traceback" not in shown, shown
+    assert ["cut off"] * 2 + ["queued"] * 2 == states(lab)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_ctrl_c_again_and_again(lab: Scene, terminal: Terminal, times: int) -> None:
+    """E6: nothing is left running, no entry is lost, and numb shows no traceback of its own."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(4)]))
+    process = typed(lab, terminal, "queue", "run", "q.json", "-j", "2")
+    lab.sh('until [ "$(cat "$COUNTS" 2>/dev/null | wc -l)" = 2 ]; do sleep 0.02; done')
+    for _ in range(times):
+        terminal.type(b"\x03")
+        time.sleep(0.1)
+    shown = terminal.read_all(process).decode()
+    left = [
+        each
+        for each in psutil.process_iter(["environ"])
+        if (each.info["environ"] or {}).get("THERE") == lab.env["THERE"]
+    ]
+    lab.sh("touch $THERE/go")
+    done = lab.numb("queue", "run", "q.json", "-j", "2")
+
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in shown and [] == left, shown
+    assert (0, ["done"] * 4, {0, 1, 2, 3}) == (done.code, states(lab), set(begun(lab)))
+
+
+@pytest.mark.parametrize("workers", [[], ["-j", "2"]], ids=["debug", "local"])
+def test_nothing_begins_after_a_signal(lab: Scene, workers: list[str]) -> None:
+    """Also where it comes while a run is recorded, and no script is there to hear of it."""
+    moments = random.Random(0)
+    for number in range(6):
+        file, how = f"{number}.json", signal.SIGINT if number % 2 else signal.SIGTERM
+        lab.write(file, json.dumps([{"n": 100 * number + n} for n in range(30)]))
+        before = len(begun(lab))
+        process = lab.start("queue", "run", file, *workers)
+        while len(begun(lab)) < before + 3:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.4))
+        os.killpg(process.pid, how) if how == signal.SIGINT else process.send_signal(how)
+        at = len(begun(lab))
+        said = process.communicate(timeout=60)
+
+        assert 128 + how == process.returncode, said
+        assert len(begun(lab)) <= at + 2 and "queued" in states(lab, file) and "running" not in states(lab, file), said
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+def test_the_supervisor_passes_on_what_it_alone_is_sent(lab: Scene, how: signal.Signals) -> None:
+    """E7: the scripts get it, and nothing is left running."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(3)]))
+    process = lab.start("queue", "run", "q.json", "-j", "2")
+    lab.sh('until [ "$(cat "$COUNTS" 2>/dev/null | wc -l)" = 2 ]; do sleep 0.02; done')
+    process.send_signal(how)
+    said = process.communicate(timeout=60)
+
+    assert 128 + how == process.returncode and ["cut off"] * 2 + ["queued"] == states(lab), said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+SAVES = """
+import os, signal, sys, time
+from numb import numb_param, numb_queue
+n, how = 0, "saves"
+numb_queue(globals())
+numb_param({"n": n, "how": how})
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1) if how == "saves" else sys.exit(1))
+with open(os.environ["COUNTS"], "a") as counts:
+    counts.write(f"{n}\\n")
+while not asked:
+    time.sleep(0.02)
+time.sleep(0.5)
+print("saved", len(asked))
+"""
+
+
+def test_a_signal_to_all_is_for_the_scripts(lab: Scene) -> None:
+    """What has forked them and who works stay, and write down how each has ended: as systemd and Slurm do it."""
+    lab.write("train.py", SAVES)
+    lab.write("q.json", '[{"n": 1}, {"n": 2}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    lab.sh('until [ -s "$COUNTS" ]; do sleep 0.02; done')
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=60)
+    [run] = lab.runs()
+
+    assert (143, ["done", "queued"]) == (process.returncode, states(lab)), said
+    assert ("complete", 0) == (run["status"], run["exit_code"]) and "saved" in lab.numb("logs", run["id"]).stdout
+
+
+def test_what_was_asked_to_end_is_not_tried_again(lab: Scene) -> None:
+    """Though its exit code is that of a failure: it is cut off, and begins when the queue is run again."""
+    lab.write("train.py", SAVES)
+    lab.write("q.json", '[{"n": 1, "how": "exits"}, {"n": 2}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1", "--retries", "3")
+    lab.sh('until [ -s "$COUNTS" ]; do sleep 0.02; done')
+    process.terminate()
+    said = process.communicate(timeout=60)
+
+    assert (143, ["cut off", "queued"], [1]) == (process.returncode, states(lab), begun(lab)), said
+
+
+def test_more_workers_than_can_be(lab: Scene) -> None:
+    """One line, and nothing has begun."""
+    lab.write("q.json", '[{"n": 1}]')
+    done = lab.sh(
+        f"ulimit -n 40; {shlex.quote(sys.executable)} -m numb queue run q.json -j 60 2>&1 || echo $?"
+    ).splitlines()
+
+    assert "numb: 60 workers cannot be started: Too many open files" == done[0] and done[1].startswith("      try: -j ")
+    assert "Traceback" not in "".join(done) and ["queued"] == states(lab)

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_clock = time.monotonic
+_SAME = 1.0  # seconds within which a second signal is the first once more: to a group, and through who has started this
 _REQUESTS = (signal.SIGTERM, signal.SIGUSR1)
 _DECISIVE = (
     "lost",
@@ -803,7 +805,7 @@ class Session:
 
     # -- the end
 
-    _was_asked = False  # by a signal: the next one ends the script
+    _asked_at: float | None = None  # when, by a signal: a later one ends the script
 
     def _save_on_signal(self) -> None:
         """SIGTERM and SIGHUP end Python without any exit hook (M10): save first, then die of the same signal."""
@@ -816,9 +818,10 @@ class Session:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         is_request = number in _REQUESTS and self.requests.is_heard and self.pid == _getpid()
-        if is_request and not self.closed and not self._was_asked:
-            self._was_asked = True
-            self.requests.stop(signal.Signals(number).name)
+        if is_request and not self.closed and (self._asked_at is None or _clock() - self._asked_at < _SAME):
+            if self._asked_at is None:
+                self._asked_at = _clock()
+                self.requests.stop(signal.Signals(number).name)
             return
         signal.signal(number, signal.SIG_DFL)
         if self.pid == _getpid():

@@ -6,10 +6,10 @@ the others is what the queue's files say; when who has started them is gone, the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +23,7 @@ from numb import launch, processes
 from numb.config import Config
 from numb.engines import GPUS, Work, worker
 from numb.engines.warm import Nursery, Warm, is_python
+from numb.errors import NotPossible
 from numb.launch import Start
 
 _LOOKED_AT = 100  # sources beside the script
@@ -89,33 +90,47 @@ class Local:
     def run(self, work: Work) -> int:
         """Run a worker in each slot, and wait for them all.
 
-        When time is up, or after one that fails where that is asked for, they take nothing more. SIGTERM and SIGHUP are passed
-        on; Ctrl-C reaches the workers and their scripts without it.
+        When time is up, or after one that fails where that is asked for, they take nothing more. So it is when this process is
+        asked to end; that is passed on, but for what the keyboard sends to all of them. Raises `NotPossible`.
         """
         until = None if work.seconds is None else time.monotonic() + work.seconds
-        born = None if self._cold else nursery(work.config, work.home, len(self._slots.gpus))
-        gone, here = os.pipe()
         workers: list[subprocess.Popen[bytes]] = []
+        asked: list[int] = []
 
         def pass_on(signum: int, frame: FrameType | None) -> None:
-            for each in workers:
-                each.send_signal(signum)
+            if signum not in launch.REQUESTS:
+                asked.append(signum)
+            if signum not in launch.KEYBOARD or not processes.in_foreground():
+                for each in workers:
+                    each.send_signal(signum)
 
-        with processes.handling({signal.SIGTERM: pass_on, signal.SIGHUP: pass_on, signal.SIGINT: lambda *_: None}):
-            for number, gpu in enumerate(self._slots.gpus):
-                asking = born.sockets[number].fileno() if born else None
-                workers.append(_worker(work.words, gpu, gone, asking, os.environ))
-            os.close(gone)
+        passed = launch.KEYBOARD | launch.ENDING | launch.REQUESTS
+        with processes.handling(dict.fromkeys(passed, pass_on)), contextlib.ExitStack() as stack:
+            stack.callback(lambda: [each.wait() for each in workers])
+            try:
+                born = None if self._cold else nursery(work.config, work.home, len(self._slots.gpus))
+                stack.callback(born.wait if born else lambda: None)
+                stack.callback(born.close if born else lambda: None)
+                gone, here = os.pipe()
+                stack.callback(os.close, gone)
+                open_end = stack.enter_context(os.fdopen(here, "wb"))
+                for number, gpu in enumerate(self._slots.gpus):
+                    asking = born.sockets[number].fileno() if born else None
+                    workers.append(_worker(work.words, gpu, gone, asking, os.environ))
+            except OSError as error:
+                many = f"-j {max(1, len(workers) // 2)}"
+                raise NotPossible(
+                    f"{len(self._slots.gpus)} workers cannot be started: {error.strerror}", many
+                ) from None
             if born:
                 born.close()
-            with os.fdopen(here, "wb") as open_end:
-                while None in (codes := [each.poll() for each in workers]):
-                    if (work.fail_fast and any(codes)) or (until is not None and time.monotonic() > until):
-                        open_end.close()
-                    work.tick()
-                    time.sleep(_LOOK)
-        if born:
-            born.wait()
+            while None in (codes := [each.poll() for each in workers]):
+                if asked or (work.fail_fast and any(codes)) or (until is not None and time.monotonic() > until):
+                    open_end.close()
+                work.tick()
+                time.sleep(_LOOK)
+        if asked:
+            return 128 + asked[0]
         return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 

@@ -34,11 +34,13 @@ _LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "TORCH", "PYTORCH
 AT_START = (*_SHELLS, *_LIBRARIES)
 _PATH = "PYTHONPATH"
 _LONGEST = 1 << 20  # bytes of a request
+# What is sent to a whole group, or by Slurm to all of a job, is for the scripts.
+_THEIRS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     """Import *modules*, those that can be, and answer until nobody can ask any more."""
-    signals = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}  # theirs
+    signals = {number: signal.signal(number, signal.SIG_IGN) for number in _THEIRS}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # who has started it holds it back
     asking = {number: socket.socket(fileno=number) for number in descriptors}
     began = dict(os.environ)
@@ -76,7 +78,15 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
             if why and not is_said:
                 is_said = True
                 print(f"numb: scripts are started cold, because {why}", file=sys.stderr, flush=True)
-            pid = 0 if why else os.fork()
+            pid = 0
+            if why is None:
+                signal.pthread_sigmask(
+                    signal.SIG_BLOCK, _THEIRS
+                )  # so that none is lost which comes before it can be heard
+                try:
+                    pid = os.fork()
+                except OSError as error:
+                    why = f"no process can be forked: {error.strerror}"
             if why is None and pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, before)
@@ -86,8 +96,8 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
                 os.close(bell)
                 for who in asking.values():
                     who.close()
-                asked["environment"] |= made
-                _become(asked, streams, began)
+                _become(asked, streams, began, made)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _THEIRS)
             for stream in streams:
                 os.close(stream)
             if pid:
@@ -162,17 +172,25 @@ def _tell_the_ended(asking: dict[int, socket.socket], children: dict[int, int]) 
                 asking[who].send(json.dumps({"pid": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
 
 
-def _become(asked: dict[str, Any], streams: Sequence[int], began: Mapping[str, str]) -> NoReturn:
+def _become(
+    asked: dict[str, Any], streams: Sequence[int], began: Mapping[str, str], made: Mapping[str, str]
+) -> NoReturn:
     """Be the script, as `python script` is it, in a process that was forked for it."""
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    _look_in(asked, began)
-    os.environ.clear()
-    os.environ.update(asked["environment"])
     words: list[str] = asked["words"]
     with contextlib.suppress(OSError):
         os.chdir(asked["cwd"])
+    if (
+        torch := sys.modules.get("torch")
+    ) and torch.cuda._is_in_bad_fork():  # a module has asked whether there is a GPU
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _THEIRS)
+        os.execve(asked["executable"], [asked["executable"], *words], asked["environment"])
+    _look_in(asked, began)
+    os.environ.clear()
+    os.environ.update({**asked["environment"], **made})
     sys.orig_argv[:] = [asked["executable"], *words]
     sys.argv[:] = words
     if not getattr(sys.flags, "safe_path", False):
@@ -195,6 +213,7 @@ def _run(script: str) -> NoReturn:
     code, is_interrupted = 0, False
     try:
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _THEIRS)
             with open(script, "rb") as file:
                 compiled = compile(file.read(), script, "exec", dont_inherit=True)
             exec(compiled, vars(main))

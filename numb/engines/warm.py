@@ -86,8 +86,13 @@ class Child:
         return status
 
     def send_signal(self, signum: int) -> None:
-        if self._handle is not None and self.returncode is None:
+        if self.returncode is not None:
+            return
+        if self._handle is not None:
             processes.send(self._handle, signum)
+        elif alive.is_alive(self._who):  # where there are no pidfds, as before Linux 5.3
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def _look(self, how: int) -> int | None:
         if self.returncode is None:
