@@ -592,6 +592,12 @@ def all_left(layout: Layout) -> list[Left]:
     return left
 
 
+def orphan(layout: Layout, run_id: str) -> int | None:
+    """The process id of a run's script that goes on although its launcher has died."""
+    flight = InFlight(layout.run(run_id))
+    return _look(flight).orphaned if flight.folder.state.exists() else None
+
+
 def is_running(layout: Layout, run_id: str) -> bool:
     """Whether a run is in flight: its launcher is there, or its script goes on without it."""
     flight = InFlight(layout.run(run_id))

@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from numb import alive, atomic, processes, record, workplace
+from numb import alive, atomic, record, workplace
 from numb.errors import GitFailed, NumbError, StorageFailed
 from numb.gitstore import Head
 from numb.layout import queued_ref
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numb.queue import Claim
     from numb.snapshots import Snapshots
 
-_FACTS = "code.json"
+_FACTS = "code.json"  # written last
 _OWNER = "owner"  # who runs it: the process that has begun `numb queue run`
 _PATIENCE = 20.0  # seconds for an interpreter to say where it looks for modules
 # Of packages that are installed to be edited there are folders on the path, or finders that know where each one is.
@@ -45,7 +45,7 @@ for finder in sys.meta_path:
 print(json.dumps(found))
 """
 _LOOK = 0.5  # seconds between two looks whether an entry is canceled
-GRACE = 30.0  # seconds between SIGTERM and SIGKILL
+GRACE = 30.0  # seconds in which a script whose time is up may end by itself
 
 
 class Codes:
@@ -54,8 +54,21 @@ class Codes:
     def __init__(self, folder: Path, snapshots: Snapshots) -> None:
         self._folder, self._snapshots, self._git = folder, snapshots, snapshots.git
 
-    def take(self, keys: Collection[str]) -> Code:
-        """The project as it is, for entries with these keys, which are all that the queue has now. Raises as `capture` does."""
+    def begin(self, common: Mapping[str, Any]) -> str:
+        """Say that somebody begins to run the queue in place, without a snapshot; returns the name of that."""
+        name = _new_name()
+        atomic.make_directory(self._folder)
+        with atomic.new_directory(self._folder / name) as folder:
+            self._tell(folder, {"common": encoded(common)})
+        return name
+
+    def take(
+        self, keys: Collection[str], common: Mapping[str, Any] = MappingProxyType({}), files: Sequence[str] = ()
+    ) -> Code:
+        """The project as it is, for entries with these keys, which are all that the queue has now.
+
+        *common* are the values that are set for all of them, *files* what sets some of these. Raises as `capture` does.
+        """
         code = None
         while code is None:
             self._git.wait_for_gc()
@@ -72,11 +85,11 @@ class Codes:
                 self._git.forget_queued(code.name)
                 self._snapshots.forget_index()
                 code = None
-        self._write(code, keys)
+        self._write(code, keys, common, files)
         return code
 
     def _taken(self) -> Code:
-        name = f"{time.time_ns() // 1_000_000}-{os.urandom(3).hex()}"
+        name = _new_name()
         with self._snapshots.folder.scratch("queued") as index:
             snapshot, tree = self._snapshots.take(index)
             self._snapshots.tell_left_out(snapshot)
@@ -87,18 +100,37 @@ class Codes:
             self._snapshots.keep_index(index)
         return code
 
-    def _write(self, code: Code, keys: Collection[str]) -> None:
+    def _write(self, code: Code, keys: Collection[str], common: Mapping[str, Any], files: Sequence[str]) -> None:
         atomic.make_directory(self._folder)
         facts = {
             "format": 1, "tree": code.tree, "base": code.head.commit, "branch": code.head.branch,
             "left_out": [asdict(each) for each in code.left_out], "nested": [asdict(each) for each in code.nested],
             "notes": [*code.notes], "keys": sorted(keys), "patches": [*code.patches], "beside": [*code.beside],
+            "common": encoded(common),
         }  # fmt: skip
         with atomic.new_directory(self._folder / code.name) as folder:
             for number, patch in enumerate(code.patches.values()):
                 atomic.write(folder / f"patch-{number}", patch)
-            atomic.write(folder / _OWNER, json.dumps(alive.whereabouts()))
-            atomic.write(folder / _FACTS, record.dumps(facts))
+            for number, name in enumerate(files):
+                with contextlib.suppress(OSError):  # the script's folder has it, or who reads it says what is wrong
+                    atomic.write(folder / _kept(number, name), Path(name).read_bytes())
+            self._tell(folder, facts)
+
+    def _tell(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        atomic.write(folder / _OWNER, json.dumps(alive.whereabouts()))
+        atomic.write(folder / _FACTS, record.dumps(facts))
+
+    def kept(self, name: str, number: int, file: str) -> Path:
+        """A file of hyperparameters as it was when the snapshot of this name was taken: one of those that were given then."""
+        return self._folder / name / _kept(number, file)
+
+    def common(self, name: str) -> dict[str, Any]:
+        """The values that were set for all entries when a run of the queue began. Raises `StorageFailed`."""
+        try:
+            facts = record.loads((self._folder / name / _FACTS).read_bytes())
+            return {key: record.decode(value) for key, value in facts["common"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageFailed(f"the snapshot {name} of the queue cannot be read: {error}", "numb queue run") from None
 
     def load(self, name: str) -> tuple[Code, frozenset[str]]:
         """One by its name, and the keys of the entries that there were then. Raises `StorageFailed`."""
@@ -127,8 +159,13 @@ class Codes:
         except OSError:
             return []
 
+    def unused(self, is_gone: Callable[[Any], bool | None] = alive.is_gone) -> list[str]:
+        """Those whose owner has gone, oldest first, where nobody is left who may run any of them."""
+        names = self.names()  # before it is asked who has them: one that is made meanwhile has somebody
+        return names if all(is_gone(self._owner(name)) for name in names) else []
+
     def in_use(self, is_gone: Callable[[Any], bool | None] = alive.is_gone) -> list[str]:
-        """Those whose owner may go on, oldest first."""
+        """Those that somebody may be running, oldest first."""
         return [name for name in self.names() if not is_gone(self._owner(name))]
 
     def own(self, name: str, holder: Mapping[str, Any]) -> None:
@@ -155,34 +192,36 @@ class Codes:
 
 
 class Watch:
-    """While a script runs: whether the entry that it works on is canceled. Then it is asked to end, and at last ended."""
+    """While a script runs: whether it is to be ended, for its entry is canceled, or it has not heard that its time is up."""
 
-    def __init__(self, claim: Claim) -> None:
-        self._claim = claim
+    def __init__(self, claim: Claim, limit: float = 0.0) -> None:
+        self._claim, self._limit = claim, limit
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
+        self.ending, self._bell = os.pipe()
+        self.is_late = False
 
-    def start(self, pid: int) -> None:
-        handle = processes.handle_on(pid)
-        if handle is not None:
-            self._thread = threading.Thread(target=self._look, args=(handle,), name="numb-cancel", daemon=True)
-            self._thread.start()
+    def start(self, is_ending: Callable[[], bool]) -> None:
+        """The script has been started; *is_ending* says whether it has heard that it is to end."""
+        self._thread = threading.Thread(target=self._look, args=(is_ending,), name="numb-cancel", daemon=True)
+        self._thread.start()
 
-    def _look(self, handle: int) -> None:
-        try:
-            while not self._over.wait(_LOOK):
-                if self._claim.is_canceled:
-                    processes.send(handle, signal.SIGTERM)
-                    if not self._over.wait(GRACE):
-                        processes.send(handle, signal.SIGKILL)
-                    return
-        finally:
-            os.close(handle)
+    def _look(self, is_ending: Callable[[], bool]) -> None:
+        began = time.monotonic()
+        while not self._over.wait(_LOOK):
+            is_due = bool(self._limit) and time.monotonic() - began > self._limit + GRACE
+            if self._claim.is_canceled or (is_due and not is_ending()):
+                self.is_late = is_due
+                os.write(self._bell, b"x")
+                return
 
     def stop(self) -> None:
+        """The script has ended, or was never started."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+        os.close(self.ending)
+        os.close(self._bell)
 
 
 class Job:
@@ -192,7 +231,7 @@ class Job:
         self, claim: Claim | None = None, code: Code | None = None, workplace: Workplace | None = None
     ) -> None:
         self.claim, self.code, self.workplace = claim, code, workplace
-        self._watch = Watch(claim) if claim else None
+        self._watch: Watch | None = None
 
     def adapted(
         self, command: Sequence[str], home: Path, env: Mapping[str, str]
@@ -213,22 +252,49 @@ class Job:
         write_patches(self.code.patches, folder.content)
         return replace(run, left_out=self.code.left_out, nested=self.code.nested, notes=self.code.notes)
 
-    def begun(self, run: Run) -> None:
+    @property
+    def ending(self) -> int | None:
+        """What becomes readable when the script is to be ended."""
+        return self._watch.ending if self._watch else None
+
+    def begun(self, run: Run, limit: float) -> None:
+        """A run has, whose script may take so many seconds, or 0."""
         if self.claim:
             self.claim.begin(run.id)
+            self._watch = Watch(self.claim, limit)
 
-    def started(self, pid: int) -> None:
+    def started(self, pid: int, is_ending: Callable[[], bool]) -> None:
+        """The script has been; *is_ending* says whether it has heard that it is to end."""
         if self.workplace:
             self.workplace.use(pid)
         if self._watch:
-            self._watch.start(pid)
+            self._watch.start(is_ending)
+
+    def let_go(self) -> None:
+        """The script was never started."""
+        if self._watch:
+            self._watch.stop()
+            self._watch = None
 
     def ended(self, run: Run) -> Sequence[str]:
         """The script has: what the record should say of it."""
-        if self._watch:
-            self._watch.stop()
+        notes = ["its time was up, and it was ended"] if self._watch and self._watch.is_late else []
+        self.let_go()
         into, written = self.workplace.tidy(run.id) if self.workplace else (Path(), [])
-        return [workplace.note(into, written)] if written else []
+        return [*notes, workplace.note(into, written)] if written else notes
+
+
+def encoded(common: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as the facts of a snapshot have them."""
+    return {name: record.encode(value, name, literals=True) for name, value in common.items()}
+
+
+def _new_name() -> str:
+    return f"{time.time_ns() // 1_000_000}-{os.urandom(3).hex()}"
+
+
+def _kept(number: int, file: str) -> str:
+    return f"config-{number}{Path(file).suffix}"
 
 
 def found_in(python: str, home: Path, env: Mapping[str, str]) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import engines, record
+from numb import engines, inflight, processes, record
 from numb.errors import NotPossible
 from numb.queue import CUT_OFF, DONE, QUEUED, RUNNING, Queue, State, read
 
@@ -20,17 +21,18 @@ if TYPE_CHECKING:
 
 _SAMPLE = 50  # runs whose time says how long the others take
 _PATIENCE = 600.0  # seconds for a program that lists combinations
-# Prints what `jobs` of a file gives. The folder of the file comes first on the path, as when it is run.
+# Writes what `jobs` of a file gives into another. The folder of the file comes first on the path, as when it is run.
 _LIST = """
 import json, os, runpy, sys
 from numb import record
 sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[1])))
-out, sys.stdout = sys.stdout, sys.stderr
 found = runpy.run_path(sys.argv[1], run_name="jobs").get("jobs")
 found = found() if callable(found) else found
 if found is None:
     sys.exit("it has no jobs: jobs = [{'lr': 0.1}, ...], or a function of that name")
-json.dump([{name: record.encode(v, name, literals=True) for name, v in dict(each).items()} for each in found], out)
+plain = [{name: record.encode(v, name, literals=True) for name, v in dict(each).items()} for each in found]
+with open(sys.argv[2], "w") as out:
+    json.dump(plain, out)
 """
 
 
@@ -86,15 +88,28 @@ def _slurm_jobs(project: Project, queue: Queue) -> list[str]:
     return [str(owner["slurm"]["job"]) for owner in owners if "slurm" in owner and not engines.is_gone(owner)]
 
 
-def cancel(project: Project, file: Path, numbers: Collection[int] | None) -> tuple[int, int]:
+def cancel(
+    project: Project, file: Path, numbers: Collection[int] | None, words: Sequence[str], files: Sequence[str]
+) -> tuple[int, int]:
     """Let entries never begin, or end; it is `Project.cancel_queue`, which says more."""
-    queue = project.queue(file)
-    found = queue.cancel(numbers)
-    if numbers is None and (jobs := _slurm_jobs(project, queue)):
+    queues = project.queues(file, words, files)
+    if numbers is None and queues[0].folder.search.exists():
+        from numb import proposing
+
+        proposing.stop(queues[0])
+    waiting, running = queues[0].cancel(numbers)
+    for queue in queues[1:]:
+        more, those = queue.cancel(numbers)
+        waiting, running = max(waiting, more), [*running, *those]  # the same entries, with other values set for all
+    for state in running:
+        script = inflight.orphan(project.layout, state.run) if state.run else None
+        if script is not None:  # its worker, which would end it, has gone
+            processes.terminate(script)
+    if numbers is None and (jobs := _slurm_jobs(project, queues[0])):
         from numb.engines import slurm
 
         slurm.cancel(jobs)
-    return found
+    return waiting, len(running)
 
 
 def repeat(project: Project, file: Path, run: Run, words: Sequence[str]) -> tuple[int, int]:
@@ -130,16 +145,19 @@ def sync(project: Project, file: Path, program: Path, *, dry_run: bool) -> tuple
 
 def _listed(program: Path) -> list[dict[str, Any]]:
     """The combinations that a program lists. Raises `NotPossible` with what it says where it fails."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _LIST, str(program)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE,
-        )
-    except subprocess.TimeoutExpired:
-        raise NotPossible(f"{program} has listed nothing within {_PATIENCE:g} s", "try: python it") from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise NotPossible(f"{program} lists nothing: {said[-1] if said else 'it failed'}", f"python {program}")
-    return [{name: record.decode(value) for name, value in each.items()} for each in json.loads(done.stdout)]
+    with tempfile.TemporaryDirectory(prefix="numb-") as folder:
+        out = Path(folder, "jobs.json")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _LIST, str(program), str(out)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise NotPossible(f"{program} has listed nothing within {_PATIENCE:g} s", f"python {program}") from None
+        if done.returncode or not out.exists():
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise NotPossible(f"{program} lists nothing: {said[-1] if said else 'it failed'}", f"python {program}")
+        found = json.loads(out.read_bytes())
+    return [{name: record.decode(value) for name, value in each.items()} for each in found]

@@ -179,6 +179,15 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
+def terminate(pid: int) -> None:
+    """Ask a process and those below it to end."""
+    for each in (pid, *descendants(pid)):
+        handle = handle_on(each)
+        if handle is not None:
+            send(handle, signal.SIGTERM)
+            os.close(handle)
+
+
 def outlives(pid: int, signum: int) -> bool:
     """Whether *pid* is meant to go on after *signum*: it ignores SIGHUP, as under nohup, to outlive the terminal."""
     if signum != signal.SIGHUP:

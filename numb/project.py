@@ -319,16 +319,19 @@ class Project:
             flight.discard()
             return self._unrecorded(command, error, strict)
         if self.job:
-            self.job.begun(run)
+            self.job.begun(run, order.time_limit)
         secured = Background(lambda pid: self.secure(run, flight, snapshot, table, pid))
         observer = Observer(self.config, flight.folder, self.home, env)
         observer.prepare()
+
+        def is_ending() -> bool:
+            return flight.told().asked is not None
 
         def started(pid: int) -> None:
             secured.start(pid)
             observer.start(pid)
             if self.job:
-                self.job.started(pid)
+                self.job.started(pid, is_ending)
 
         killed = inflight.kills_for_memory()
         with launch.uninterruptible() as late:
@@ -339,15 +342,18 @@ class Project:
                     env={**env, RUN_DIR: str(flight.folder.path)},
                     log=flight.folder.log,
                     log_limit=int(self.config.log_max_mb * 1e6),
-                    is_ending=lambda: flight.told().asked is not None,
+                    is_ending=is_ending,
                     started=started,
                     doorbell=doorbell,
                     ring=lambda: self._ring(flight, answers),
                     seen=observer.seen,
                     start=self.start,
                     passed_as=self.passed_as,
+                    ending=self.job.ending if self.job else None,
                 )
             except (CannotStart, CommandNotFound):
+                if self.job:
+                    self.job.let_go()
                 flight.discard()  # nothing ran
                 raise
             run = secured.join() or run
@@ -651,14 +657,34 @@ class Project:
 
     # -- queues
 
-    def queue(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> Queue:
-        """A queue file and how far its entries have come, with what *words* and *files* set for all of them."""
+    def queue(
+        self, file: Path, words: Sequence[str] = (), files: Sequence[str] = (), *, code: str | None = None
+    ) -> Queue:
+        """A queue file and how far its entries have come, with what *words* and *files* set for all of them.
+
+        With *code*, by which a run of the queue is known, with what they had set when that began.
+        """
         from numb import engines
         from numb.queue import Proofs, Queue
 
-        common = {setting.name: setting.value for setting in self.settings(words, files).given}
         path = _original(Path(file).absolute(), self.layout)  # a job that asks means the user's
-        return Queue.at(path, self.layout.queues, common, Proofs(engines.is_gone, self._fate), engines.here())
+        proofs = Proofs(engines.is_gone, self._fate)
+        found = Queue.at(path, self.layout.queues, self.git.toplevel, None, proofs, engines.here())
+        if code is not None:
+            return found.with_common(self.codes(found).common(code))
+        return found.with_common({setting.name: setting.value for setting in self.settings(words, files).given})
+
+    def queues(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> list[Queue]:
+        """The same; where nothing is said that is set for all entries, with what is set by each who runs it now."""
+        from numb import engines
+
+        queue = self.queue(file, words, files)
+        codes, found = self.codes(queue), {}
+        for name in () if words or files else (codes.in_use(engines.is_gone) or codes.names()):
+            with contextlib.suppress(StorageFailed):  # it was dropped just now
+                common = codes.common(name)
+                found[record.canonical(common)] = queue.with_common(common)
+        return [*found.values()] or [queue]
 
     def _fate(self, run_id: str) -> str:
         """What has become of the run of an entry whose worker has gone, as the entry has it."""
@@ -666,6 +692,9 @@ class Project:
 
         if inflight.is_running(self.layout, run_id):
             return queue.RUNNING
+        self.branch.recover()
+        if self.layout.run(run_id).state.exists():
+            return queue.RUNNING  # somebody is about to put it on the branch
         run = self.index.get(run_id)
         known = {record.COMPLETE: queue.DONE, record.FAILED: queue.FAILED}
         return queue.CUT_OFF if run is None else known.get(run.status, queue.CUT_OFF)
@@ -773,14 +802,21 @@ class Project:
 
         return overseeing.Progress(self, Path(file), words, files)
 
-    def cancel_queue(self, file: Path, numbers: Collection[int] | None = None) -> tuple[int, int]:
+    def cancel_queue(
+        self,
+        file: Path,
+        numbers: Collection[int] | None = None,
+        words: Sequence[str] = (),
+        files: Sequence[str] = (),
+    ) -> tuple[int, int]:
         """Let entries that have not begun never begin, and end those that run; returns how many of each.
 
-        Of all, or those with these *numbers*. Scripts are asked to end, and ended where they do not; that takes a moment.
+        Of all, or those with these *numbers*; with what *words* and *files* set for all of them, or those who run the queue
+        now have set. Scripts are asked to end, and ended where they do not; that takes a moment. A search proposes no more.
         """
         from numb import overseeing
 
-        return overseeing.cancel(self, Path(file), numbers)
+        return overseeing.cancel(self, Path(file), numbers, words, files)
 
     def repeat_in_queue(self, file: Path, run: Run, words: Sequence[str] = ()) -> tuple[int, int]:
         """Add the combination of a run to a queue file, with what *words* say instead; returns what `extend_queue` does."""

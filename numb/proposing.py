@@ -7,6 +7,7 @@ time does, and so no two of them get the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numb import atomic, journal, record, searching
@@ -63,6 +64,13 @@ class Search:
     def left(self, queue: Queue) -> int:
         """How many proposals there are to come."""
         return max(0, self.aim.count - len(self.entries(queue)))
+
+
+def stop(queue: Queue) -> None:
+    """Propose no more: as many are wanted as are there."""
+    search = Search.read(queue)
+    if search.left(queue):
+        Search(search.space, replace(search.aim, count=len(search.entries(queue)))).write(queue)
 
 
 def propose(project: Project, queue: Queue, table: Table) -> bool:

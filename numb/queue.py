@@ -29,6 +29,7 @@ __all__ = ["CANCELED", "CUT_OFF", "DONE", "FAILED", "QUEUED", "RUNNING"]
 _LARGEST = 1 << 26  # bytes of a file
 _PATIENCE = 5.0  # seconds that another who writes the file is waited for
 _LONG = 500  # entries of a file whose keys are kept
+_TURNS = 3  # that came to nothing, one after the other, before an entry begins no more in the same run of a queue
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -79,10 +80,20 @@ class Claim:
         return self._states.is_canceling(self.entry.key, self._number)
 
     def settle(
-        self, status: str, run: str | None, exit_code: int | None, *, skipped: bool = False, stopped: bool = False
+        self,
+        status: str,
+        run: str | None,
+        exit_code: int | None,
+        *,
+        skipped: bool = False,
+        stopped: bool = False,
+        stuck: bool = False,
     ) -> None:
-        """Write down what came of the entry; *stopped* is one that was cut off, and not because this process is to end."""
-        end = Turn(self._number, status, run, exit_code, skipped, stopped=stopped)
+        """Write down what came of the entry.
+
+        *stopped* is one that was cut off, and not because this process is to end; *stuck* one that has come no further.
+        """
+        end = Turn(self._number, status, run, exit_code, skipped, stopped=stopped, idle=int(stuck))
         self._states.end(self.entry.key, self._number, end)
         self._is_settled = True
 
@@ -111,24 +122,34 @@ class Queue:
         proofs: Proofs | None = None,
         who: Mapping[str, Any] | None = None,
     ) -> None:
-        self.file, self.folder, self._common = file, States(folder), dict(common or {})
+        self.file, self.folder, self.common = file, States(folder), dict(common or {})
+        self.trouble: Callable[[str], object] = lambda line: None  # told when the file cannot be read any more
         self._proofs, self._who = proofs or Proofs(), {**alive.whereabouts(), **(who or {})}
-        self._known: tuple[object, list[Entry]] = (None, [])
+        self._known: tuple[object, list[Entry]] | None = None
+        self._refused: object = None  # the state of a file that could not be read
 
     @classmethod
     def at(
         cls,
         file: Path,
         queues: Path,
+        top: Path,
         common: Mapping[str, Any] | None = None,
         proofs: Proofs | None = None,
         who: Mapping[str, Any] | None = None,
     ) -> Queue:
-        """The queue of *file*: its states lie in a folder of *queues* that the file's path names."""
-        path = file.absolute()
-        digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
-        stem = "".join(c if c.isalnum() else "-" for c in path.stem)[:40]
-        return cls(path, queues / f"{stem}-{digest}", common, proofs, who)
+        """The queue of *file*: its states lie in a folder of *queues* that is known by where the file is below *top*.
+
+        So it is the same by whatever path, in a copy of all of it, and where another machine has mounted it.
+        """
+        named = named_below(file, top)
+        digest = hashlib.sha256(named.encode(errors="surrogateescape")).hexdigest()[:12]
+        stem = "".join(c if c.isalnum() else "-" for c in Path(named).stem)[:40]
+        return cls(file.absolute(), queues / f"{stem}-{digest}", common, proofs, who)
+
+    def with_common(self, common: Mapping[str, Any]) -> Queue:
+        """The same file with other values for all of its entries."""
+        return Queue(self.file, self.folder.folder, common, self._proofs, self._who)
 
     @property
     def stamp(self) -> object:
@@ -137,23 +158,35 @@ class Queue:
             status = self.file.stat()
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
 
     def entries(self) -> list[Entry]:
-        """Read the file. Raises `ConfigError` with line and column for anything that is not a list of combinations."""
+        """Read the file. Raises `ConfigError` with line and column for anything that is not a list of combinations.
+
+        What was read before counts for as long as the file cannot be: somebody is editing it.
+        """
         stamp = self.stamp
-        if stamp is None or stamp != self._known[0]:
-            combinations = read(self.file)
+        if self._known is None or (stamp != self._known[0] and (stamp is None or stamp != self._refused)):
+            try:
+                combinations = read(self.file)
+            except ConfigError as error:
+                if self._known is None:
+                    raise
+                if self._refused is None:
+                    self.trouble(f"{error}; what was read before counts until it can be read")
+                self._refused = stamp or self._refused or "gone"
+                return self._known[1]
             keys = self._keys(combinations, stamp)
             pairs = zip(combinations, keys, strict=True)
             self._known = (stamp, [Entry(params, key, number) for number, (params, key) in enumerate(pairs, 1)])
+            self._refused = None
         return self._known[1]
 
     def _keys(self, combinations: Sequence[Mapping[str, Any]], stamp: object) -> list[str]:
         """What identifies each; of a long file that is kept, for as long as the file stays as it is."""
         if len(combinations) < _LONG:
             return [self._key(each) for each in combinations]
-        known = [repr(stamp), record.canonical(self._common), len(combinations)]
+        known = [repr(stamp), record.canonical(self.common), len(combinations)]
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             kept = json.loads(self.folder.keys.read_bytes())
             if kept["of"] == known and len(kept["keys"]) == len(combinations):
@@ -165,7 +198,7 @@ class Queue:
         return keys
 
     def _key(self, params: Mapping[str, Any]) -> str:
-        identity = {"entry": params, "common": self._common} if self._common else params
+        identity = {"entry": params, "common": self.common} if self.common else params
         return record.key(identity)[:20]
 
     def repeated(self) -> list[Entry]:
@@ -214,6 +247,8 @@ class Queue:
         status = RUNNING
         if gone:  # its script may go on without it, or have ended, and its run may be on the branch
             status = self._proofs.fate(turn.run) if turn.run is not None else CUT_OFF
+            if turn.canceling and status == CUT_OFF:
+                status = CANCELED
         if status != RUNNING:
             return State(entry, status, turn.run, priority=turn.priority)
         return State(
@@ -257,9 +292,14 @@ class Queue:
         self._who["code"] = code
 
     def _was_tried(self, entry: Entry, turn: Turn) -> bool:
-        """Whether what was cut off by itself has had its turn in this very run of the queue, by whatever worker."""
+        """Whether an entry has had its turn in this very run of the queue, by whatever worker.
+
+        It was cut off by itself, or again and again without getting any further.
+        """
         code = self._who.get("code")
-        return turn.stopped and code is not None and self.folder.holder(entry.key, turn.number).get("code") == code
+        if code is None or not (turn.stopped or turn.idle >= _TURNS):
+            return False
+        return bool(self.folder.holder(entry.key, turn.number).get("code") == code)
 
     def _take(self, entry: Entry, number: int) -> bool:
         params = {name: record.encode(value, name, literals=True) for name, value in entry.params.items()}
@@ -280,46 +320,63 @@ class Queue:
         Of all, or those with these *numbers*. With *lost* also those whose worker is where nobody can tell whether it goes on.
         """
         return sum(
-            self._put(state, QUEUED)
-            for state in self._chosen(numbers)
+            self._put(state, number, QUEUED)
+            for state, number in self._chosen(numbers)
             if (state.status in statuses and state.status != RUNNING)
             or (lost and state.status == RUNNING and state.is_elsewhere)
         )
 
-    def cancel(self, numbers: Collection[int] | None = None) -> tuple[int, int]:
-        """Let entries that have not begun never begin, and ask for the end of those that run; returns how many of each."""
-        waiting = running = 0
-        for state in self._chosen(numbers):
-            if state.status in (QUEUED, CUT_OFF):
-                waiting += self._put(state, CANCELED)
-            elif state.status == RUNNING:
-                self.folder.cancel(state.entry.key, self._turn(state.entry).number)
-                running += 1
-        return waiting, running
+    def cancel(self, numbers: Collection[int] | None = None) -> tuple[int, list[State]]:
+        """Let entries that have not begun never begin, and ask for the end of those that run; returns how many, and which."""
+        waiting, running = 0, {}
+        chosen = self._chosen(numbers)
+        while chosen:
+            missed = set()
+            for state, number in chosen:
+                if state.status in (QUEUED, CUT_OFF):
+                    is_put = self._put(state, number, CANCELED)
+                    waiting += is_put
+                    missed |= set() if is_put else {state.entry.number}  # a worker was quicker, and runs it now
+                elif state.status == RUNNING:
+                    self.folder.cancel(state.entry.key, number)
+                    running[state.entry.key] = state
+            chosen = self._chosen(missed) if missed else []
+        return waiting, [*running.values()]
 
     def prefer(self, priority: int, numbers: Collection[int] | None = None) -> int:
         """Let entries come before those of a lower priority; returns how many."""
-        chosen = self._chosen(numbers)
-        for state in chosen:
-            self.folder.prefer(state.entry.key, priority)
-        return len(chosen)
+        keys = {entry.key for entry in self.entries() if numbers is None or entry.number in numbers}
+        self.folder.prefer(keys, priority)
+        return len(keys)
 
-    def _chosen(self, numbers: Collection[int] | None) -> list[State]:
-        return [state for state in self.states() if numbers is None or state.entry.number in numbers]
+    def _chosen(self, numbers: Collection[int] | None) -> list[tuple[State, int]]:
+        """The states of entries, each once, and the number of the turn that each has had last."""
+        turns = self.folder.read()
+        there = {each.key: each for each in reversed(self.entries()) if numbers is None or each.number in numbers}
+        pairs = ((entry, turns.get(key, _NEW)) for key, entry in there.items())
+        return [
+            (self._state(entry, turn), turn.number) for entry, turn in sorted(pairs, key=lambda pair: pair[0].number)
+        ]
 
     def _turn(self, entry: Entry) -> Turn:
         return self.folder.read().get(entry.key, _NEW)
 
-    def _put(self, state: State, status: str) -> bool:
-        """Take a turn only to say what the entry is from now on; False where a worker was quicker."""
-        number = self._turn(state.entry).number + 1
-        if not self._take(state.entry, number):
+    def _put(self, state: State, number: int, status: str) -> bool:
+        """Take the turn after this one only to say what the entry is from now on; False where a worker was quicker."""
+        if not self._take(state.entry, number + 1):
             return False
-        self.folder.end(state.entry.key, number, Turn(number, status, state.run, state.exit_code))
+        self.folder.end(state.entry.key, number + 1, Turn(number + 1, status, state.run, state.exit_code))
         return True
 
 
 _NEW = Turn()
+
+
+def named_below(file: Path, top: Path) -> str:
+    """A file as others know it, whose copy of all that is below *top* lies elsewhere; one that is not there by its path."""
+    real, below = os.path.realpath(file), os.path.realpath(top)
+    path = os.path.relpath(real, below)
+    return real if path == os.pardir or path.startswith(f"{os.pardir}{os.sep}") else path
 
 
 def read(file: Path) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ STATUSES = (QUEUED, RUNNING, DONE, FAILED, CUT_OFF, CANCELED)
 _DIGITS = 10  # of the number of a turn; a longer one is none
 _SAME = "same"  # done, because the same was trained before
 _STOPPED = "stopped"  # cut off, and not because whoever had it was to end: nothing that begins again by itself
+_STUCK = "stuck"  # cut off because whoever had it was to end, and no further than before
 _WORDS = {
     "queued": QUEUED,
     "done": DONE,
@@ -38,13 +39,15 @@ _WORDS = {
     "failed": FAILED,
     "cut-off": CUT_OFF,
     _STOPPED: CUT_OFF,
+    _STUCK: CUT_OFF,
     "canceled": CANCELED,
 }
-_NAMES = {status: word for word, status in _WORDS.items() if word not in (_SAME, _STOPPED)}
+_NAMES = {status: word for word, status in _WORDS.items() if word not in (_SAME, _STOPPED, _STUCK)}
 _KNOWN = frozenset((*_WORDS, "claimed", "run", "cancel", "priority", "code"))  # another word is somebody else's
 # Where two ends of one turn meet, for two machines have had it that did not see each other: work that was done counts.
 _WEIGHT = {
-    word: weight for weight, word in enumerate(("queued", "cut-off", _STOPPED, "canceled", "failed", _SAME, "done"))
+    word: weight
+    for weight, word in enumerate(("queued", "cut-off", _STUCK, _STOPPED, "canceled", "failed", _SAME, "done"))
 }
 
 
@@ -60,6 +63,7 @@ class Turn(NamedTuple):
     priority: int = 0
     code: str | None = None  # the snapshot that was taken for it
     stopped: bool = False  # cut off by itself: a script that was killed, or over its time
+    idle: int = 0  # so many of the last turns have come to no end, or no further than the one before
 
 
 class States:
@@ -70,16 +74,20 @@ class States:
 
     def read(self) -> dict[str, Turn]:
         """The last turn of each entry that there is anything about, by its key. A file that is none of these is passed over."""
-        try:
-            names = os.listdir(self.folder)
-        except OSError:
-            return {}
         facts: dict[str, list[list[str]]] = {}
-        for name in names:
+        for name in self._names():
             parts = name.split(".", 3)
             if len(parts) > 2 and parts[2] in _KNOWN and parts[0] and _is_number(parts[1]):
                 facts.setdefault(parts[0], []).append(parts)
         return {key: _added_up(found) for key, found in facts.items()}
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:  # nothing is known then, and that is not the same as that nothing has begun
+            raise StorageFailed(f"cannot read {self.folder}: {error.strerror}", "numb doctor") from None
 
     def take(self, key: str, number: int, who: Mapping[str, Any]) -> bool:
         """Take a turn that nobody has had; False where another was quicker. Raises `StorageFailed`."""
@@ -104,7 +112,7 @@ class States:
 
     def end(self, key: str, number: int, end: Turn) -> None:
         """Say how a turn has ended. Raises `StorageFailed`."""
-        word = _SAME if end.skipped else _STOPPED if end.stopped else _NAMES[end.status]
+        word = _SAME if end.skipped else _STOPPED if end.stopped else _STUCK if end.idle else _NAMES[end.status]
         code = "" if end.exit_code is None else str(end.exit_code)
         self._say(key, number, word, end.run or "", code)
 
@@ -115,12 +123,14 @@ class States:
     def is_canceling(self, key: str, number: int) -> bool:
         return self._path(key, number, "cancel").exists()
 
-    def prefer(self, key: str, priority: int) -> None:
-        """Let an entry come before those of a lower priority."""
-        self._say(key, 0, "priority", str(priority))
-        for path in self.folder.glob(f"{key}.0.priority.*"):
-            if path.name.rpartition(".")[2] != str(priority):
-                path.unlink(missing_ok=True)
+    def prefer(self, keys: Collection[str], priority: int) -> None:
+        """Let entries come before those of a lower priority."""
+        for key in keys:
+            self._say(key, 0, "priority", str(priority))
+        for name in self._names():
+            parts = name.split(".")
+            if len(parts) == 4 and parts[0] in keys and parts[2] == "priority" and parts[3] != str(priority):
+                (self.folder / name).unlink(missing_ok=True)
 
     def use(self, key: str, code: str) -> None:
         """Say which snapshot was taken for an entry."""
@@ -191,6 +201,13 @@ def _added_up(facts: list[list[str]]) -> Turn:
     status, run, ended_run, exit_code, skipped = RUNNING if number else QUEUED, None, None, None, False
     stopped = False
     canceling, priority, heaviest, code = False, None, (-1, ""), None
+    ends: dict[str, str] = {}  # of each turn one that says something
+    for fact in facts:
+        if fact[2] in _WEIGHT:
+            if ends.get(fact[1], _STUCK) == _STUCK:
+                ends[fact[1]] = fact[2]
+        elif fact[2] == "claimed":
+            ends.setdefault(fact[1], _STUCK)
     for fact in facts:
         word, more = fact[2], fact[3] if len(fact) > 3 else ""
         if fact[1] == last and word in _WEIGHT:
@@ -210,7 +227,10 @@ def _added_up(facts: list[list[str]]) -> Turn:
             run = max(run or "", more)
         elif word == "cancel":
             canceling = True
-    return Turn(number, status, ended_run or run, exit_code, skipped, canceling, priority or 0, code, stopped)
+    idle = 0
+    while idle < number and ends.get(str(number - idle)) == _STUCK:
+        idle += 1
+    return Turn(number, status, ended_run or run, exit_code, skipped, canceling, priority or 0, code, stopped, idle)
 
 
 def _whole(text: str) -> int | None:

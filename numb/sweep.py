@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
@@ -12,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from numb import alive, engines, record
 from numb.engines import Work
-from numb.errors import NumbError, ObjectCorrupt, ObjectMissing, Refused, StorageFailed, Usage
-from numb.hp.settings import PREFIX, gather, refuse_late
+from numb.errors import ConfigError, NumbError, ObjectCorrupt, ObjectMissing, Refused, StorageFailed, Usage
+from numb.hp.settings import PREFIX, file_of, gather, refuse_late
 from numb.hp.values import is_plain
 from numb.jobs import Job
 from numb.order import NOTHING_ASKED, Asking
-from numb.queue import CANCELED, CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, append, write_template
+from numb.queue import CANCELED, CUT_OFF, DONE, FAILED, QUEUED, Claim, Entry, Queue, append, named_below, write_template
 from numb.talk import Ended, Redo
 
 if TYPE_CHECKING:
@@ -59,12 +61,17 @@ def written(
     project: Project, file: Path, combinations: Sequence[Mapping[str, Any]], *, force: bool = False
 ) -> tuple[int, int]:
     """Add combinations to a file; returns how many were not there, and how many were."""
-    queue = project.queue(file)
-    before = {entry.key for entry in queue.entries()} if file.exists() else set()
+    queue, *others = project.queues(file)
+    before = [(each, _keys(each) if file.exists() else set()) for each in (queue, *others)]
     count = append(file, combinations, force=force)
     if project.codes(queue).in_use(engines.is_gone):  # somebody works on it, and what is added is queued now
-        added(project, queue, before)
+        for each, keys in before:
+            added(project, each, keys)
     return count, len(combinations) - count
+
+
+def _keys(queue: Queue) -> set[str]:
+    return {entry.key for entry in queue.entries()}
 
 
 def _seeds(table: Table, words: Sequence[str], repeat: int) -> list[list[str]]:
@@ -116,25 +123,24 @@ def hand_out(
         raise Refused(f"{file} is paused", f"numb queue resume {file}")
     if how.failed:  # here, and not by each worker for itself
         queue.retry([FAILED])
-    code = None if how.live else begun(project, queue)
-    told = [*options, *(["--code", code.name] if code else [])]
+    code = begun(project, queue, how)
     known = {entry.key for entry in queue.entries()}
     seen = queue.stamp
 
     def tick() -> None:
         nonlocal seen
-        if code is not None and queue.stamp != seen:
+        if not how.live and queue.stamp != seen:
             seen = queue.stamp
             with contextlib.suppress(NumbError):  # half of an edit, which a worker will tell of if it stays
                 added(project, queue, known)
 
     def in_here(goes_on: Callable[[], bool]) -> int:
-        return here(replace(how, failed=False, is_checked=True, goes_on=goes_on, code=code.name if code else None))
+        return here(replace(how, failed=False, is_checked=True, goes_on=goes_on, code=code))
 
-    words = [str(file), *told]
+    words = [_as_argument(file), *options, "--code", code]
     work = Work(
         project.config, project.home, words, waiting, how.fail_fast, seconds, in_here, tick, queue.folder.engine,
-        lambda holder: project.codes(queue).own(code.name, holder) if code else None, project.talk.say,
+        lambda holder: project.codes(queue).own(code, holder), project.talk.say,
     )  # fmt: skip
     try:
         return engine.run(work), waiting
@@ -142,10 +148,15 @@ def hand_out(
         forget(project, queue)
 
 
+def _as_argument(file: Path) -> str:
+    """A file as a command takes it, also where its name looks like an option."""
+    return os.path.join(os.curdir, file) if str(file).startswith("-") else str(file)
+
+
 def shown(project: Project, file: Path, how: How, options: Sequence[str], engine: Engine) -> str:
     """What `hand_out` would do."""
     _, waiting = _checked(project, file, how)
-    work = Work(project.config, project.home, [str(file), *options], waiting, how.fail_fast)
+    work = Work(project.config, project.home, [_as_argument(file), *options], waiting, how.fail_fast)
     entries = "1 entry" if waiting == 1 else f"{waiting} entries"
     return f"{entries} of {file}: {engine.shown(work)}"
 
@@ -172,7 +183,8 @@ def _checked(project: Project, file: Path, how: How) -> tuple[Queue, int]:
 
 def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
     """Train with each combination that is not done; `Project.run_queue` says what that means."""
-    queue = project.queue(file, how.words, how.files)
+    queue = project.queue(file, how.words, how.files, code=how.code)
+    queue.trouble = project.talk.say
     project.branch.recover()
     if not how.is_checked:
         check(project, file, how.words, how.files)
@@ -183,7 +195,7 @@ def run(project: Project, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]
 
 
 def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, Ended]]:
-    project, queue = bench.project, bench.queue
+    queue = bench.queue
     wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     tried: set[str] = set()
     while _may_go_on(queue, how) and (how.limit is None or len(tried) < how.limit):
@@ -195,33 +207,43 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
             return
         try:
             tried.add(claim.entry.key)
-            here = bench.ready(claim)
-            table = bench.table(here)
-            project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
-            origin = f"{file}, entry {claim.entry.number}"
-            settings = here.settings(how.words, bench.files(how.files), claim.entry.params, origin, table)
-            settings.check()
-            values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
-            project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
-            name = _named_here(project, queue.file)
             how = bench.pruning(how)
-            ended = _train(here, claim, how, settings, name)
-            for again in range(1, how.retries + 1):
-                is_over = bool(ended.signalled or ended.late) or claim.is_canceled or not how.goes_on()
-                if is_over or ended.run is None or not _has_failed(ended):
-                    break
-                project.talk.say(f"[{claim.entry.number}] failed, tried again ({again} of {how.retries})")
-                ended = _train(bench.ready(claim), claim, replace(how, redo=Redo.AGAIN), settings, name)
-            _settle(claim, ended)
+            ended = _begun(bench, claim, file, how)
         finally:
             claim.close()
-        if ended.error and ended.run is None:
+        if ended.error and ended.run is None and not isinstance(ended.error, ConfigError):
             raise ended.error
         if ended.by_signal is not None:
             ended = replace(ended, exit_code=128 + ended.by_signal)
         yield claim.entry, ended
         if ended.signalled or ended.late or (how.fail_fast and ended.exit_code):
             return
+
+
+def _begun(bench: Bench, claim: Claim, file: Path, how: How) -> Ended:
+    """Train with an entry that was taken, and say what came of it."""
+    project, queue = bench.project, bench.queue
+    here = bench.ready(claim)
+    project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
+    origin = f"{file}, entry {claim.entry.number}"
+    values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
+    project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
+    try:
+        settings = here.settings(how.words, bench.files(how.files), claim.entry.params, origin, here.known_table())
+        settings.check()
+    except ConfigError as error:  # it was added, or edited, since all of them were checked
+        claim.settle(FAILED, None, error.exit_code)
+        return Ended(error.exit_code, error=error)
+    name = named_below(queue.file, project.git.toplevel)
+    ended, further = _train(here, claim, how, settings, name)
+    for again in range(1, how.retries + 1):
+        is_over = bool(ended.signalled or ended.late) or claim.is_canceled or not how.goes_on()
+        if is_over or ended.run is None or not _has_failed(ended):
+            break
+        project.talk.say(f"[{claim.entry.number}] failed, tried again ({again} of {how.retries})")
+        ended, further = _train(bench.ready(claim), claim, replace(how, redo=Redo.AGAIN), settings, name)
+    status = _settle(claim, ended, further)
+    return replace(ended, exit_code=0) if status == CANCELED else ended
 
 
 def _may_go_on(queue: Queue, how: How) -> bool:
@@ -249,22 +271,20 @@ class Bench:
         self._codes, self._place, self._code = codes, place, code
         self._known = set(known)  # the entries that were there when the code was taken
         self._seen: object = None  # the state of the file when it was last looked at
-        self._checked: tuple[object, str | None] | None = None
         self._is_owner = False  # of the snapshots, and no `hand_out` is
 
     @classmethod
     def of(cls, project: Project, queue: Queue, how: How) -> Bench:
         codes = project.codes(queue)
-        if how.live:
-            return cls(project, queue, codes, None, None, ())
         known: Collection[str] = [entry.key for entry in queue.entries()]
-        if how.code is None:
-            code = begun(project, queue)
+        name = begun(project, queue, how) if how.code is None else how.code
+        queue.begin(name)
+        if how.live:
+            bench = cls(project, queue, codes, None, None, ())
         else:
-            code, known = codes.load(how.code)
-        bench = cls(project, queue, codes, project.workplace(), code, known)
+            code, then = codes.load(name)
+            bench = cls(project, queue, codes, project.workplace(), code, known if how.code is None else then)
         bench._is_owner = how.code is None
-        queue.begin(code.name)
         return bench
 
     def close(self) -> None:
@@ -291,10 +311,23 @@ class Bench:
         self._place.show(code)
         return self.project.working(Job(claim, code, self._place))
 
-    def files(self, names: Sequence[str]) -> list[str]:
-        """Files of hyperparameters, those of the project as they were queued."""
-        place = self._place
-        return [place.moved(os.path.abspath(name)) for name in names] if place else [*names]
+    def files(self, words: Sequence[str]) -> list[str]:
+        """Files of hyperparameters, as they were queued: those of the project, and others that have changed since."""
+        return [self._file(number, word) for number, word in enumerate(words)] if self._place else [*words]
+
+    def _file(self, number: int, word: str) -> str:
+        if self._place is None or self._code is None:
+            return word
+        prefix, path = file_of(word)
+        found = self._place.moved(os.path.abspath(path))
+        kept = self._codes.kept(self._code.name, number, str(path))
+        if (
+            found == os.path.abspath(path)
+            and kept.exists()
+            and not (path.exists() and filecmp.cmp(kept, path, shallow=False))
+        ):
+            found = str(kept)
+        return f"{prefix}={found}" if prefix else found
 
     def propose(self) -> bool:
         """Have one more entry written down; False where there is to be none."""
@@ -313,31 +346,24 @@ class Bench:
 
         return replace(how, asking=replace(how.asking, prune=proposing.rule(self.project, self.queue) or {}))
 
-    def table(self, here: Project) -> Table:
-        """The hyperparameters of the code, against which the entries have been checked since they were last changed."""
-        code = here.job.code if here.job else None
-        state = (self.queue.stamp, code.name if code else None)
-        if state == self._checked and code:
-            return here.known_table()
-        table = _check(here, self.queue)
-        self._checked = state
-        return table
 
-
-def begun(project: Project, queue: Queue) -> Code:
-    """Take the snapshot for what a queue has now, and forget those that nobody runs any more."""
+def begun(project: Project, queue: Queue, how: How) -> str:
+    """Take the snapshot for what a queue has now, and forget those that nobody runs any more; returns its name."""
     codes = project.codes(queue)
-    unused = [] if codes.in_use(engines.is_gone) else codes.names()
-    code = codes.take([entry.key for entry in queue.entries()])
+    unused = codes.unused(engines.is_gone)
+    if how.live:
+        name = codes.begin(queue.common)
+    else:
+        files = [str(file_of(word)[1]) for word in how.files]
+        name = codes.take([entry.key for entry in queue.entries()], queue.common, files).name
     codes.drop(unused)
-    return code
+    return name
 
 
 def forget(project: Project, queue: Queue) -> None:
     """Forget the snapshots of a queue, unless somebody else may still run them."""
     codes = project.codes(queue)
-    if all(engines.is_gone(owner) or alive.is_here(owner) for owner in codes.owners()):
-        codes.drop(codes.names())
+    codes.drop(codes.unused(lambda owner: engines.is_gone(owner) or alive.is_here(owner)))
 
 
 def added(project: Project, queue: Queue, known: Set[str]) -> int:
@@ -346,12 +372,15 @@ def added(project: Project, queue: Queue, known: Set[str]) -> int:
     new = [entry for entry in queue.entries() if entry.key not in known]
     bare = [entry for entry in new if entry.key not in turns or turns[entry.key].code is None]
     if bare:
-        queue.use(bare, project.codes(queue).take([entry.key for entry in bare]).name)
+        queue.use(bare, project.codes(queue).take([entry.key for entry in bare], queue.common).name)
     return len(bare)
 
 
-def _train(project: Project, claim: Claim, how: How, settings: Settings, queue: str) -> Ended:
-    """Train with an entry; where a training with it was cut off and has kept a checkpoint, go on from there."""
+def _train(project: Project, claim: Claim, how: How, settings: Settings, queue: str) -> tuple[Ended, bool]:
+    """Train with an entry; where a training with it was cut off and has kept a checkpoint, go on from there.
+
+    Returns also whether there is a checkpoint now that there was not before.
+    """
     was_cut_off = claim.before.status == CUT_OFF and how.redo is not Redo.AGAIN
     earlier = _unfinished(project, claim, settings, queue) if was_cut_off else None
     if earlier is not None:
@@ -361,20 +390,30 @@ def _train(project: Project, claim: Claim, how: How, settings: Settings, queue: 
                 how.arguments, settings=settings, queue=queue, resume=(earlier, None), asking=how.asking
             )
             if resumed.run is not None or not isinstance(resumed.error, Refused):
-                return resumed
+                return resumed, _step(resumed.run) > _step(earlier)
             why: NumbError = resumed.error
         except (Refused, ObjectMissing, ObjectCorrupt) as error:
             why = error
         project.talk.say(f"{earlier.id} cannot go on ({why}); trained anew")
-    return project.train(
+    ended = project.train(
         how.arguments, message=how.message, settings=settings, redo=how.redo, queue=queue, asking=how.asking
     )
+    return ended, _step(ended.run) > _step(earlier)
+
+
+def _step(run: Run | None) -> float:
+    """The step of the last checkpoint; that of one without any is before all others."""
+    return run.checkpoints[-1].step if run and run.checkpoints else -math.inf
 
 
 def _unfinished(project: Project, claim: Claim, settings: Settings, queue: str) -> Run | None:
     """The run of the entry that was cut off, if it has a checkpoint; its id is not known where numb was killed."""
     values = settings.values()
-    for run in reversed(project.index.runs(statuses=(*_CUT_OFF, record.INCOMPLETE), project=project.place)):
+    for run in reversed(
+        project.index.runs(statuses=(*_CUT_OFF, record.INCOMPLETE, record.FAILED), project=project.place)
+    ):
+        if run.status == record.FAILED and run.id != claim.before.run:
+            continue  # by itself, and not because it was asked to end
         known = {name: run.params[name] for name in values if name in run.params}
         is_like_it = run.queue == queue and record.key(known) == record.key(values)
         if run.checkpoints and (run.id == claim.before.run or (claim.before.run is None and is_like_it)):
@@ -382,17 +421,22 @@ def _unfinished(project: Project, claim: Claim, settings: Settings, queue: str) 
     return None
 
 
-def _settle(claim: Claim, ended: Ended) -> None:
+def _settle(claim: Claim, ended: Ended, further: bool) -> str:
+    """Write down what came of an entry, and return its status; *further* says that it has a new checkpoint."""
     kept = ended.run or ended.same
+    run = kept.id if kept else None
     if claim.is_canceled and (ended.run is None or ended.run.status != record.COMPLETE):
-        claim.settle(CANCELED, kept.id if kept else None, ended.exit_code)
-    elif ended.run is not None and (_was_cut_off(ended.run) or (bool(ended.signalled) and _has_failed(ended))):
-        claim.settle(CUT_OFF, kept.id if kept else None, ended.exit_code, stopped=not ended.signalled)
-    elif ended.error and ended.run is None:
+        claim.settle(CANCELED, run, ended.exit_code)
+        return CANCELED
+    if ended.run is not None and (_was_cut_off(ended.run) or (bool(ended.signalled) and _has_failed(ended))):
+        claim.settle(CUT_OFF, run, ended.exit_code, stopped=not ended.signalled, stuck=not further)
+        return CUT_OFF
+    if ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it
-    else:
-        status = FAILED if _has_failed(ended) else DONE
-        claim.settle(status, kept.id if kept else None, ended.exit_code, skipped=ended.run is None and kept is not None)
+        return QUEUED
+    status = FAILED if _has_failed(ended) else DONE
+    claim.settle(status, run, ended.exit_code, skipped=ended.run is None and kept is not None)
+    return status
 
 
 def _was_cut_off(run: Run) -> bool:
@@ -439,9 +483,3 @@ def _hyperparameters(project: Project) -> dict[str, Any]:
     known = {name: value for name, value in found.items() if is_plain(value)}
     known |= {name: last[name] for name in found if name in last and name not in known}
     return known or dict(last)
-
-
-def _named_here(project: Project, file: Path) -> str:
-    """A file as records name it: from the top of the work tree where it lies in that, for a clone lies elsewhere."""
-    path = os.path.relpath(file, project.git.toplevel)
-    return str(file) if path.startswith(f"..{os.sep}") else path

@@ -400,6 +400,26 @@ def test_a_reader_that_goes_away_does_not_end_the_script(stage: Stage) -> None:
     assert stage.told["output_error"] is None
 
 
+ENDED_BY = "import threading; r, w = os.pipe(); order['options']['ending'] = r; threading.Timer(1, os.write, (w, b'x')).start()"
+
+
+@pytest.mark.parametrize(
+    ("script", "signum"),
+    [
+        ("import time; time.sleep(60)", signal.SIGTERM),
+        ("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)", signal.SIGKILL),
+        (["bash", "-c", "sleep 60; echo over"], signal.SIGTERM),
+    ],
+    ids=["that hears", "that is deaf", "of a shell"],
+)
+def test_a_script_is_ended_where_its_launcher_goes_on(stage: Stage, script: str | list[str], signum: int) -> None:
+    """As by a signal to that, with all that it has started; and nothing says that there was one."""
+    code, out, _ = stage.run(script, before=ENDED_BY, grace=0.5)
+
+    assert (128 + signum, b"") == (code, out)
+    assert (signum, []) == (stage.told["signal"], stage.told["passed_on"]) and not stage.told["survivors"]
+
+
 def test_a_closed_terminal_does_not_end_the_script(stage: Stage, terminal: Terminal) -> None:
     """Without a hangup signal (nohup, setsid) a script outlives its terminal, and numb tells what was not shown."""
     process = stage.start(

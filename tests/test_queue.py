@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
+import select
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from conftest import Scene, furnish
 
@@ -27,6 +28,8 @@ there = os.environ["THERE"]
 with open(f"{there}/counts", "a") as counts:
     counts.write(f"{n}\\n")
 try:
+    if how == "killed":
+        os.kill(os.getpid(), 9)
     while how == "long" and not os.path.exists(f"{there}/go"):
         time.sleep(0.01)
     if how == "badly":
@@ -65,6 +68,14 @@ def hunt(empty: Scene) -> Scene:
     return empty
 
 
+@pytest.fixture
+def spared(lab: Scene) -> Scene:
+    """One whose script has a hyperparameter more."""
+    script = lab.read("train.py").replace('n, how = 0, "well"', 'n, how, spare = 0, "well", 0')
+    lab.write("train.py", script.replace('{"n": n, "how": how}', '{"n": n, "how": how, "spare": spare}'))
+    return lab
+
+
 def lines(scene: Scene, name: str) -> list[int]:
     with contextlib.suppress(FileNotFoundError):
         return [int(line) for line in Path(scene.env["THERE"], name).read_text().split()]
@@ -78,6 +89,12 @@ def entries(scene: Scene, file: str = "q.json") -> list[dict[str, Any]]:
 
 def statuses(scene: Scene, file: str = "q.json") -> list[str]:
     return [entry["status"] for entry in entries(scene, file)]
+
+
+def there(scene: Scene) -> list[int]:
+    """Processes that know of this scene."""
+    known = ((each.pid, each.info["environ"] or {}) for each in psutil.process_iter(["environ"]))
+    return [pid for pid, environment in known if environment.get("THERE") == scene.env["THERE"]]
 
 
 def until(scene: Scene, name: str, count: int) -> None:
@@ -113,23 +130,186 @@ def test_what_is_canceled_never_begins_and_what_runs_is_ended(lab: Scene) -> Non
     assert sorted(lines(lab, "counts")) == [0, 1, 2, 3] and [1, 2, 3] == sorted(lines(lab, "ends"))
 
 
-def test_a_script_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM is not always heard: then SIGKILL follows. One that is not canceled is left alone."""
-    monkeypatch.setattr(jobs, "GRACE", 0.3)
-    monkeypatch.setattr(jobs, "_LOOK", 0.05)
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    for is_canceled, code in ((True, -9), (False, None)):
-        process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
-        assert process.stdout and process.stdout.readline()
-        watch = jobs.Watch(SimpleNamespace(is_canceled=is_canceled))  # type: ignore[arg-type]
-        watch.start(process.pid)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5 if is_canceled else 1)
-        ended = process.poll()
+def test_it_is_said_when_a_script_is_to_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its entry is canceled, or its time is up and it has not heard of that; and no other."""
+    monkeypatch.setattr(jobs, "GRACE", 0.1)
+    monkeypatch.setattr(jobs, "_LOOK", 0.02)
+    for is_canceled, limit, has_heard, is_rung in (
+        (True, 0.0, False, True),
+        (False, 0.1, False, True),
+        (False, 0.1, True, False),
+        (False, 0.0, False, False),
+    ):
+        watch = jobs.Watch(SimpleNamespace(is_canceled=is_canceled), limit)  # type: ignore[arg-type]
+        watch.start(lambda has_heard=has_heard: has_heard)
+        ready, _, _ = select.select([watch.ending], [], [], 5 if is_rung else 0.5)
         watch.stop()
-        process.kill()
-        process.communicate()
-        assert code == ended
+
+        assert (bool(ready), is_rung and not is_canceled) == (is_rung, watch.is_late)
+
+
+def test_a_cancel_ends_all_that_a_command_has_started(lab: Scene) -> None:
+    """A shell dies of it and tells nobody; the next entry begins when its script has ended, too."""
+    known = json.loads(lab.read("nmb.json"))
+    command = ["bash", "-c", "cd . ; python train.py; echo over"]
+    lab.write("nmb.json", json.dumps({**known, "train": {"command": command}}))
+    lab.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    until(lab, "counts", 1)
+    lab.numb("queue", "cancel", "q.json", "1")
+    said = process.communicate(timeout=60)
+
+    assert (0, ["canceled", "done"]) == (process.returncode, statuses(lab)), said
+    assert [0, 1] == lines(lab, "counts") and [] == there(lab), "the first one goes on"
+
+
+def test_what_nobody_watches_is_canceled(lab: Scene) -> None:
+    """Its worker is dead and its script goes on: that is ended, and the entry does not begin again."""
+    lab.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    until(lab, "counts", 1)
+    [worker] = [each for each in psutil.Process(process.pid).children() if "queue work" in " ".join(each.cmdline())]
+    worker.kill()
+    process.communicate(timeout=60)
+    canceled = lab.numb("queue", "cancel", "q.json", "1")
+    while there(lab):
+        time.sleep(0.02)
+    done = lab.numb("queue", "run", "q.json")
+
+    assert "1 script asked to end" in canceled.stderr and 0 == done.code, (canceled, done)
+    assert (["canceled", "done"], [0, 1]) == (statuses(lab), lines(lab, "counts"))
+    assert ["interrupted", "complete"] == [run["status"] for run in lab.runs()]
+
+
+def test_what_runs_with_other_values_for_all_is_canceled(spared: Scene) -> None:
+    """Nothing need be said of them as long as somebody runs the queue with them, and the queue without them stays."""
+    spared.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(3)]))
+    process = spared.start("queue", "run", "q.json", "spare=7", "-j", "1")
+    until(spared, "counts", 1)
+    spared.numb("queue", "add", "q.json", "n=3")
+    spared.write("train.py", spared.read("train.py").replace('"twice"', '"changed"'))
+    said = [spared.numb("queue", "cancel", "q.json", words).stderr for words in ("1-2", "3")]
+    process.communicate(timeout=60)
+    states = [
+        each["status"] for each in json.loads(spared.numb("queue", "status", "q.json", "spare=7", "--json").stdout)
+    ]
+    spared.numb("queue", "retry", "q.json", "--canceled", "spare=7", "3")
+    spared.sh("touch $THERE/go")
+    again = spared.numb("queue", "run", "q.json", "spare=7")
+
+    assert "numb: q.json: 1 entry canceled, 1 script asked to end; numb queue status q.json\n" == said[0]
+    assert "numb: q.json: 1 entry canceled; numb queue status q.json\n" == said[1]
+    assert (["canceled"] * 3 + ["done"], ["queued"] * 4) == (states, statuses(spared)) and 0 == again.code
+    assert [0, 2, 3] == sorted(lines(spared, "counts"))
+    added = next(run for run in spared.runs() if run["params"]["n"] == 3)
+    assert {"twice": 6} == added["results"], "it has the code that was there when it was added"
+
+
+def test_a_script_that_does_not_hear_of_its_time_is_ended(lab: Scene) -> None:
+    """--time-limit asks first; then the script has half a minute."""
+    hasty = "import numb.jobs\nnumb.jobs.GRACE = 0.2\n"
+    lab.write("hasty/sitecustomize.py", hasty)
+    lab.env["PYTHONPATH"] = f"{lab.root / 'hasty'}{os.pathsep}{lab.env['PYTHONPATH']}"
+    lab.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1}]')
+    done = lab.numb("queue run q.json --time-limit 1s -j 1")
+    first = lab.runs()[0]
+
+    assert ["cut off", "done"] == statuses(lab), done
+    assert ("interrupted", "SIGTERM") == (first["status"], first["reason"])
+    assert "its time was up, and it was ended" in first["notes"]
+
+
+# -- a file that is edited while it is run
+
+
+def test_an_entry_that_does_not_fit_stops_no_other(lab: Scene) -> None:
+    """One that was added by hand meanwhile; and code that is edited is for what is added later, also with other names."""
+    lab.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    until(lab, "counts", 1)
+    lab.write("train.py", lab.read("train.py").replace("n, how", "decay = 0.5\nn, how"))
+    lab.numb("queue", "add", "q.json", "n=2", "decay=0.1")
+    written = json.loads(lab.read("q.json"))
+    lab.write("q.json", json.dumps([*written, {"strange": 1}, {"n": 3}]))
+    lab.sh("touch $THERE/go")
+    _, said = process.communicate(timeout=60)
+
+    assert 2 == process.returncode and b"the script has no hyperparameter strange" in said, said
+    assert ["done", "done", "done", "failed", "done"] == statuses(lab) and [0, 1, 2, 3] == lines(lab, "counts")
+
+
+def test_a_file_that_cannot_be_read_stops_nothing(lab: Scene) -> None:
+    """What was in it before counts, and that is said; with what is in it afterwards it goes on."""
+    lab.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1}, {"n": 2}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    until(lab, "counts", 1)
+    lab.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1},')
+    refused = lab.numb("queue", "status", "q.json")
+    lab.sh("touch $THERE/go")
+    until(lab, "counts", 2)
+    lab.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1}, {"n": 2}, {"n": 3}]')
+    _, said = process.communicate(timeout=60)
+
+    assert 0 == process.returncode and said.count(b"what was read before counts until it can be read") == 1, said
+    assert ["done"] * 4 == statuses(lab) and 2 == refused.code and "q.json:1:" in refused.stderr
+
+
+def test_what_sets_values_for_all_is_what_it_was(spared: Scene, tmp_path: Path) -> None:
+    """A -c file, in the project or not, and nmb.json, are edited before the workers of a cluster begin."""
+    for where, spare in (("more.json", 7), (f"{tmp_path}/more.json", 9)):
+        spared.write(where, json.dumps({"spare": spare}))
+        spared.write("q.json", '[{"n": 0, "how": "long"}, {"n": 1}]')
+        spared.sh("rm -f $THERE/counts $THERE/go")
+        process = spared.start("queue", "run", "q.json", "-c", where, "--again")
+        until(spared, "counts", 1)
+        [code] = [path.name for path in spared.root.glob(".nmb/queues/*/code/*")]
+        spared.write(where, json.dumps({"spare": spare + 1}))
+        config = spared.read("nmb.json")
+        spared.write("nmb.json", "{")
+        told = ["--retries", "0", "--again", "-c", where, "--code", code, "--limit", "1"]
+        worked = spared.numb("queue", "work", "q.json", *told)
+        spared.write("nmb.json", config)
+        spared.sh("touch $THERE/go")
+        process.communicate(timeout=60)
+
+        assert [0, 1] == lines(spared, "counts") and "[2] complete" in worked.stderr, worked
+        assert {spare} == {run["params"]["spare"] for run in spared.runs()[-2:]}
+
+
+@pytest.mark.parametrize("way", ["..", "a link", "a copy"])
+def test_a_queue_is_the_same_by_whatever_path(lab: Scene, tmp_path: Path, way: str) -> None:
+    """B8: what was done is known, and not done again."""
+    lab.write("q.json", '[{"n": 0}, {"n": 1}]')
+    lab.write("sub/keep.txt", "")
+    lab.numb("queue run q.json")
+    copy = tmp_path / "copy"
+    if way == "..":
+        again = lab.numb("queue run ../q.json", cwd=lab.root / "sub")
+    elif way == "a link":
+        copy.symlink_to(lab.root)
+        again = lab.numb("queue", "run", str(copy / "q.json"))
+    else:
+        shutil.copytree(lab.root, copy, symlinks=True)
+        again = lab.numb("queue run q.json", cwd=copy)
+
+    assert "2 done\n      what is done stays done" in again.stderr and [0, 1] == sorted(lines(lab, "counts")), again
+
+
+@pytest.mark.parametrize("words", [[], ["--live"]], ids=["queued", "live"])
+def test_what_is_killed_has_one_turn(lab: Scene, words: list[str]) -> None:
+    """Not one with every worker."""
+    lab.write("q.json", json.dumps([{"n": 0, "how": "killed"}, *({"n": n} for n in range(1, 4))]))
+    done = lab.numb("queue", "run", "q.json", "-j", "3", *words)
+
+    assert ["cut off", "done", "done", "done"] == statuses(lab) and [0, 1, 2, 3] == sorted(lines(lab, "counts")), done
+
+
+def test_a_file_may_look_like_an_option(lab: Scene) -> None:
+    """Where it is said as one can."""
+    lab.write("-q.json", '[{"n": 0}]')
+    done = lab.numb("queue", "run", "-j", "1", "--", "-q.json")
+
+    assert 0 == done.code and [0] == lines(lab, "counts"), done
 
 
 def test_a_paused_queue_begins_nothing(lab: Scene) -> None:

@@ -64,7 +64,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "inflight": ({"alive", "atomic", "errors", "hp", "launch", "layout", "order", "record", "rundir"}, set()),
     "grid": ({"errors"}, set()),
     "searching": ({"errors", "grid", "guard", "hp", "record"}, {"optuna"}),
-    "overseeing": ({"engines", "errors", "hp", "project", "queue", "record", "sweep"}, set()),
+    "overseeing": ({"engines", "errors", "hp", "inflight", "processes", "proposing", "project", "queue", "record", "sweep"}, set()),
     "proposing": ({"atomic", "errors", "hp", "journal", "project", "queue", "record", "searching"}, set()),
     "queue": ({"alive", "atomic", "config", "errors", "record", "states"}, set()),
     "states": ({"atomic", "errors"}, set()),

@@ -19,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from numb import alive
+from numb.errors import StorageFailed
 from numb.queue import Proofs, Queue
 from numb.states import CANCELED, CUT_OFF, DONE, FAILED, QUEUED, RUNNING, STATUSES, States, Turn
 
@@ -36,7 +37,7 @@ def queue(tmp_path: Path) -> Queue:
     """Six entries of which nothing has begun."""
     file = tmp_path / "q.json"
     file.write_text(json.dumps([{"lr": n} for n in range(6)]))
-    return Queue.at(file, tmp_path / "queues")
+    return Queue.at(file, tmp_path / "queues", tmp_path)
 
 
 def statuses(queue: Queue) -> list[str]:
@@ -198,10 +199,10 @@ def test_what_was_begun_and_ended_is_read_back(states: States) -> None:
         found.append(States(states.folder).read()["k"])
 
     assert ends == found
-    assert states.take("k", 7, {}) and Turn(7, RUNNING) == states.read()["k"]
+    assert states.take("k", 7, {}) and Turn(7, RUNNING, idle=1) == states.read()["k"]
     states.begin("k", 7, RUN)
     states.cancel("k", 7)
-    assert Turn(7, RUNNING, RUN, canceling=True) == states.read()["k"]
+    assert Turn(7, RUNNING, RUN, canceling=True, idle=1) == states.read()["k"]
 
 
 # -- folders that were used apart
@@ -347,18 +348,94 @@ def test_what_has_ended_is_queued_again(queue: Queue) -> None:
     assert [QUEUED, QUEUED, CUT_OFF, DONE] == statuses(queue)[:4]
 
 
+def canceled(queue: Queue, *numbers: list[int]) -> tuple[int, list[int]]:
+    """How many never begin, and which are asked to end."""
+    waiting, running = queue.cancel(*numbers)
+    return waiting, [state.entry.number for state in running]
+
+
+def test_who_says_something_of_an_entry_takes_no_turn_from_a_worker(queue: Queue, tmp_path: Path) -> None:
+    """A worker takes it between the look and the word: then that is for one that runs."""
+    worker = Queue(queue.file, queue.folder.folder)
+    held = []
+
+    class Late(States):
+        """A worker is quicker than who has read this."""
+
+        def read(self) -> dict[str, Turn]:
+            found = super().read()
+            if not held:
+                held.append(taken(worker))
+            return found
+
+    queue.folder = Late(queue.folder.folder)
+    assert (5, [1]) == canceled(queue) and held[0].is_canceled
+    held[0].settle(DONE, RUN, 0)
+    assert [DONE, *[CANCELED] * 5] == statuses(queue)
+    held.clear()
+    again = Queue(queue.file, queue.folder.folder)
+    again.retry([CANCELED], [2])
+    queue.folder = Late(queue.folder.folder)
+
+    assert 4 == queue.retry([CANCELED, QUEUED]) and RUNNING == queue.states()[1].status
+    assert taken(worker).entry.number != held[0].entry.number == 2
+
+
+def test_what_gets_no_further_has_so_many_turns(queue: Queue) -> None:
+    """In one run of the queue: others come then; where it gets further, or the queue is run again, it may begin again."""
+    queue.begin("first")
+    for further in (False, False, True, False, False, False):
+        taken(queue).settle(CUT_OFF, RUN, 143, stuck=not further)
+    second = taken(queue)
+    assert (CUT_OFF, 2) == (queue.states()[0].status, second.entry.number)
+    queue.begin("second")
+    assert 1 == taken(queue).entry.number
+
+
+def test_who_dies_with_an_entry_takes_it_so_many_times(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L2: whoever takes it next may be killed by it, too."""
+    found = []
+    for number in range(6):
+        worker = Queue(queue.file, queue.folder.folder, proofs=Proofs(is_gone=lambda holder: True), who={"n": number})
+        worker.begin("one")
+        found.append(taken(worker).entry.number)
+    assert [1, 1, 1, 2, 2, 2] == found
+
+
+def test_a_canceled_entry_whose_worker_has_gone_is_canceled(queue: Queue) -> None:
+    """And not one that was cut off, which would begin again."""
+    taken(queue).begin(RUN)
+    queue.cancel([1])
+    gone = Queue(queue.file, queue.folder.folder, proofs=Proofs(is_gone=lambda holder: True, fate=lambda run: CUT_OFF))
+    done = Queue(queue.file, queue.folder.folder, proofs=Proofs(is_gone=lambda holder: True, fate=lambda run: DONE))
+
+    assert (CANCELED, DONE) == (gone.states()[0].status, done.states()[0].status)
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that is away for a moment: nothing is known, which is not that nothing has begun."""
+    taken(queue)
+
+    def away(path: object) -> list[str]:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(os, "listdir", away)
+    with pytest.raises(StorageFailed, match="Stale file handle"):
+        queue.states()
+
+
 def test_what_is_canceled_does_not_begin(queue: Queue) -> None:
     """What waits is taken out, what runs is asked to end; it can be queued again, and a cancel is for one turn."""
     running = taken(queue)
-    assert (1, 1) == queue.cancel([1, 2]) and running.is_canceled
+    assert (1, [1]) == canceled(queue, [1, 2]) and running.is_canceled
     assert (RUNNING, True) == (queue.states()[0].status, queue.states()[0].canceling)
     running.settle(CANCELED, RUN, 143)
 
     assert [CANCELED, CANCELED] == statuses(queue)[:2] and 3 == taken(queue).entry.number
-    assert (0, 0) == queue.cancel([1, 2]) and 2 == queue.retry([CANCELED], [1, 2])
+    assert (0, []) == canceled(queue, [1, 2]) and 2 == queue.retry([CANCELED], [1, 2])
     again = taken(queue)
     assert (1, False) == (again.entry.number, again.is_canceled)
-    assert (4, 2) == queue.cancel() and [RUNNING, CANCELED, RUNNING, *[CANCELED] * 3] == statuses(queue)
+    assert (4, [1, 3]) == canceled(queue) and [RUNNING, CANCELED, RUNNING, *[CANCELED] * 3] == statuses(queue)
 
 
 def test_what_is_preferred_comes_first(queue: Queue) -> None:

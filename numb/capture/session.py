@@ -825,8 +825,7 @@ class Session:
             return
         signal.signal(number, signal.SIG_DFL)
         if self.pid == _getpid():
-            if self._answers is not None:  # nobody sees the wait status
-                self.event("signal", name=signal.Signals(number).name)
+            self.event("signal", name=signal.Signals(number).name)  # perhaps nobody sees the wait status
             self.close(f"ended by {signal.Signals(number).name}", hurry=True)
         _kill(_getpid(), number)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numb.engines import Engine
     from numb.overseeing import Progress
     from numb.project import Project
-    from numb.queue import Entry
+    from numb.queue import Entry, Queue
     from numb.sweep import How
     from numb.talk import Ended
 
@@ -184,6 +184,8 @@ class Where:
     def made(self, stop_after: float | None) -> Engine:
         """The engine that is meant. Raises `Usage` for what it cannot be told."""
         on = [gpu.strip() for gpu in (self.gpus or "").split(",") if gpu.strip()]
+        if self.gpus is not None and (not on or any(len(gpu.split()) > 1 for gpu in on)):
+            raise Usage(f"--gpus {self.gpus!r} names no GPUs", "--gpus 0,1")
         if self.per_gpu is not None and not on:
             raise Usage("--per-gpu needs --gpus", f"--gpus 0 --per-gpu {self.per_gpu}")
         is_for_slurm = bool(self.slurm or self.setup)
@@ -341,7 +343,9 @@ def queue_work(
     from numb.engines import local
 
     local.begin_to_work()
-    project = opened()
+    project = opened(
+        reading=code is not None and not wanted.live
+    )  # nmb.json may be being edited: jobs have what was queued
     if asking is not None:
         project.start = local.starter(project.config, project.home, asking)
     if task:
@@ -372,7 +376,7 @@ def _report(project: Project, entry: Entry, ended: Ended) -> None:
     results = " ".join(f"{name}={record.brief(value)}" for name, value in record.flat(run.results).items())
     status = run.status if run.reason is None or run.status == record.COMPLETE else f"{run.status}: {run.reason}"
     say(f"numb: [{entry.number}] {status}  {run.seconds or 0:.1f} s  {run.id}" + (f" → {results}" if results else ""))
-    if run.status == record.FAILED:
+    if run.status in (record.FAILED, record.KILLED):
         for line in project.log(run).decode(errors="replace").rstrip().splitlines()[-_TAIL:]:
             say(f"      | {printable(line)}")
 
@@ -419,28 +423,50 @@ def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bo
     sys.exit(code or (1 if "failed" in there else 0))
 
 
-_numbers = click.argument("entries", nargs=-1, metavar="[ENTRY]...")
+_numbers = click.argument("entries", nargs=-1, metavar="[ENTRY]... [NAME=VALUE]...")
+_files = click.option(
+    "-c", "--config", "files", multiple=True, metavar="[PREFIX=]FILE", help="As it was given when it was run."
+)
+_DIGITS = 9  # of a number of an entry
 
 
-def _chosen(entries: Sequence[str]) -> set[int] | None:
-    """Entries by their numbers in the file, `3 5-7`; None for all. Raises `Usage`."""
-    found: set[int] = set()
-    for word in entries:
-        first, dash, last = word.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise Usage(f"{word} is no number of an entry", "numb queue status shows them: 3, or 5-7")
-        found.update(range(int(first), int(last or first) + 1))
-    return found if entries else None
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The queue of a file with what was set for all entries, of each who runs it where nothing is said, and which of them."""
+
+    queues: Sequence[Queue]
+    numbers: set[int] | None  # None: all
+    words: Sequence[str]
+
+    @classmethod
+    def of(cls, project: Project, file: Path, entries: Sequence[str], files: Sequence[str]) -> Chosen:
+        """Numbers are as they stand in the file, `3 5-7`. Raises `Usage`, and `ConfigError` where there is no such file."""
+        words = [word for word in entries if "=" in word]
+        queues = project.queues(file, words, files)
+        count = len(queues[0].entries())
+        found: set[int] = set()
+        for word in (word for word in entries if "=" not in word):
+            first, dash, last = word.partition("-")
+            if not all(each.isdecimal() and len(each) <= _DIGITS for each in (first, last if dash else first)):
+                raise Usage(f"{word[:40]} is no number of an entry", "numb queue status shows them: 3, or 5-7")
+            wanted = range(int(first), int(last or first) + 1)
+            if not wanted or not 1 <= wanted[0] <= wanted[-1] <= count:
+                raise Usage(f"{file} has no entry {word}; it has {count}", f"numb queue status {file}")
+            found.update(wanted)
+        return cls(queues, found if len(words) < len(entries) else None, words)
 
 
 @queue.command("cancel")
 @_queue_file
 @_numbers
-def queue_cancel(file: Path, entries: tuple[str, ...]) -> None:
+@_files
+def queue_cancel(file: Path, entries: tuple[str, ...], files: tuple[str, ...]) -> None:
     """Let entries of FILE that have not begun never begin, and end those that run. Without ENTRY, all of them."""
     from numb import record
 
-    waiting, running = opened().cancel_queue(file, _chosen(entries))
+    project = opened()
+    chosen = Chosen.of(project, file, entries, files)
+    waiting, running = project.cancel_queue(file, chosen.numbers, chosen.words, files)
     asked = f", {record.counted(running, 'script')} asked to end" if running else ""
     say(f"numb: {file}: {record.counted(waiting, 'entry', 'entries')} canceled{asked}; numb queue status {file}")
 
@@ -449,7 +475,9 @@ def queue_cancel(file: Path, entries: tuple[str, ...]) -> None:
 @_queue_file
 def queue_pause(file: Path) -> None:
     """Let no further entry of FILE begin until numb queue resume; what runs goes on, and workers wait."""
-    opened().queue(file).pause()
+    found = opened().queue(file)
+    found.entries()  # or there is no such file
+    found.pause()
     say(f"numb: {file} is paused; numb queue resume {file}")
 
 
@@ -464,10 +492,13 @@ def queue_resume(file: Path) -> None:
 @queue.command("retry")
 @_queue_file
 @_numbers
+@_files
 @click.option("--failed", is_flag=True, help="Those that failed.")
 @click.option("--canceled", is_flag=True, help="Those that were canceled.")
 @click.option("--lost", is_flag=True, help="Those whose worker is on a machine of which nothing is known: it has gone.")
-def queue_retry(file: Path, entries: tuple[str, ...], failed: bool, canceled: bool, lost: bool) -> None:
+def queue_retry(
+    file: Path, entries: tuple[str, ...], files: tuple[str, ...], failed: bool, canceled: bool, lost: bool
+) -> None:
     """Let entries of FILE be as if they had not begun."""
     from numb import record
     from numb.queue import CANCELED, CUT_OFF, FAILED
@@ -476,21 +507,31 @@ def queue_retry(file: Path, entries: tuple[str, ...], failed: bool, canceled: bo
         raise Usage("say which", f"numb queue retry --failed {file}, or the numbers of entries")
     wanted = [status for status, is_meant in ((FAILED, failed), (CANCELED, canceled)) if is_meant]
     statuses = wanted or ([] if lost else [FAILED, CANCELED, CUT_OFF])
-    found = opened().queue(file).retry(statuses, _chosen(entries), lost=lost)
+    chosen = Chosen.of(opened(), file, entries, files)
+    found = sum(each.retry(statuses, chosen.numbers, lost=lost) for each in chosen.queues)
     say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} queued again; numb queue run {file}")
 
 
 @queue.command("priority")
 @_queue_file
 @_numbers
-@click.option("--to", "priority", type=int, default=1, show_default=True, help="The highest comes first; 0 is usual.")
-def queue_priority(file: Path, entries: tuple[str, ...], priority: int) -> None:
+@_files
+@click.option(
+    "--to",
+    "priority",
+    type=click.IntRange(-999_999, 999_999),
+    default=1,
+    show_default=True,
+    help="The highest comes first; 0 is usual.",
+)
+def queue_priority(file: Path, entries: tuple[str, ...], files: tuple[str, ...], priority: int) -> None:
     """Let entries of FILE come before, or after, the others; what was cut off comes first in any case."""
     from numb import record
 
-    if not entries:
+    chosen = Chosen.of(opened(), file, entries, files)
+    if chosen.numbers is None:
         raise Usage("say which entries", f"numb queue priority {file} 3 5-7")
-    found = opened().queue(file).prefer(priority, _chosen(entries))
+    found = max(each.prefer(priority, chosen.numbers) for each in chosen.queues)
     say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} with priority {priority}")
 
 

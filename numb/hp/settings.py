@@ -202,7 +202,7 @@ def _meant(name: str, table: Table) -> str:
 
 def _from_files(table: Table, files: Iterable[str], named: str | None) -> Iterator[Setting]:
     for word in files:
-        prefix, path = _file_of(word)
+        prefix, path = file_of(word)
         try:
             nested, places = formats.load(path, named)
         except FileNotFoundError:
@@ -225,7 +225,8 @@ def _from_nested(
         yield _from_value(table, name, value, level, place)
 
 
-def _file_of(word: str) -> tuple[str, Path]:
+def file_of(word: str) -> tuple[str, Path]:
+    """What `FILE` or `PREFIX=FILE` means: the prefix, and the file."""
     prefix, equals, path = word.partition("=")
     return (prefix, Path(path)) if equals and not Path(word).exists() else ("", Path(word))
 
