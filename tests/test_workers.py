@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -173,6 +174,27 @@ def test_nothing_is_forked_beside_a_thread(environment: dict[str, str], tmp_path
     os.close(null)
 
 
+def test_nothing_is_forked_that_would_hang(environment: dict[str, str], tmp_path: Path) -> None:
+    """A module that has torch compute by several threads while it is imported: their pool is not there in a child."""
+    (tmp_path / "computes.py").write_text(
+        "import torch\ntorch.set_num_threads(2)\ntorch.ones(1 << 22).add_(1).sum()\ntorch.ones(900, 900) @ torch.ones(900, 900)\n"
+    )
+    (tmp_path / "s.py").write_text("import torch\nprint(torch.ones(1 << 20).add_(1).sum().item())\n")
+    null = os.open(os.devnull, os.O_RDWR)
+    found = []
+    for module in ("computes", "torch"):
+        env = {**environment, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "2"}
+        nursery = Nursery(sys.executable, [module], 1, tmp_path, env)
+        starts = Warm(nursery.sockets[0], sys.executable, env)
+        child = starts.start(["python", "s.py"], sys.executable, tmp_path, unbuffered(env), null, null)
+        found.append(child and child.wait())
+        nursery.close()
+        nursery.wait()
+    os.close(null)
+
+    assert [None, 0] == found
+
+
 def test_a_fork_that_cannot_be_is_an_interpreter(environment: dict[str, str], tmp_path: Path) -> None:
     """Where none is to be had, and where a module has asked whether there is a GPU: then a child could not use one."""
     (tmp_path / "torch.py").write_text(
@@ -254,6 +276,41 @@ def test_each_entry_is_trained_once(lab: Scene, how: list[str]) -> None:
     assert {run["results"]["gpu"] for run in runs} <= gpus
     assert "working" not in done.stderr and "working on" in lab.numb("show", runs[0]["id"], "--log").stdout
     assert all(f"numb: [{n}] complete" in done.stderr for n in range(1, 8)) and "7 done" in done.stderr
+
+
+def test_four_workers_and_twenty_entries(lab: Scene) -> None:
+    """AC-J13: each is trained once, and a listing that is made anew from the branch says the same."""
+    lab.write("q.json", json.dumps([{"n": n} for n in range(20)]))
+    done = lab.numb("queue", "run", "q.json", "-j", "4")
+    before = [lab.numb("list", "-n", "0").stdout, lab.numb("list", "--json").stdout]
+    for path in (lab.root / ".nmb").glob("index.sqlite*"):
+        path.unlink()
+    after = [lab.numb("list", "-n", "0").stdout, lab.numb("list", "--json").stdout]
+
+    assert (0, list(range(20)), ["done"] * 20) == (done.code, begun(lab), states(lab)), done
+    assert json.loads(before[1]) == json.loads(after[1]) and 20 == len(json.loads(after[1]))
+    assert [re.split(r"\s{2,}", line)[1:-1] for line in before[0].splitlines()] == [
+        re.split(r"\s{2,}", line)[1:-1] for line in after[0].splitlines()
+    ]  # but for their age
+
+
+def test_a_queue_can_be_watched(lab: Scene, terminal: Terminal) -> None:
+    """It is drawn again and again until all is done, and then stands there; Ctrl-C leaves the terminal as it was."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(3)]))
+    process = lab.start("queue", "run", "q.json", "-j", "2")
+    watching = typed(lab, terminal, "queue", "status", "q.json", "--watch")
+    shown = terminal.read_until(b"2 running, 1 queued")
+    terminal.type(b"\x03")
+    watching.wait(60)
+    left = watching.returncode, terminal.read_until(b"\x1b[?1049l")
+    watching = typed(lab, terminal, "queue", "status", "q.json", "--watch")
+    terminal.read_until(b"2 running, 1 queued")
+    lab.sh("touch $THERE/go")
+    process.communicate(timeout=60)
+    last = terminal.read_all(watching).rpartition(b"\x1b[?1049l")[2].decode()
+
+    assert b"\x1b[?1049h" in shown and 130 == left[0] and b"Traceback" not in left[1]
+    assert 0 == watching.returncode and 3 == last.count("  done ") and "3 done" in last.splitlines()[-1], last
 
 
 def test_what_fails_is_shown_and_tried_again(lab: Scene) -> None:

@@ -153,7 +153,11 @@ def _entries(command: Callable[..., Any]) -> Callable[..., Any]:
     made: Callable[..., Any] = gathered
     for option in (
         click.option(
-            "--time-limit", type=Duration(), default=0.0, metavar="2h", help="Ask each script to stop after this time."
+            "--time-limit",
+            type=Duration(),
+            default=0.0,
+            metavar="2h",
+            help="Ask each script to stop after this time; end it where it does not hear.",
         ),
         click.option(
             "--retries", type=click.IntRange(min=0), default=0, metavar="N", help="Try what fails N times more."

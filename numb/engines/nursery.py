@@ -4,8 +4,8 @@ It is run by the interpreter that the scripts would have, with a socket for each
 JSON with the descriptors of the script's standard streams; the answer is the process id, and later how the process has ended.
 What has been forked ends as an interpreter does: threads are waited for, exit hooks are called, files are closed.
 
-Nothing is forked once CUDA has been started or a thread of Python's runs: such a process could not go on. Then the answer is a
-refusal, and whoever has asked starts an interpreter instead.
+Nothing is forked once CUDA has been started, a thread of Python's runs, or torch has computed with several threads: such a
+process could not go on. Then the answer is a refusal, and whoever has asked starts an interpreter instead.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import types
 import weakref
 from collections.abc import Collection, Mapping, Sequence
@@ -33,6 +34,8 @@ _SHELLS = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_")
 _LIBRARIES = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "TORCH", "PYTORCH_")
 AT_START = (*_SHELLS, *_LIBRARIES)
 _PATH = "PYTHONPATH"
+_PARALLEL, _SIDE = 1 << 18, 128  # numbers, and rows of a matrix, that torch takes several threads for
+_PATIENCE, _LOOK = 10.0, 0.005  # seconds for that, and between two looks
 _LONGEST = 1 << 20  # bytes of a request
 # What is sent to a whole group, or by Slurm to all of a job, is for the scripts.
 _THEIRS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -50,6 +53,7 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
     made = {name: value for name, value in os.environ.items() if began.get(name) != value}  # by what was imported
     gc.collect()
     gc.freeze()  # so that a collection in a child does not copy what is shared
+    is_stuck = _children_hang()
     wake, bell = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(bell, False)
@@ -74,7 +78,7 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
                 asking.pop(number).close()
                 continue
             asked = json.loads(content)
-            why = _why_not(asked, began)
+            why = "a module has used threads that a fork does not have" if is_stuck else _why_not(asked, began)
             if why and not is_said:
                 is_said = True
                 print(f"numb: scripts are started cold, because {why}", file=sys.stderr, flush=True)
@@ -105,6 +109,27 @@ def serve(descriptors: Sequence[int], modules: Sequence[str]) -> NoReturn:
             with contextlib.suppress(OSError):
                 asking[number].send(json.dumps({"pid": pid, "refused": why}).encode())
     os._exit(0)
+
+
+def _children_hang() -> bool:
+    """Whether a forked process would wait for ever when it computes: a module has had torch do so by several threads."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            torch.ones(_PARALLEL).add_(1).sum()
+            torch.ones(_SIDE, _SIDE) @ torch.ones(_SIDE, _SIDE)
+        os._exit(0)
+    until = time.monotonic() + _PATIENCE
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return True
+        time.sleep(_LOOK)
+    return False
 
 
 def _why_not(asked: dict[str, Any], began: Mapping[str, str]) -> str | None:

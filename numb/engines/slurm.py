@@ -31,7 +31,7 @@ _OWN = ("partition", "account", "qos", "constraint", "mem", "exclude")  # what s
 _CALLED = {"gpus": "gpus_per_node", "cpus": "cpus_per_task"}
 # SIGTERM comes from Slurm, to every process of a task; what asks a worker to end its script is another signal.
 PASSED_AS = {int(signal.SIGTERM): 0, int(signal.SIGHUP): int(signal.SIGTERM)}
-_DELAY = 90  # seconds between SIGUSR1 and the end
+_DELAY = 90  # seconds between SIGUSR1 and the end, or half of what a task has
 _LOOK = 0.2  # seconds between two looks whether a worker has ended
 _FIRST_POLL, _POLL = 0.25, 4.0  # and whether tasks have: seldom, where they take long
 _PATIENCE = 20.0  # seconds for an answer of Slurm's
@@ -114,6 +114,7 @@ class Slurm:
         for name, value in self._options.items():
             if name == "time" and (minutes := _minutes(value)):
                 found["time"] = minutes
+                more["signal"] = f"B:USR1@{min(_DELAY, 60 * minutes // 2)}"
             elif name in _CALLED:
                 found[_CALLED[name]] = _whole(name, value)
             elif name in _OWN:

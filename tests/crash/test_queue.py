@@ -170,3 +170,28 @@ def strike(scene: Scene, process: subprocess.Popen[bytes], how: str, moments: ra
                     moments.choice(found).kill()
     process.communicate(timeout=60)
     return hit
+
+
+def test_two_run_a_queue_and_some_are_killed(lab: Scene) -> None:
+    """B7: four workers of two and forty entries, one of which dies now and then; who comes later does what is left."""
+    moments, count = random.Random(7), 40
+    lab.write("q.json", json.dumps([{"n": n} for n in range(count)]))
+    kills = 0
+    while statuses(lab) != ["done"] * count:
+        both = [lab.start("queue", "run", "q.json", "-j", "2") for _ in range(2)]
+        time.sleep(moments.uniform(0.5, 2))
+        workers = [each for process in both for each in family(process.pid)["worker"]]
+        if workers:
+            with contextlib.suppress(psutil.Error):
+                moments.choice(workers).kill()
+                kills += 1
+        for process in both:
+            process.communicate(timeout=120)
+    at_rest(lab)
+    lab.numb("list")
+    starts, ends = told(lab, "start"), told(lab, "end")
+    whole = Counter(run["params"]["n"] for run in lab.runs() if run["status"] == "complete")
+
+    assert set(range(count)) == set(starts) == set(ends) == set(whole) and kills
+    assert {1} == set(whole.values()) == set(ends.values()), "an entry was done twice"
+    assert sum(starts.values()) <= count + kills
