@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numb import atomic, inflight, purging, record, tables
+from numb import atomic, engines, inflight, purging, record, tables
 from numb.branch import Branch
 from numb.capture.manifest import Manifest
 from numb.doctor import Finding
 from numb.errors import NotPossible, NumbError, ObjectCorrupt, ObjectMissing
+from numb.jobs import Codes
 from numb.layout import Layout, RunFolder
 from numb.record import NOTED, REMOVED, RESTORED, TRAIN, Named, Run, RunId
 from numb.snapshots import Snapshots
+from numb.states import States
 from numb.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -195,8 +197,17 @@ def collect(project: Project, *, dry_run: bool) -> Collected:
     finally:
         lock.release()
     freed = sum(sizes[digest] for digest in waste)
+    if not dry_run:
+        _forget_snapshots(project)
     folders = _idle(project, dry_run=dry_run) + _orphaned(project, dry_run=dry_run)
     return Collected(len(waste), freed, len(sizes) - len(waste), sum(sizes.values()) - freed, folders)
+
+
+def _forget_snapshots(project: Project) -> None:
+    """Let git collect what was queued and nobody is going to run: whoever ran it was killed, or left it to Slurm."""
+    for folder in _folders(project.layout.queues):
+        codes = Codes(States(folder).codes, project.snapshots)
+        codes.drop(codes.unused(engines.is_gone))
 
 
 def _idle(project: Project, *, dry_run: bool) -> int:

@@ -508,3 +508,22 @@ def test_snapshots_of_a_queue_are_forgotten_when_nobody_runs_them(lab: Scene) ->
     assert pinned and "" == after and [] == [*lab.root.glob(".nmb/queues/*/code/*")]
     assert 3 == found.code and "refs/numb/queued/1-abc" in found.stdout and 0 == fixed.code
     assert "" == lab.sh("git for-each-ref refs/numb/queued")
+
+
+def test_snapshots_that_a_killed_run_of_a_queue_has_left_are_forgotten(lab: Scene) -> None:
+    """`numb gc` lets git have them; not while a script of it may still be there."""
+    lab.write("q.json", '[{"n": 1, "how": "long"}]')
+    process = lab.start("queue", "run", "q.json", "-j", "1")
+    until(lab, "counts", 1)
+    lab.numb("gc")
+    pinned = lab.sh("git for-each-ref refs/numb/queued")
+    process.kill()
+    lab.sh("touch $THERE/go")
+    process.communicate(timeout=60)
+    while there(lab):
+        time.sleep(0.02)
+    left = lab.sh("git for-each-ref refs/numb/queued")
+    lab.numb("gc")
+
+    assert pinned and left and "" == lab.sh("git for-each-ref refs/numb/queued")
+    assert ["done"] == statuses(lab) and 0 == lab.numb("doctor").code

@@ -121,8 +121,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "housekeeping": (
         {
-            "atomic", "branch", "capture", "doctor", "errors", "inflight", "layout", "project", "purging", "record",
-            "snapshots", "store.index", "tables", "workplace",
+            "atomic", "branch", "capture", "doctor", "engines", "errors", "inflight", "jobs", "layout", "project", "purging",
+            "record", "snapshots", "states", "store.index", "tables", "workplace",
         },
         set(),
     ),
