@@ -57,11 +57,14 @@ class Progress:
     def __init__(self, project: Project, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> None:
         self._project, self._queue = project, project.queue(file, words, files)
 
-    def look(self) -> Seen:
-        """How far it has come. Raises `ConfigError` for a file that is none."""
+    def look(self, select: Sequence[str] = (), statuses: Collection[str] = ()) -> Seen:
+        """How far it has come, only of entries that are like that. Raises `ConfigError` for a file that is none."""
         project, queue = self._project, self._queue
         project.branch.recover()
-        states = queue.states()
+        states: Sequence[State] = queue.states()
+        if select or statuses:
+            numbers = matching(project, queue, select, statuses)
+            states = [state for state in states if state.entry.number in numbers]
         jobs = _slurm_jobs(project, queue)
         elsewhere = ""
         if jobs:
@@ -80,6 +83,26 @@ class Progress:
         runs = [run for name in ended if (run := self._project.index.get(name)) is not None]
         times = [run.seconds for run in runs if run.seconds is not None]
         return sum(times) / len(times) * (waiting / running + 0.5) if times else None
+
+
+def matching(project: Project, queue: Queue, select: Sequence[str], statuses: Collection[str]) -> set[int]:
+    """The numbers of the entries that have all of these values, `NAME=VALUE`, and one of these statuses where any is named.
+
+    Raises what `Project.settings` raises for a name or a value that the script does not have.
+    """
+    from numb.hp.settings import gather
+
+    wanted = {each.name: each.value for each in gather(project.known_table(), words=select).given}
+    there = (state for state in queue.states() if not statuses or state.status in statuses)
+    return {
+        state.entry.number
+        for state in there
+        if all(name in state.entry.params and _is_same(state.entry.params[name], v) for name, v in wanted.items())
+    }
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _slurm_jobs(project: Project, queue: Queue) -> list[str]:

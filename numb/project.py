@@ -802,6 +802,12 @@ class Project:
 
         return overseeing.Progress(self, Path(file), words, files)
 
+    def entries_like(self, queue: Queue, select: Sequence[str] = (), statuses: Collection[str] = ()) -> set[int]:
+        """The numbers of a queue's entries that have these values, `NAME=VALUE`, and one of these statuses, of any for none."""
+        from numb import overseeing
+
+        return overseeing.matching(self, queue, select, statuses)
+
     def cancel_queue(
         self,
         file: Path,

@@ -527,3 +527,24 @@ def test_snapshots_that_a_killed_run_of_a_queue_has_left_are_forgotten(lab: Scen
 
     assert pinned and left and "" == lab.sh("git for-each-ref refs/numb/queued")
     assert ["done"] == statuses(lab) and 0 == lab.numb("doctor").code
+
+
+def test_entries_are_chosen_by_what_they_say_and_how_they_stand(lab: Scene) -> None:
+    """J44: values have the types of the script, several must all be there; numbers and values together choose what is both."""
+    lab.write("q.json", json.dumps([{"n": n, "how": how} for n in range(3) for how in ("well", "badly")]))
+    lab.numb("queue", "priority", "q.json", "--select", "how=badly", "--to", "3")
+    lab.numb("queue", "cancel", "q.json", "1-5", "--select", "n=2", "--select", "how=well")
+    canceled = statuses(lab)
+    lab.numb("queue", "run", "q.json")
+
+    def shown(*words: str) -> list[int]:
+        done = lab.numb("queue", "status", "q.json", "--json", *words)
+        return [entry["number"] for entry in json.loads(done.stdout)]
+
+    assert ["queued"] * 4 + ["canceled", "queued"] == canceled and [0, 1, 2, 0, 1] == lines(lab, "counts")
+    assert [2, 4, 6] == shown("--status", "failed") == shown("--select", "how=badly")
+    assert [1, 3, 5] == shown("--status", "done", "--status", "canceled") and [3] == shown(
+        "--select", "n=1", "--status", "done"
+    )
+    assert "numb: q.json: 1 entry queued again" in lab.numb("queue retry q.json --failed --select n=0").stderr
+    assert [2] == shown("--status", "queued") and 2 == lab.numb("queue status q.json --select m=1").code

@@ -18,7 +18,7 @@ from numb.terminal import put, say
 
 if TYPE_CHECKING:
     from numb.engines import Engine
-    from numb.overseeing import Progress
+    from numb.overseeing import Seen
     from numb.project import Project
     from numb.queue import Entry, Queue
     from numb.sweep import How
@@ -431,6 +431,14 @@ _numbers = click.argument("entries", nargs=-1, metavar="[ENTRY]... [NAME=VALUE].
 _files = click.option(
     "-c", "--config", "files", multiple=True, metavar="[PREFIX=]FILE", help="As it was given when it was run."
 )
+_select = click.option("--select", multiple=True, metavar="NAME=VALUE", help="Only entries that have this value.")
+_status = click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(["queued", "running", "done", "failed", "cut off", "canceled"]),
+    help="Only entries of this status.",
+)
 _DIGITS = 9  # of a number of an entry
 
 
@@ -443,7 +451,15 @@ class Chosen:
     words: Sequence[str]
 
     @classmethod
-    def of(cls, project: Project, file: Path, entries: Sequence[str], files: Sequence[str]) -> Chosen:
+    def of(
+        cls,
+        project: Project,
+        file: Path,
+        entries: Sequence[str],
+        files: Sequence[str],
+        select: Sequence[str],
+        statuses: Sequence[str] = (),
+    ) -> Chosen:
         """Numbers are as they stand in the file, `3 5-7`. Raises `Usage`, and `ConfigError` where there is no such file."""
         words = [word for word in entries if "=" in word]
         queues = project.queues(file, words, files)
@@ -457,19 +473,27 @@ class Chosen:
             if not wanted or not 1 <= wanted[0] <= wanted[-1] <= count:
                 raise Usage(f"{file} has no entry {word}; it has {count}", f"numb queue status {file}")
             found.update(wanted)
-        return cls(queues, found if len(words) < len(entries) else None, words)
+        numbers = found if len(words) < len(entries) else None
+        if select or statuses:
+            alike = set().union(*(project.entries_like(each, select, statuses) for each in queues))
+            numbers = alike if numbers is None else numbers & alike
+        return cls(queues, numbers, words)
 
 
 @queue.command("cancel")
 @_queue_file
 @_numbers
 @_files
-def queue_cancel(file: Path, entries: tuple[str, ...], files: tuple[str, ...]) -> None:
+@_select
+@_status
+def queue_cancel(
+    file: Path, entries: tuple[str, ...], files: tuple[str, ...], select: tuple[str, ...], statuses: tuple[str, ...]
+) -> None:
     """Let entries of FILE that have not begun never begin, and end those that run. Without ENTRY, all of them."""
     from numb import record
 
     project = opened()
-    chosen = Chosen.of(project, file, entries, files)
+    chosen = Chosen.of(project, file, entries, files, select, statuses)
     waiting, running = project.cancel_queue(file, chosen.numbers, chosen.words, files)
     asked = f", {record.counted(running, 'script')} asked to end" if running else ""
     say(f"numb: {file}: {record.counted(waiting, 'entry', 'entries')} canceled{asked}; numb queue status {file}")
@@ -497,21 +521,28 @@ def queue_resume(file: Path) -> None:
 @_queue_file
 @_numbers
 @_files
+@_select
 @click.option("--failed", is_flag=True, help="Those that failed.")
 @click.option("--canceled", is_flag=True, help="Those that were canceled.")
 @click.option("--lost", is_flag=True, help="Those whose worker is on a machine of which nothing is known: it has gone.")
 def queue_retry(
-    file: Path, entries: tuple[str, ...], files: tuple[str, ...], failed: bool, canceled: bool, lost: bool
+    file: Path,
+    entries: tuple[str, ...],
+    files: tuple[str, ...],
+    select: tuple[str, ...],
+    failed: bool,
+    canceled: bool,
+    lost: bool,
 ) -> None:
     """Let entries of FILE be as if they had not begun."""
     from numb import record
     from numb.queue import CANCELED, CUT_OFF, FAILED
 
-    if not (entries or failed or canceled or lost):
+    if not (entries or select or failed or canceled or lost):
         raise Usage("say which", f"numb queue retry --failed {file}, or the numbers of entries")
     wanted = [status for status, is_meant in ((FAILED, failed), (CANCELED, canceled)) if is_meant]
     statuses = wanted or ([] if lost else [FAILED, CANCELED, CUT_OFF])
-    chosen = Chosen.of(opened(), file, entries, files)
+    chosen = Chosen.of(opened(), file, entries, files, select)
     found = sum(each.retry(statuses, chosen.numbers, lost=lost) for each in chosen.queues)
     say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} queued again; numb queue run {file}")
 
@@ -520,6 +551,7 @@ def queue_retry(
 @_queue_file
 @_numbers
 @_files
+@_select
 @click.option(
     "--to",
     "priority",
@@ -528,13 +560,15 @@ def queue_retry(
     show_default=True,
     help="The highest comes first; 0 is usual.",
 )
-def queue_priority(file: Path, entries: tuple[str, ...], files: tuple[str, ...], priority: int) -> None:
+def queue_priority(
+    file: Path, entries: tuple[str, ...], files: tuple[str, ...], select: tuple[str, ...], priority: int
+) -> None:
     """Let entries of FILE come before, or after, the others; what was cut off comes first in any case."""
     from numb import record
 
-    chosen = Chosen.of(opened(), file, entries, files)
+    chosen = Chosen.of(opened(), file, entries, files, select)
     if chosen.numbers is None:
-        raise Usage("say which entries", f"numb queue priority {file} 3 5-7")
+        raise Usage("say which entries", f"numb queue priority {file} 3 5-7, or --select lr=0.1")
     found = max(each.prefer(priority, chosen.numbers) for each in chosen.queues)
     say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} with priority {priority}")
 
@@ -569,6 +603,8 @@ def queue_sync(file: Path, program: Path, dry_run: bool) -> None:
 @queue.command("status")
 @_queue_file
 @set_options
+@_select
+@_status
 @click.option("--all", "every", is_flag=True, help="Every entry, also of a long file.")
 @click.option("--watch", is_flag=True, help="Draw it again and again until nothing is left to do; Ctrl-C leaves.")
 @as_json_option
@@ -577,6 +613,8 @@ def queue_status(
     words: tuple[str, ...],
     pairs: tuple[str, ...],
     files: tuple[str, ...],
+    select: tuple[str, ...],
+    statuses: tuple[str, ...],
     every: bool,
     watch: bool,
     as_json: bool,
@@ -585,15 +623,16 @@ def queue_status(
     from numb.view import queues
 
     progress = opened().queue_progress(file, together(words, pairs), files)
+    look = functools.partial(progress.look, select, statuses)
     if as_json:
-        put(queues.as_json(progress.look()))
+        put(queues.as_json(look()))
     elif watch and sys.stdout.isatty():
-        _live(progress, every)
+        _live(look, every)
     else:
-        put(queues.table(progress.look(), every=every))
+        put(queues.table(look(), every=every))
 
 
-def _live(progress: Progress, every: bool) -> None:
+def _live(look: Callable[[], Seen], every: bool) -> None:
     import signal
     import time
 
@@ -605,11 +644,11 @@ def _live(progress: Progress, every: bool) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the terminal is as it was
     console = Console(markup=False, highlight=False, emoji=False)
-    seen = progress.look()
+    seen = look()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while not seen.is_over:
             shown = queues.table(seen, every=every, lines=console.size.height - 1)
             live.update(Text(shown, no_wrap=True, overflow="ellipsis"), refresh=True)
             time.sleep(_PICTURE)
-            seen = progress.look()
+            seen = look()
     put(queues.table(seen, every=every))
