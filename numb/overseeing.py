@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numb import engines, inflight, processes, record
-from numb.errors import NotPossible
-from numb.queue import CUT_OFF, DONE, QUEUED, RUNNING, Queue, State, read
+from numb.errors import NotPossible, StorageFailed
+from numb.queue import CUT_OFF, DONE, QUEUED, RUNNING, Entry, Queue, State, read
 
 if TYPE_CHECKING:
     from numb.project import Project
@@ -44,6 +45,7 @@ class Seen:
     seconds_left: float | None
     is_paused: bool
     elsewhere: str
+    beside: Sequence[str] = ()  # with which other values, set for all entries, somebody runs it
 
     @property
     def is_over(self) -> bool:
@@ -55,7 +57,11 @@ class Progress:
     """A queue that is looked at again and again."""
 
     def __init__(self, project: Project, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> None:
+        from numb.hp.settings import gather
+
         self._project, self._queue = project, project.queue(file, words, files)
+        typed = gather(project.known_table(), words=words).given if words else ()
+        self._typed = {each.name: each.value for each in typed}  # which come before what an entry says
 
     def look(self, select: Sequence[str] = (), statuses: Collection[str] = ()) -> Seen:
         """How far it has come, only of entries that are like that. Raises `ConfigError` for a file that is none."""
@@ -71,7 +77,22 @@ class Progress:
             from numb.engines import slurm
 
             elsewhere = slurm.summary(jobs)
-        return Seen(states, self._seconds_left(states), queue.folder.is_paused, elsewhere)
+        if self._typed:
+            states = [state._replace(entry=state.entry._replace(params=self._meant(state.entry))) for state in states]
+        return Seen(states, self._seconds_left(states), queue.folder.is_paused, elsewhere, self._beside())
+
+    def _meant(self, entry: Entry) -> dict[str, Any]:
+        return {name: self._typed.get(name, value) for name, value in entry.params.items()}
+
+    def _beside(self) -> list[str]:
+        codes = self._project.codes(self._queue)
+        found = []
+        for name in codes.in_use(engines.is_gone):
+            with contextlib.suppress(StorageFailed):  # it was dropped just now
+                common = codes.common(name)
+                if record.key(common) != record.key(self._queue.common):
+                    found.append(" ".join(f"{name}={record.brief(value)}" for name, value in common.items()))
+        return list(dict.fromkeys(found))
 
     def _seconds_left(self, states: Sequence[State]) -> float | None:
         """By what the last runs have taken, for as many at a time as run now; None where nothing runs, or none has ended."""

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from numb.network import Network
     from numb.notebook import PastRun, Runs
     from numb.overseeing import Progress as QueueProgress
+    from numb.proposing import Search
     from numb.purging import Purge
     from numb.queue import Entry, Queue
     from numb.sharing import Progress, Pulled, Pushed
@@ -755,21 +756,41 @@ class Project:
         prune: str | None = None,
         warmup: int = 0,
         startup: int = 5,
-    ) -> None:
+        dry_run: bool = False,
+    ) -> Search:
         """Write down what is to be searched for the entries of a queue file; `sweep.How` says that it is asked for.
 
         *words* are `NAME=DISTRIBUTION` and `NAME=VALUE`, *by* is a name as `best` takes it. Without *lowest* that says whether
         low is good. *count* combinations are proposed. With *prune*, a field of `numb.log`, a run ends itself where it is worse
         than the median of the others, from its *warmup*th number on and where *startup* others are to be compared with. Raises
-        `Usage`, `UnknownHyperparameter` and `HyperparameterError` for what does not fit the script.
+        `Usage`, `UnknownHyperparameter` and `HyperparameterError` for what does not fit the script. With *dry_run* nothing is
+        written.
         """
         from numb import proposing, searching
 
         aim = proposing.aim(by, lowest, count, seed, sampler, prune, warmup, startup)
         search = proposing.Search(searching.Space.of(words), aim)
         search.check(self.known_table())
-        self.folder.make()
-        search.write(self.queue(file))
+        if not dry_run:
+            self.folder.make()
+            search.write(self.queue(file))
+        return search
+
+    def searched(self, file: Path) -> str:
+        """What the search of a queue file looks at. Raises `Usage` where nothing is searched."""
+        from numb import proposing
+
+        return proposing.Search.read(self.queue(file)).aim.by
+
+    def lengthen_search(self, file: Path, count: int, *, dry_run: bool = False) -> Search:
+        """Let the search of a queue file propose so many combinations in all. Raises `Usage` where nothing is searched."""
+        from numb import proposing
+
+        queue = self.queue(file)
+        search = proposing.Search.read(queue).of(count)
+        if not dry_run:
+            search.write(queue)
+        return search
 
     def hand_out(
         self,
@@ -790,11 +811,13 @@ class Project:
 
         return sweep.hand_out(self, Path(file), how, options, engine, here, seconds)
 
-    def shown_queue(self, file: Path, how: How, options: Sequence[str], engine: Engine) -> str:
-        """What `hand_out` would do, as a person reads it. Raises what that raises before the first run."""
+    def shown_queue(
+        self, file: Path, how: How, options: Sequence[str], engine: Engine, search: Search | None = None
+    ) -> str:
+        """What `hand_out` would do, with this *search* where one is to begin. Raises what that raises before the first run."""
         from numb import sweep
 
-        return sweep.shown(self, Path(file), how, options, engine)
+        return sweep.shown(self, Path(file), how, options, engine, search)
 
     def queue_progress(self, file: Path, words: Sequence[str] = (), files: Sequence[str] = ()) -> QueueProgress:
         """A queue file that can be looked at again and again: how far its entries have come, and how long the rest takes."""

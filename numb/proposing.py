@@ -61,6 +61,10 @@ class Search:
             each for each in entries if self.space.point(each.params) and not set(each.params) - set(self.space.texts)
         ]
 
+    def of(self, count: int) -> Search:
+        """The same with so many proposals in all."""
+        return Search(self.space, replace(self.aim, count=count))
+
     def left(self, queue: Queue) -> int:
         """How many proposals there are to come."""
         return max(0, self.aim.count - len(self.entries(queue)))
@@ -70,7 +74,7 @@ def stop(queue: Queue) -> None:
     """Propose no more: as many are wanted as are there."""
     search = Search.read(queue)
     if search.left(queue):
-        Search(search.space, replace(search.aim, count=len(search.entries(queue)))).write(queue)
+        search.of(len(search.entries(queue))).write(queue)
 
 
 def propose(project: Project, queue: Queue, table: Table) -> bool:
@@ -86,6 +90,7 @@ def propose(project: Project, queue: Queue, table: Table) -> bool:
         if not search.left(queue):
             return False
         told, pending = _known(project, queue, search)
+        _refuse_unknown(project, queue, search.aim.by)
         found = searching.propose(search.space, search.aim, told, pending)
         if found is None:
             return False
@@ -93,6 +98,19 @@ def propose(project: Project, queue: Queue, table: Table) -> bool:
         return append(queue.file, [{each.name: each.value for each in settings}]) > 0
     finally:
         lock.release()
+
+
+def _refuse_unknown(project: Project, queue: Queue, by: str) -> None:
+    """Raise `Usage` where no run of the queue has what is looked at: nobody would see a slip of the finger until the end."""
+    states = queue.states() if queue.file.exists() else []
+    names = [state.run for state in states if state.run and state.status == DONE]
+    runs = [run for name in names if (run := project.index.get(name)) is not None and run.status == record.COMPLETE]
+    if not runs or any(value is not None for value in _values(project, runs, by)):
+        return
+    there = record.some([f"results.{name}" for name in record.flat(runs[-1].results)]) or "no results"
+    raise Usage(
+        f"{runs[-1].id} is done and has no {by}; it has {there}", f"numb queue search {queue.file.name} --by NAME …"
+    )
 
 
 def _words(values: dict[str, str]) -> list[str]:

@@ -481,6 +481,4 @@ def write_template(file: Path, params: Mapping[str, Any], *, force: bool = False
     try:
         atomic.create(file, text)
     except FileExistsError:
-        raise TargetExists(
-            f"{file} already exists", f"numb queue run {file}, or numb queue init --force {file}"
-        ) from None
+        raise TargetExists(f"{file} already exists", f"numb queue run {file}, or another name") from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from numb import alive, engines, record
 from numb.engines import Work
-from numb.errors import ConfigError, NumbError, ObjectCorrupt, ObjectMissing, Refused, StorageFailed, Usage
+from numb.errors import ConfigError, NotPossible, NumbError, ObjectCorrupt, ObjectMissing, Refused, StorageFailed, Usage
 from numb.hp.settings import PREFIX, file_of, gather, refuse_late
 from numb.hp.values import is_plain
 from numb.jobs import Job
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numb.hp.table import Table
     from numb.jobs import Codes
     from numb.project import Project
+    from numb.proposing import Search
     from numb.record import Run
     from numb.workplace import Code, Workplace
 
@@ -106,6 +107,7 @@ class How:
     code: str | None = None  # the snapshot that was taken when the queue began to be run; None: now
     limit: int | None = None  # so many entries at most
     search: bool = False  # where none is left, what `queue search` has said is asked for one more
+    speaks: bool = False  # of what concerns the queue as a whole, for nobody else does
 
 
 def hand_out(
@@ -120,22 +122,27 @@ def hand_out(
     """Have an engine work a queue off; it is `Project.hand_out`, which says more."""
     queue, waiting = _checked(project, file, how)
     if queue.folder.is_paused:
-        raise Refused(f"{file} is paused", f"numb queue resume {file}")
+        raise NotPossible(f"{file} is paused", f"numb queue resume {file}")
     if how.failed:  # here, and not by each worker for itself
         queue.retry([FAILED])
     code = begun(project, queue, how)
     known = {entry.key for entry in queue.entries()}
     seen = queue.stamp
 
+    is_paused = False
+
     def tick() -> None:
-        nonlocal seen
+        nonlocal seen, is_paused
+        if queue.folder.is_paused != is_paused:
+            is_paused = not is_paused
+            project.talk.say(_paused(file) if is_paused else f"{file} goes on")
         if not how.live and queue.stamp != seen:
             seen = queue.stamp
             with contextlib.suppress(NumbError):  # half of an edit, which a worker will tell of if it stays
                 added(project, queue, known)
 
     def in_here(goes_on: Callable[[], bool]) -> int:
-        return here(replace(how, failed=False, is_checked=True, goes_on=goes_on, code=code))
+        return here(replace(how, failed=False, is_checked=True, goes_on=goes_on, code=code, speaks=True))
 
     words = [_as_argument(file), *options, "--code", code]
     work = Work(
@@ -153,15 +160,20 @@ def _as_argument(file: Path) -> str:
     return os.path.join(os.curdir, file) if str(file).startswith("-") else str(file)
 
 
-def shown(project: Project, file: Path, how: How, options: Sequence[str], engine: Engine) -> str:
-    """What `hand_out` would do."""
-    _, waiting = _checked(project, file, how)
+def shown(
+    project: Project, file: Path, how: How, options: Sequence[str], engine: Engine, search: Search | None = None
+) -> str:
+    """What `hand_out` would do, with this *search* where that is not written down."""
+    if search is not None and not file.exists():
+        waiting = search.aim.count
+    else:
+        _, waiting = _checked(project, file, how, search)
     work = Work(project.config, project.home, [_as_argument(file), *options], waiting, how.fail_fast)
     entries = "1 entry" if waiting == 1 else f"{waiting} entries"
     return f"{entries} of {file}: {engine.shown(work)}"
 
 
-def _checked(project: Project, file: Path, how: How) -> tuple[Queue, int]:
+def _checked(project: Project, file: Path, how: How, search: Search | None = None) -> tuple[Queue, int]:
     """A queue that can be run, and how many of its entries are to be."""
     project.branch.recover()
     queue = project.queue(file, how.words, how.files)
@@ -169,7 +181,7 @@ def _checked(project: Project, file: Path, how: How) -> tuple[Queue, int]:
     if how.search:
         from numb import proposing
 
-        search = proposing.Search.read(queue)
+        search = search or proposing.Search.read(queue)
         search.check(project.known_table())
         proposals = search.left(queue)
         if not file.exists():
@@ -198,7 +210,7 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
     queue = bench.queue
     wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     tried: set[str] = set()
-    while _may_go_on(queue, how) and (how.limit is None or len(tried) < how.limit):
+    while _may_go_on(bench.project, queue, how, wanted) and (how.limit is None or len(tried) < how.limit):
         bench.notice()
         claim = queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN)
         if claim is None:
@@ -226,14 +238,19 @@ def _begun(bench: Bench, claim: Claim, file: Path, how: How) -> Ended:
     here = bench.ready(claim)
     project.branch.refresh()  # this entry may say in other words what the last one, or another worker's, has trained
     origin = f"{file}, entry {claim.entry.number}"
-    values = " ".join(f"{name}={record.brief(value)}" for name, value in claim.entry.params.items())
-    project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {values}".rstrip())
+    params, problem = dict(claim.entry.params), None
     try:
         settings = here.settings(how.words, bench.files(how.files), claim.entry.params, origin, here.known_table())
         settings.check()
+        values = settings.values()
+        params = {name: values.get(name, value) for name, value in params.items()}  # what is set for all comes before
     except ConfigError as error:  # it was added, or edited, since all of them were checked
-        claim.settle(FAILED, None, error.exit_code)
-        return Ended(error.exit_code, error=error)
+        problem = error
+    shown = " ".join(f"{name}={record.brief(value)}" for name, value in params.items())
+    project.talk.say(f"[{claim.entry.number}/{len(queue.entries())}] {shown}".rstrip())
+    if problem is not None:
+        claim.settle(FAILED, None, problem.exit_code)
+        return Ended(problem.exit_code, error=problem)
     name = named_below(queue.file, project.git.toplevel)
     ended, further = _train(here, claim, how, settings, name)
     for again in range(1, how.retries + 1):
@@ -246,13 +263,23 @@ def _begun(bench: Bench, claim: Claim, file: Path, how: How) -> Ended:
     return replace(ended, exit_code=0) if status == CANCELED else ended
 
 
-def _may_go_on(queue: Queue, how: How) -> bool:
-    """Whether another entry may begin; while the queue is paused, wait."""
+def _may_go_on(project: Project, queue: Queue, how: How, wanted: Collection[str]) -> bool:
+    """Whether another entry may begin; while the queue is paused, wait, unless nothing is left to wait for."""
+    is_said = False
     while how.goes_on():
         if not queue.folder.is_paused:
             return True
+        if not how.search and not any(state.status in wanted for state in queue.states()):
+            return False
+        if how.speaks and not is_said:
+            is_said = True
+            project.talk.say(_paused(named_below(queue.file, Path.cwd())))
         time.sleep(_PAUSE)
     return False
+
+
+def _paused(file: Path | str) -> str:
+    return f"{file} is paused; numb queue resume {file}"
 
 
 class Bench:

@@ -811,6 +811,15 @@ def test_strange_options_are_refused(bare: Scene, word: str) -> None:
     assert 2 == done.code and "Traceback" not in done.stderr and "--slurm " in done.stderr, done
 
 
+def test_what_would_be_done_where_nothing_is_left(bare: Scene) -> None:
+    """As of any other engine."""
+    pytest.importorskip("submitit")
+    bare.write("q.json", "[]")
+    done = bare.numb("queue run q.json --slurm partition=gpu --test")
+
+    assert 0 == done.code and done.stdout.startswith("0 entries of q.json: an array job of Slurm"), done
+
+
 def test_options_of_sbatch_are_read() -> None:
     """Separated by commas or said one by one, with or without dashes; the last of one name counts."""
     given = slurm_engine.options(["partition=gpu,gpus=1, time=2h", "--mem=4G", "-exclusive", "comment=a b=c", "gpus=2"])

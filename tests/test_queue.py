@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import time
@@ -327,7 +328,7 @@ def test_a_paused_queue_begins_nothing(lab: Scene) -> None:
     process.communicate(timeout=60)
 
     assert ["done", "queued", "queued"] == paused and shown.rstrip().endswith("paused")
-    assert 125 == refused.code and "numb queue resume q.json" in refused.stderr
+    assert 1 == refused.code and "numb queue resume q.json" in refused.stderr, "as the README says of refusals"
     assert 0 == process.returncode and ["done"] * 3 == statuses(lab)
 
 
@@ -548,3 +549,54 @@ def test_entries_are_chosen_by_what_they_say_and_how_they_stand(lab: Scene) -> N
     )
     assert "numb: q.json: 1 entry queued again" in lab.numb("queue retry q.json --failed --select n=0").stderr
     assert [2] == shown("--status", "queued") and 2 == lab.numb("queue status q.json --select m=1").code
+
+
+@pytest.mark.parametrize("workers", [[], ["-j", "2"]], ids=["debug", "local"])
+def test_a_pause_is_said_and_is_no_reason_to_wait_for_nothing(lab: Scene, workers: list[str]) -> None:
+    """Where nothing is left, the run of the queue ends; else who waits says for what."""
+    lab.write("q.json", json.dumps([{"n": n, "how": "long"} for n in range(3)]))
+    process = lab.start("queue", "run", "q.json", *workers)
+    until(lab, "counts", max(1, len(workers)))
+    lab.numb("queue", "pause", "q.json")
+    lab.sh("touch $THERE/go; sleep 1.5")
+    waiting = process.poll()
+    lab.numb("queue", "cancel", "q.json")
+    _, said = process.communicate(timeout=60)
+
+    assert waiting is None and 0 == process.returncode, said
+    assert said.count(b"numb: q.json is paused; numb queue resume q.json\n") == 1 and "canceled" in statuses(lab)
+
+
+def test_values_that_are_set_for_all_are_seen(lab: Scene) -> None:
+    """In the lines while it runs, and in the status; who looks without them hears that somebody runs it with them."""
+    lab.write("q.json", '[{"n": 3, "how": "long"}, {"n": 4}]')
+    process = lab.start("queue", "run", "q.json", "n=7", "-j", "1")
+    until(lab, "counts", 1)
+    plain = lab.numb("queue", "status", "q.json").stdout.splitlines()[-1]
+    there = lab.numb("queue", "status", "q.json", "n=7").stdout.splitlines()
+    lab.sh("touch $THERE/go")
+    _, said = process.communicate(timeout=60)
+
+    assert "2 queued; somebody runs it with n=7 set for all" == plain and "1 running, 1 queued" == there[-1]
+    assert ["7", "7"] == [re.split(r"\s{2,}", line.strip())[2] for line in there[1:3]], there
+    assert b"numb: [1/2] n=7 how=long\n" in said and [7, 7] == lines(lab, "counts")
+
+
+def test_a_search_is_tried_lengthened_and_stopped(hunt: Scene) -> None:
+    """--test writes nothing; -n alone makes it longer; a result that no run has ends it after the first."""
+    begin = "queue search s.json --by results.loss 'x=uniform(0,1)' kind=near"
+    dry = hunt.numb(f"{begin} -n 3 --test")
+    none = hunt.numb("queue search s.json")
+    hunt.numb(f"{begin} -n 2")
+    longer = hunt.numb("queue search s.json -n 3")
+    wrong = hunt.numb("queue search t.json --by results.los -n 5 'x=uniform(0,1)'")
+
+    assert (
+        0 == dry.code
+        and dry.stdout.startswith("3 entries of s.json: ")
+        and "nothing is searched in s.json" in none.stderr
+    )
+    assert (0, 3) == (longer.code, len(json.loads(hunt.read("s.json")))), longer
+    assert "numb best --by results.loss; numb queue search s.json goes on, with -n N" in longer.stderr
+    assert 2 == wrong.code and "is done and has no results.los; it has results.loss" in wrong.stderr
+    assert 1 == len(json.loads(hunt.read("t.json"))) and 4 == len(hunt.runs())

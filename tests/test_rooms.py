@@ -137,7 +137,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "terminal": ({"errors", "record", "talk", "view"}, {"click"}),
-    "commands.*": ({"commands", "engines", "errors", "grid", "guard", "hp", "layout", "order", "overseeing", "project", "queue", "record", "sweep", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
+    "commands.*": ({"commands", "engines", "errors", "grid", "guard", "hp", "layout", "order", "overseeing", "project", "proposing", "queue", "record", "sweep", "talk", "terminal", "view", "watching"}, {"click", "rich"}),
     "cli": ({"commands", "version"}, {"click"}),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numb.engines import Engine
     from numb.overseeing import Seen
     from numb.project import Project
+    from numb.proposing import Search
     from numb.queue import Entry, Queue
     from numb.sweep import How
     from numb.talk import Ended
@@ -313,22 +314,25 @@ def queue_search(
     """Search for good hyperparameters: 'lr=loguniform(1e-5,1e-1)' 'opt=choice(sgd,adam)' epochs=5.
 
     What is proposed is written into FILE and trained, until N combinations are there; those of runs that were recorded before
-    are learned from. Without NAME=VALUE and --by the search that was begun goes on.
+    are learned from. Without NAME=VALUE and --by the search that was begun goes on, with -n until there are so many.
     """
     project, engine = opened(), where.made(stop_after)
     wanted, words = replace(wanted, words=(), search=True), wanted.words
-    if words or by or count:
+    search = None
+    if count and not (words or by):
+        search = project.lengthen_search(file, count, dry_run=test)
+    elif words or by:
         if not (words and by and count):
             missing = "--by NAME" if not by else "-n N" if not count else "NAME=DISTRIBUTION"
             raise Usage(
                 f"a search needs {missing}",
                 f"numb queue search {file} --by results.acc -n 20 'lr=loguniform(1e-5,1e-1)'",
             )
-        project.begin_search(
+        search = project.begin_search(
             file, words, by=by, lowest=lowest, count=count, seed=seed, sampler=sampler, prune=prune, warmup=warmup,
-            startup=startup,
+            startup=startup, dry_run=test,
         )  # fmt: skip
-    work_off(project, file, wanted, engine, seconds=stop_after, test=test)
+    work_off(project, file, wanted, engine, seconds=stop_after, test=test, search=search)
 
 
 @queue.command("work", hidden=True)
@@ -379,10 +383,14 @@ def _report(project: Project, entry: Entry, ended: Ended) -> None:
         return
     results = " ".join(f"{name}={record.brief(value)}" for name, value in record.flat(run.results).items())
     status = run.status if run.reason is None or run.status == record.COMPLETE else f"{run.status}: {run.reason}"
+    if not ended.exit_code and run.status in (record.INTERRUPTED, record.KILLED):
+        status = f"canceled: {run.reason}"
     say(f"numb: [{entry.number}] {status}  {run.seconds or 0:.1f} s  {run.id}" + (f" → {results}" if results else ""))
     if run.status in (record.FAILED, record.KILLED):
         for line in project.log(run).decode(errors="replace").rstrip().splitlines()[-_TAIL:]:
             say(f"      | {printable(line)}")
+    for note in ended.run.notes:
+        say(f"      {note}")
 
 
 def work_off(
@@ -395,6 +403,7 @@ def work_off(
     message: str = "",
     seconds: float | None = None,
     test: bool = False,
+    search: Search | None = None,
 ) -> NoReturn:
     """Train with the combinations of a file, say how they stand then, and end."""
 
@@ -408,7 +417,7 @@ def work_off(
     how = wanted.how(arguments=arguments, message=message)
     told = replace(wanted, failed=False).options()
     if test:
-        put(project.shown_queue(file, how, told, engine))
+        put(project.shown_queue(file, how, told, engine, search))
         sys.exit(0)
     code, waiting = project.hand_out(file, how, told, engine, here, seconds)
     _sum_up(project, file, wanted, code, idle=waiting == 0)
@@ -420,7 +429,13 @@ def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bo
     states = project.queue(file, wanted.words, wanted.files).states()
     say(f"numb: {file}: {queues.counts(states) or 'no combinations'}")
     there = {state.status for state in states}
-    if idle and "done" in there:
+    left = "queued" in there or "cut off" in there
+    if wanted.search:
+        by = project.searched(file)
+        say(f"      numb best --by {by}; numb queue search {file} goes on, with -n N until there are so many")
+    elif left and code > 128:
+        say(f"      numb queue run {file} goes on")
+    elif idle and "done" in there:
         say("      what is done stays done, whatever has changed since; for other code, copy the file")
     if "failed" in there:
         say(f"      try: numb queue run --failed {file}")

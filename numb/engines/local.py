@@ -7,9 +7,11 @@ the others is what the queue's files say; when who has started them is gone, the
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from numb.errors import NotPossible
 from numb.launch import Start
 
 _LOOKED_AT = 100  # sources beside the script
+_PATIENCE = 3.0  # seconds that scripts which are asked to end are waited for without a word
 _LOOK = 0.05  # seconds between two looks whether workers have ended
 _OPTIMIZER = re.compile(rb"\boptim\b")
 _TORCH = re.compile(rb"^\s*(import\s.*\btorch\b|from\s+torch\b)", re.MULTILINE)
@@ -124,7 +127,17 @@ class Local:
                 ) from None
             if born:
                 born.close()
+            told: set[int] = set()
+            since = None
             while None in (codes := [each.poll() for each in workers]):
+                for number, code in enumerate(codes):
+                    if code and code < 0 and not asked and number not in told:
+                        told.add(number)
+                        work.say(f"a worker was killed ({signal.Signals(-code).name}); what it had is free again")
+                since = since or (time.monotonic() if asked else None)
+                if since is not None and time.monotonic() - since > _PATIENCE:
+                    since = math.inf
+                    work.say(f"waiting for scripts to end; numb queue cancel {work.words[0]} ends them")
                 if asked or (work.fail_fast and any(codes)) or (until is not None and time.monotonic() > until):
                     open_end.close()
                 work.tick()

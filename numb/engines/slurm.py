@@ -132,7 +132,7 @@ def _divided(waiting: int) -> tuple[int, int]:
     said = _asked("scontrol", "show", "config") or ""
     limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", said, re.MULTILINE)
     most = max(1, int(limit[1])) if limit else waiting
-    entries = max(1, math.ceil(waiting / most))
+    entries = max(1, math.ceil(waiting / max(1, most)))
     return math.ceil(waiting / entries), entries
 
 

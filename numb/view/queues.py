@@ -50,6 +50,8 @@ class Seen(Protocol):
     def is_paused(self) -> bool: ...
     @property
     def elsewhere(self) -> str: ...
+    @property
+    def beside(self) -> Sequence[str]: ...
 
 
 def table(seen: Seen, *, every: bool = False, lines: int | None = None) -> str:
@@ -126,6 +128,7 @@ def _summary(seen: Seen) -> str:
         parts.append("paused")
     if seen.elsewhere:
         parts.append(f"Slurm: {seen.elsewhere}")
+    parts += [f"somebody runs it with {each or 'nothing'} set for all" for each in seen.beside]
     return "; ".join(parts)
 
 
