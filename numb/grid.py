@@ -10,11 +10,12 @@ What comes out are words again, `NAME=VALUE`: what a value is, the hyperparamete
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,9 +183,20 @@ def sampled(words: Sequence[str], count: int, seed: int) -> list[list[str]]:
     """So many combinations, with a value for each distribution in the *words*; the same for the same seed. Raises `Usage`."""
     known = parts(words)
     if not any(each for _, _, each in known):
-        raise Usage("nothing is drawn", "lr=loguniform(1e-5,1e-1), or: numb queue grid")
+        raise Usage(
+            f"nothing is drawn{like_one(text for _, text, _ in known)}", "lr=loguniform(1e-5,1e-1), or: numb queue grid"
+        )
     dice = random.Random(seed)
     return [[f"{name}={each.draw(dice) if each else text}" for name, text, each in known] for _ in range(count)]
+
+
+def like_one(texts: Iterable[str]) -> str:
+    """What is to be added to an error where a text looks like a distribution and is none."""
+    for text in texts:
+        if call := re.fullmatch(r"\s*(\w+)\(.*\)\s*", text):
+            near = difflib.get_close_matches(call[1], [*_KINDS, "choice"], 1, 0.5)
+            return f": there is no distribution {call[1]}" + (f"; did you mean {near[0]}?" if near else "")
+    return ""
 
 
 def parts(words: Sequence[str]) -> list[tuple[str, str, Distribution | None]]:

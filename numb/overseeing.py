@@ -25,13 +25,18 @@ _PATIENCE = 600.0  # seconds for a program that lists combinations
 # Writes what `jobs` of a file gives into another. The folder of the file comes first on the path, as when it is run.
 _LIST = """
 import json, os, runpy, sys
+from collections.abc import Mapping
 from numb import record
 sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[1])))
 found = runpy.run_path(sys.argv[1], run_name="jobs").get("jobs")
 found = found() if callable(found) else found
 if found is None:
     sys.exit("it has no jobs: jobs = [{'lr': 0.1}, ...], or a function of that name")
-plain = [{name: record.encode(v, name, literals=True) for name, v in dict(each).items()} for each in found]
+found = list(found)
+strange = next((n for n, each in enumerate(found, 1) if not isinstance(each, Mapping)), None)
+if strange is not None:
+    sys.exit(f"job {strange} is no combination, {{'lr': 0.1}} say: {found[strange - 1]!r}")
+plain = [{name: record.encode(v, name, literals=True) for name, v in each.items()} for each in found]
 with open(sys.argv[2], "w") as out:
     json.dump(plain, out)
 """

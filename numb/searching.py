@@ -70,7 +70,7 @@ class Space:
             if each is not None:
                 known[name] = _searchable(name, each)
         if not known:
-            raise Usage("there is nothing to search", _EXAMPLE)
+            raise Usage(f"there is nothing to search{grid.like_one(texts.values())}", _EXAMPLE)
         return cls(texts, known)
 
     def to_json(self) -> dict[str, str]:

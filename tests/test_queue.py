@@ -397,6 +397,24 @@ def test_a_program_lists_all_jobs(lab: Scene) -> None:
     assert 1 == broken.code and "ZeroDivisionError" in broken.stderr and "Traceback" not in broken.stderr
 
 
+def test_slips_of_the_finger_are_named(lab: Scene) -> None:
+    """A distribution that there is none of, and a job that is no combination."""
+    lab.write("jobs.py", "import os\nos.system('echo loud')\njobs = [{'n': 1}, 2]\n")
+    said = [
+        lab.numb("queue", *words).stderr
+        for words in (
+            ("sample", "q.json", "n=loguni(1,2)", "-n", "2"),
+            ("search", "q.json", "--by", "results.twice", "-n", "2", "n=unifrom(1,2)"),
+            ("sync", "q.json", "jobs.py"),
+        )
+    ]
+
+    assert "there is no distribution loguni; did you mean loguniform?" in said[0]
+    assert "there is no distribution unifrom; did you mean uniform?" in said[1]
+    assert "jobs.py lists nothing: job 2 is no combination, {'lr': 0.1} say: 2" in said[2]
+    assert not (lab.root / "q.json").exists()
+
+
 def test_of_a_long_file_what_matters_is_shown(lab: Scene) -> None:
     """What has failed, what comes next, the count of all; --all shows every entry, and JSON has them in any case."""
     lab.write("q.json", json.dumps([{"n": n} for n in range(300)]))
