@@ -210,7 +210,9 @@ class Watch:
         began = time.monotonic()
         while not self._over.wait(_LOOK):
             is_due = bool(self._limit) and time.monotonic() - began > self._limit + GRACE
-            if self._claim.is_canceled or (is_due and not is_ending()):
+            if is_due and is_ending():
+                is_due, self._limit = False, 0.0  # it has heard, and is left to end by itself
+            if self._claim.is_canceled or is_due:
                 self.is_late = is_due
                 os.write(self._bell, b"x")
                 return

@@ -105,6 +105,7 @@ def run(
     start: Start | None = None,
     passed_as: Mapping[int, int] | None = None,
     ending: int | None = None,
+    earlier: Sequence[int] = (),
 ) -> Outcome:
     """Run *command* to its end and return how it ended. Raises `CommandNotFound` or `CannotStart` if it never began.
 
@@ -117,6 +118,8 @@ def run(
     *start* may start the process in another way; where it gives None it is started as a command is.
 
     *passed_as* says as what some signals are passed on; as 0 where they reach the script without numb.
+
+    *earlier* are signals that have come already, when this is ready for the next one: they are passed on as soon as can be.
 
     When *ending* becomes readable the script is ended as by a SIGTERM to numb, though numb itself is to go on.
 
@@ -148,6 +151,7 @@ def run(
         if any(stream.is_terminal for stream in streams):
             stack.enter_context(processes.handling({signal.SIGWINCH: script.on_resize}))
 
+        script.received.update(dict.fromkeys(earlier))
         begin = time.monotonic()
         script.start(command, executable, cwd, env, out.script_end, err.script_end)
         script.call_back(lambda: started(script.child.pid))

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,23 +138,28 @@ def _slurm_jobs(project: Project, queue: Queue) -> list[str]:
 
 
 def cancel(
-    project: Project, file: Path, numbers: Collection[int] | None, words: Sequence[str], files: Sequence[str]
+    project: Project,
+    file: Path,
+    numbers: Callable[[Queue], Collection[int] | None],
+    words: Sequence[str],
+    files: Sequence[str],
 ) -> tuple[int, int]:
     """Let entries never begin, or end; it is `Project.cancel_queue`, which says more."""
     queues = project.queues(file, words, files)
-    if numbers is None and queues[0].folder.search.exists():
+    is_all = numbers(queues[0]) is None
+    if is_all and queues[0].folder.search.exists():
         from numb import proposing
 
         proposing.stop(queues[0])
-    waiting, running = queues[0].cancel(numbers)
+    waiting, running = queues[0].cancel(numbers(queues[0]))
     for queue in queues[1:]:
-        more, those = queue.cancel(numbers)
+        more, those = queue.cancel(numbers(queue))
         waiting, running = max(waiting, more), [*running, *those]  # the same entries, with other values set for all
     for state in running:
         script = inflight.orphan(project.layout, state.run) if state.run else None
         if script is not None:  # its worker, which would end it, has gone
             processes.terminate(script)
-    if numbers is None and (jobs := _slurm_jobs(project, queues[0])):
+    if is_all and (jobs := _slurm_jobs(project, queues[0])):
         from numb.engines import slurm
 
         slurm.cancel(jobs)

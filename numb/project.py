@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from numb.overseeing import Progress as QueueProgress
     from numb.proposing import Search
     from numb.purging import Purge
-    from numb.queue import Entry, Queue
+    from numb.queue import Entry, Queue, State
     from numb.sharing import Progress, Pulled, Pushed
     from numb.store.index import Answer
     from numb.store.objects import Objects, Ref
@@ -351,6 +351,7 @@ class Project:
                     start=self.start,
                     passed_as=self.passed_as,
                     ending=self.job.ending if self.job else None,
+                    earlier=late,
                 )
             except (CannotStart, CommandNotFound):
                 if self.job:
@@ -694,8 +695,8 @@ class Project:
         if inflight.is_running(self.layout, run_id):
             return queue.RUNNING
         self.branch.recover()
-        if self.layout.run(run_id).state.exists():
-            return queue.RUNNING  # somebody is about to put it on the branch
+        if self.layout.run(run_id).state.exists() and atomic.held_elsewhere(self.layout.recovering):
+            return queue.RUNNING  # somebody is putting it on the branch
         run = self.index.get(run_id)
         known = {record.COMPLETE: queue.DONE, record.FAILED: queue.FAILED}
         return queue.CUT_OFF if run is None else known.get(run.status, queue.CUT_OFF)
@@ -800,8 +801,8 @@ class Project:
         engine: Engine,
         here: Callable[[How], int],
         seconds: float | None = None,
-    ) -> tuple[int, int]:
-        """Have an engine work a queue file off; returns the first exit code but 0, and how many entries waited.
+    ) -> tuple[int, int, list[State]]:
+        """Have an engine work a queue file off; returns the first exit code but 0, how many entries waited, and how all stand.
 
         Its workers are told these *options* of `numb queue work`; one without any calls *here*, which does what `run_queue`
         says of *how*. No further entry begins after so many *seconds*. Raises what `run_queue` raises before its first run, and
@@ -834,14 +835,15 @@ class Project:
     def cancel_queue(
         self,
         file: Path,
-        numbers: Collection[int] | None = None,
+        numbers: Callable[[Queue], Collection[int] | None] = lambda queue: None,
         words: Sequence[str] = (),
         files: Sequence[str] = (),
     ) -> tuple[int, int]:
         """Let entries that have not begun never begin, and end those that run; returns how many of each.
 
-        Of all, or those with these *numbers*; with what *words* and *files* set for all of them, or those who run the queue
-        now have set. Scripts are asked to end, and ended where they do not; that takes a moment. A search proposes no more.
+        Of all, or those with the *numbers* that are given for a queue; with what *words* and *files* set for all of them, or
+        those who run the queue now have set. Scripts are asked to end, and ended where they do not; that takes a moment. A
+        search proposes no more.
         """
         from numb import overseeing
 

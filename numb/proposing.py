@@ -6,7 +6,8 @@ time does, and so no two of them get the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,10 @@ class Search:
 
 def stop(queue: Queue) -> None:
     """Propose no more: as many are wanted as are there."""
-    search = Search.read(queue)
-    if search.left(queue):
-        search.of(len(search.entries(queue))).write(queue)
+    with _alone(queue):
+        search = Search.read(queue)
+        if search.left(queue):
+            search.of(len(search.entries(queue))).write(queue)
 
 
 def propose(project: Project, queue: Queue, table: Table) -> bool:
@@ -82,11 +84,8 @@ def propose(project: Project, queue: Queue, table: Table) -> bool:
 
     Raises `Usage` where nothing is searched, `NotPossible` without Optuna, and `StorageFailed`.
     """
-    search = Search.read(queue)
-    lock = atomic.Lock(queue.folder.searching)
-    if not lock.try_acquire(_PATIENCE):
-        raise StorageFailed(f"another worker has been at {queue.folder.searching} for {_PATIENCE:g} s", "numb doctor")
-    try:
+    with _alone(queue):
+        search = Search.read(queue)
         if not search.left(queue):
             return False
         told, pending = _known(project, queue, search)
@@ -96,6 +95,16 @@ def propose(project: Project, queue: Queue, table: Table) -> bool:
             return False
         settings = gather(table, words=_words(found)).given
         return append(queue.file, [{each.name: each.value for each in settings}]) > 0
+
+
+@contextlib.contextmanager
+def _alone(queue: Queue) -> Iterator[None]:
+    """Let nobody else propose, or change what is searched."""
+    lock = atomic.Lock(queue.folder.searching)
+    if not lock.try_acquire(_PATIENCE):
+        raise StorageFailed(f"another worker has been at {queue.folder.searching} for {_PATIENCE:g} s", "numb doctor")
+    try:
+        yield
     finally:
         lock.release()
 

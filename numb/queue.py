@@ -297,9 +297,10 @@ class Queue:
         It was cut off by itself, or again and again without getting any further.
         """
         code = self._who.get("code")
-        if code is None or not (turn.stopped or turn.idle >= _TURNS):
+        wanted = 1 if turn.stopped else _TURNS
+        if code is None or max(turn.idle, turn.stopped) < wanted:
             return False
-        return bool(self.folder.holder(entry.key, turn.number).get("code") == code)
+        return all(self.folder.holder(entry.key, turn.number - before).get("code") == code for before in range(wanted))
 
     def _take(self, entry: Entry, number: int) -> bool:
         params = {name: record.encode(value, name, literals=True) for name, value in entry.params.items()}
@@ -394,7 +395,14 @@ def read(file: Path) -> list[dict[str, Any]]:
             raise document.wrong('a list of combinations such as [{"lr": 0.1}, {"lr": 0.2}]')
         item = next(item for item in document.items() if not isinstance(item.value, dict))
         raise item.wrong('a combination such as {"lr": 0.1}')
-    return [{name: _decoded(value) for name, value in item.items()} for item in plain]
+    found: list[dict[str, Any]] = []
+    try:
+        for item in plain:
+            found.append({name: _decoded(value) for name, value in item.items()})
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        document = config.read_json(file, limit=_LARGEST, non_finite=True)
+        raise [*document.items()][len(found)].wrong(f"values as numb writes them ({error})") from None
+    return found
 
 
 def _decoded(value: Any) -> Any:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numb.jobs import Codes
     from numb.project import Project
     from numb.proposing import Search
+    from numb.queue import State
     from numb.record import Run
     from numb.workplace import Code, Workplace
 
@@ -118,7 +119,7 @@ def hand_out(
     engine: Engine,
     here: Callable[[How], int],
     seconds: float | None,
-) -> tuple[int, int]:
+) -> tuple[int, int, list[State]]:
     """Have an engine work a queue off; it is `Project.hand_out`, which says more."""
     queue, waiting = _checked(project, file, how)
     if queue.folder.is_paused:
@@ -150,7 +151,7 @@ def hand_out(
         lambda holder: project.codes(queue).own(code, holder), project.talk.say,
     )  # fmt: skip
     try:
-        return engine.run(work), waiting
+        return engine.run(work), waiting, queue.states()
     finally:
         forget(project, queue)
 
@@ -210,7 +211,7 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
     queue = bench.queue
     wanted = {QUEUED, CUT_OFF, *({FAILED} if how.failed else ())}
     tried: set[str] = set()
-    while _may_go_on(bench.project, queue, how, wanted) and (how.limit is None or len(tried) < how.limit):
+    while _may_go_on(bench.project, queue, how, wanted, tried) and (how.limit is None or len(tried) < how.limit):
         bench.notice()
         claim = queue.claim(wanted, tried, skipped=how.redo is Redo.AGAIN)
         if claim is None:
@@ -228,7 +229,7 @@ def _worked_off(bench: Bench, file: Path, how: How) -> Iterator[tuple[Entry, End
         if ended.by_signal is not None:
             ended = replace(ended, exit_code=128 + ended.by_signal)
         yield claim.entry, ended
-        if ended.signalled or ended.late or (how.fail_fast and ended.exit_code):
+        if ended.by_signal is not None or (how.fail_fast and ended.exit_code):
             return
 
 
@@ -254,7 +255,7 @@ def _begun(bench: Bench, claim: Claim, file: Path, how: How) -> Ended:
     name = named_below(queue.file, project.git.toplevel)
     ended, further = _train(here, claim, how, settings, name)
     for again in range(1, how.retries + 1):
-        is_over = bool(ended.signalled or ended.late) or claim.is_canceled or not how.goes_on()
+        is_over = ended.by_signal is not None or claim.is_canceled or not how.goes_on()
         if is_over or ended.run is None or not _has_failed(ended):
             break
         project.talk.say(f"[{claim.entry.number}] failed, tried again ({again} of {how.retries})")
@@ -263,13 +264,15 @@ def _begun(bench: Bench, claim: Claim, file: Path, how: How) -> Ended:
     return replace(ended, exit_code=0) if status == CANCELED else ended
 
 
-def _may_go_on(project: Project, queue: Queue, how: How, wanted: Collection[str]) -> bool:
+def _may_go_on(project: Project, queue: Queue, how: How, wanted: Collection[str], tried: Collection[str]) -> bool:
     """Whether another entry may begin; while the queue is paused, wait, unless nothing is left to wait for."""
     is_said = False
     while how.goes_on():
         if not queue.folder.is_paused:
             return True
-        if not how.search and not any(state.status in wanted for state in queue.states()):
+        if not how.search and not any(
+            state.status in wanted and state.entry.key not in tried for state in queue.states()
+        ):
             return False
         if how.speaks and not is_said:
             is_said = True
@@ -348,11 +351,7 @@ class Bench:
         prefix, path = file_of(word)
         found = self._place.moved(os.path.abspath(path))
         kept = self._codes.kept(self._code.name, number, str(path))
-        if (
-            found == os.path.abspath(path)
-            and kept.exists()
-            and not (path.exists() and filecmp.cmp(kept, path, shallow=False))
-        ):
+        if kept.exists() and not (os.path.exists(found) and filecmp.cmp(kept, found, shallow=False)):
             found = str(kept)
         return f"{prefix}={found}" if prefix else found
 
@@ -455,8 +454,8 @@ def _settle(claim: Claim, ended: Ended, further: bool) -> str:
     if claim.is_canceled and (ended.run is None or ended.run.status != record.COMPLETE):
         claim.settle(CANCELED, run, ended.exit_code)
         return CANCELED
-    if ended.run is not None and (_was_cut_off(ended.run) or (bool(ended.signalled) and _has_failed(ended))):
-        claim.settle(CUT_OFF, run, ended.exit_code, stopped=not ended.signalled, stuck=not further)
+    if ended.run is not None and (_was_cut_off(ended.run) or (ended.is_told and _has_failed(ended))):
+        claim.settle(CUT_OFF, run, ended.exit_code, stopped=not ended.is_told, stuck=not further)
         return CUT_OFF
     if ended.error and ended.run is None:
         claim.settle(QUEUED, None, ended.exit_code)  # it was refused, and nothing came of it

@@ -87,9 +87,13 @@ class Ended:
 
     @property
     def by_signal(self) -> int | None:
-        """The signal after which numb is to end; SIGUSR1 and SIGUSR2 ask the script only."""
-        came = (each for each in (*self.signalled, *self.late) if each not in (signal.SIGUSR1, signal.SIGUSR2))
-        return next(came, None)
+        """The signal after which numb is to end: SIGUSR1 announces an end, too, and SIGUSR2 is for the script only."""
+        return next((each for each in (*self.signalled, *self.late) if each != signal.SIGUSR2), None)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the script was told that it is to end."""
+        return any(each != signal.SIGUSR2 for each in self.signalled)
 
 
 @dataclass(frozen=True, slots=True)

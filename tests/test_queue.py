@@ -8,6 +8,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -618,3 +619,53 @@ def test_a_search_is_tried_lengthened_and_stopped(hunt: Scene) -> None:
     assert "numb best --by results.loss; numb queue search s.json goes on, with -n N" in longer.stderr
     assert 2 == wrong.code and "is done and has no results.los; it has results.loss" in wrong.stderr
     assert 1 == len(json.loads(hunt.read("t.json"))) and 4 == len(hunt.runs())
+
+
+def test_what_is_edited_at_the_end_is_not_what_was_run(spared: Scene) -> None:
+    """The last lines count what was run: by the values that were set then, and by the file as it was read."""
+    spared.write("more.json", '{"spare": 7}')
+    spared.write("q.json", '[{"n": 0, "how": "long"}]')
+    process = spared.start("queue", "run", "q.json", "-c", "more.json", "-j", "1")
+    until(spared, "counts", 1)
+    spared.write("more.json", '{"spare": 8}')
+    spared.write("q.json", '[{"n": 0, "how": "long"}, {"n": {"$float": "abc"}}]')
+    spared.sh("touch $THERE/go")
+    _, said = process.communicate(timeout=60)
+
+    assert 0 == process.returncode and b"Traceback" not in said, said
+    assert {7} == {run["params"]["spare"] for run in spared.runs()} and b"numb: q.json: 1 done" == said.splitlines()[-1]
+    assert (
+        spared.numb("queue status q.json").stderr.startswith("numb: ") and 2 == spared.numb("queue status q.json").code
+    )
+
+
+def test_what_cannot_be_published_is_free_again(lab: Scene) -> None:
+    """A run whose folder is damaged holds its entry no longer than its processes live."""
+    lab.write("q.json", '[{"n": 0, "how": "long"}]')
+    process = lab.start("queue", "run", "q.json")
+    until(lab, "counts", 1)
+    [folder] = (lab.root / ".nmb/runs").iterdir()
+    pid = json.loads((folder / "run.json").read_text())["script"]["pid"]
+    process.kill()
+    os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    (folder / "run.json").write_text("{")
+    cut = statuses(lab)
+    lab.sh("touch $THERE/go")
+
+    assert ["cut off"] == cut and 0 == lab.numb("queue run q.json").code and ["done"] == statuses(lab)
+
+
+def test_a_canceled_search_proposes_no_more(hunt: Scene) -> None:
+    """Whoever was about to ask, too; with -n it may go on."""
+    hunt.numb("queue search s.json --by results.loss 'x=uniform(0,1)' kind=near -n 1")
+    hunt.numb("queue search s.json -n 5 --test")
+    process = hunt.start("queue", "search", "s.json", "-n", "400", "-j", "2")
+    while not hunt.runs()[2:]:
+        time.sleep(0.05)
+    hunt.numb("queue", "cancel", "s.json")
+    process.communicate(timeout=60)
+    count = len(json.loads(hunt.read("s.json")))
+    again = hunt.numb("queue", "search", "s.json")
+
+    assert count < 100 and count == len(json.loads(hunt.read("s.json"))) and 0 == again.code, again

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numb.overseeing import Seen
     from numb.project import Project
     from numb.proposing import Search
-    from numb.queue import Entry, Queue
+    from numb.queue import Entry, Queue, State
     from numb.sweep import How
     from numb.talk import Ended
 
@@ -354,7 +354,7 @@ def queue_work(
     project = opened(
         reading=code is not None and not wanted.live
     )  # nmb.json may be being edited: jobs have what was queued
-    if asking is not None:
+    if asking is not None and project.config.train:
         project.start = local.starter(project.config, project.home, asking)
     if task:
         from numb.engines import slurm
@@ -419,14 +419,15 @@ def work_off(
     if test:
         put(project.shown_queue(file, how, told, engine, search))
         sys.exit(0)
-    code, waiting = project.hand_out(file, how, told, engine, here, seconds)
-    _sum_up(project, file, wanted, code, idle=waiting == 0)
+    code, waiting, states = project.hand_out(file, how, told, engine, here, seconds)
+    _sum_up(project, file, wanted, code, states, idle=waiting == 0)
 
 
-def _sum_up(project: Project, file: Path, wanted: Wanted, code: int, *, idle: bool) -> NoReturn:
+def _sum_up(
+    project: Project, file: Path, wanted: Wanted, code: int, states: Sequence[State], *, idle: bool
+) -> NoReturn:
     from numb.view import queues
 
-    states = project.queue(file, wanted.words, wanted.files).states()
     say(f"numb: {file}: {queues.counts(states) or 'no combinations'}")
     there = {state.status for state in states}
     left = "queued" in there or "cut off" in there
@@ -462,7 +463,7 @@ class Chosen:
     """The queue of a file with what was set for all entries, of each who runs it where nothing is said, and which of them."""
 
     queues: Sequence[Queue]
-    numbers: set[int] | None  # None: all
+    numbers: Callable[[Queue], set[int] | None]  # None: all
     words: Sequence[str]
 
     @classmethod
@@ -489,10 +490,14 @@ class Chosen:
                 raise Usage(f"{file} has no entry {word}; it has {count}", f"numb queue status {file}")
             found.update(wanted)
         numbers = found if len(words) < len(entries) else None
-        if select or statuses:
-            alike = set().union(*(project.entries_like(each, select, statuses) for each in queues))
-            numbers = alike if numbers is None else numbers & alike
-        return cls(queues, numbers, words)
+
+        def chosen(queue: Queue) -> set[int] | None:
+            if not (select or statuses):
+                return numbers
+            alike = project.entries_like(queue, select, statuses)
+            return alike if numbers is None else numbers & alike
+
+        return cls(queues, chosen, words)
 
 
 @queue.command("cancel")
@@ -558,7 +563,7 @@ def queue_retry(
     wanted = [status for status, is_meant in ((FAILED, failed), (CANCELED, canceled)) if is_meant]
     statuses = wanted or ([] if lost else [FAILED, CANCELED, CUT_OFF])
     chosen = Chosen.of(opened(), file, entries, files, select)
-    found = sum(each.retry(statuses, chosen.numbers, lost=lost) for each in chosen.queues)
+    found = sum(each.retry(statuses, chosen.numbers(each), lost=lost) for each in chosen.queues)
     say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} queued again; numb queue run {file}")
 
 
@@ -582,9 +587,9 @@ def queue_priority(
     from numb import record
 
     chosen = Chosen.of(opened(), file, entries, files, select)
-    if chosen.numbers is None:
+    if chosen.numbers(chosen.queues[0]) is None:
         raise Usage("say which entries", f"numb queue priority {file} 3 5-7, or --select lr=0.1")
-    found = max(each.prefer(priority, chosen.numbers) for each in chosen.queues)
+    found = max(each.prefer(priority, chosen.numbers(each)) for each in chosen.queues)
     say(f"numb: {file}: {record.counted(found, 'entry', 'entries')} with priority {priority}")
 
 

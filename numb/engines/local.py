@@ -101,7 +101,7 @@ class Local:
         asked: list[int] = []
 
         def pass_on(signum: int, frame: FrameType | None) -> None:
-            if signum not in launch.REQUESTS:
+            if signum != signal.SIGUSR2:  # which is for the scripts only; SIGUSR1 announces an end
                 asked.append(signum)
             if signum not in launch.KEYBOARD or not processes.in_foreground():
                 for each in workers:
@@ -129,11 +129,14 @@ class Local:
                 born.close()
             told: set[int] = set()
             since = None
-            while None in (codes := [each.poll() for each in workers]):
+            while True:
+                codes = [each.poll() for each in workers]
                 for number, code in enumerate(codes):
                     if code and code < 0 and not asked and number not in told:
                         told.add(number)
-                        work.say(f"a worker was killed ({signal.Signals(-code).name}); what it had is free again")
+                        work.say(f"a worker was killed ({signal.strsignal(-code) or -code}); what it had is free again")
+                if None not in codes:
+                    break
                 since = since or (time.monotonic() if asked else None)
                 if since is not None and time.monotonic() - since > _PATIENCE:
                     since = math.inf

@@ -316,4 +316,4 @@ def summary(jobs: Sequence[str]) -> str:
 def cancel(jobs: Sequence[str]) -> None:
     """Let tasks that have not begun never begin."""
     if known := [job for job in jobs if job]:
-        _asked("scancel", "--state=PENDING", *known)
+        _Controller().ask("scancel", "--state=PENDING", *known)  # whatever has not been answered before
