@@ -190,7 +190,7 @@ def test_what_runs_with_other_values_for_all_is_canceled(spared: Scene) -> None:
     until(spared, "counts", 1)
     spared.numb("queue", "add", "q.json", "n=3")
     spared.write("train.py", spared.read("train.py").replace('"twice"', '"changed"'))
-    said = [spared.numb("queue", "cancel", "q.json", words).stderr for words in ("1-2", "3")]
+    said = [spared.numb("queue", "cancel", "q.json", words).stderr for words in ("3", "1-2")]
     process.communicate(timeout=60)
     states = [
         each["status"] for each in json.loads(spared.numb("queue", "status", "q.json", "spare=7", "--json").stdout)
@@ -199,8 +199,8 @@ def test_what_runs_with_other_values_for_all_is_canceled(spared: Scene) -> None:
     spared.sh("touch $THERE/go")
     again = spared.numb("queue", "run", "q.json", "spare=7")
 
-    assert "numb: q.json: 1 entry canceled, 1 script asked to end; numb queue status q.json\n" == said[0]
-    assert "numb: q.json: 1 entry canceled; numb queue status q.json\n" == said[1]
+    assert "numb: q.json: 1 entry canceled; numb queue status q.json\n" == said[0]
+    assert "numb: q.json: 1 entry canceled, 1 script asked to end; numb queue status q.json\n" == said[1]
     assert (["canceled"] * 3 + ["done"], ["queued"] * 4) == (states, statuses(spared)) and 0 == again.code
     assert [0, 2, 3] == sorted(lines(spared, "counts"))
     added = next(run for run in spared.runs() if run["params"]["n"] == 3)

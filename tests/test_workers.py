@@ -444,7 +444,7 @@ def test_ctrl_c_again_and_again(lab: Scene, terminal: Terminal, times: int) -> N
 def test_nothing_begins_after_a_signal(lab: Scene, workers: list[str]) -> None:
     """Also where it comes while a run is recorded, and no script is there to hear of it."""
     moments = random.Random(0)
-    for number in range(6):
+    for number in range(4):
         file, how = f"{number}.json", signal.SIGINT if number % 2 else signal.SIGTERM
         lab.write(file, json.dumps([{"n": 100 * number + n} for n in range(30)]))
         before = len(begun(lab))
