@@ -11,7 +11,7 @@ from numb import atomic, record, tables
 from numb.capture import manifest
 from numb.capture.manifest import Manifest
 from numb.errors import ObjectMissing, Refused
-from numb.order import Order, encoded
+from numb.order import Order
 from numb.record import COMPLETE, RUNNING, TRAIN, Checkpoint, Origin, Run, Segment
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Beginning:
         """The order with what the script must know; what was set by hand counts more than what the run had."""
         return replace(
             order,
-            inject={**encoded(self.params), **order.inject},
+            inject={**record.encoded(self.params), **order.inject},
             resume=self.resume,
             init_from=str(self.init_from or ""),
             networks=self.networks,

@@ -59,7 +59,7 @@ class Codes:
         name = _new_name()
         atomic.make_directory(self._folder)
         with atomic.new_directory(self._folder / name) as folder:
-            self._tell(folder, {"common": encoded(common)})
+            self._tell(folder, {"common": record.encoded(common)})
         return name
 
     def take(
@@ -106,7 +106,7 @@ class Codes:
             "format": 1, "tree": code.tree, "base": code.head.commit, "branch": code.head.branch,
             "left_out": [asdict(each) for each in code.left_out], "nested": [asdict(each) for each in code.nested],
             "notes": [*code.notes], "keys": sorted(keys), "patches": [*code.patches], "beside": [*code.beside],
-            "common": encoded(common),
+            "common": record.encoded(common),
         }  # fmt: skip
         with atomic.new_directory(self._folder / code.name) as folder:
             for number, patch in enumerate(code.patches.values()):
@@ -284,11 +284,6 @@ class Job:
         self.let_go()
         into, written = self.workplace.tidy(run.id) if self.workplace else (Path(), [])
         return [*notes, workplace.note(into, written)] if written else notes
-
-
-def encoded(common: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as the facts of a snapshot have them."""
-    return {name: record.encode(value, name, literals=True) for name, value in common.items()}
 
 
 def _new_name() -> str:

@@ -151,11 +151,6 @@ class Asking:
 NOTHING_ASKED = Asking()
 
 
-def encoded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for `inject`."""
-    return {name: record.encode(value, name, literals=True) for name, value in values.items()}
-
-
 def _of_text(text: str, default: Any, limits: Mapping[str, Any]) -> Any:
     """A text as a value of the type that a running script has; its 0 may stand for any number."""
     from numb.hp import coerce

@@ -36,7 +36,7 @@ found = list(found)
 strange = next((n for n, each in enumerate(found, 1) if not isinstance(each, Mapping)), None)
 if strange is not None:
     sys.exit(f"job {strange} is no combination, {{'lr': 0.1}} say: {found[strange - 1]!r}")
-plain = [{name: record.encode(v, name, literals=True) for name, v in each.items()} for each in found]
+plain = [record.encoded(each) for each in found]
 with open(sys.argv[2], "w") as out:
     json.dump(plain, out)
 """

@@ -41,7 +41,7 @@ from numb.folder import Folder
 from numb.gitstore import GitStore, Snapshot
 from numb.inflight import InFlight, Told
 from numb.layout import CONFIG, DEFAULT_BRANCH, RUN_DIR, Layout
-from numb.order import NOTHING_ASKED, Asking, Order, encoded
+from numb.order import NOTHING_ASKED, Asking, Order
 from numb.record import TRAIN, TRIAL, Artifact, Origin, Run, RunId, Series
 from numb.snapshots import Snapshots
 from numb.store.index import Index
@@ -265,7 +265,7 @@ class Project:
 
         table, values = settings.table, settings.values()
         return Order(
-            inject=encoded(values),
+            inject=record.encoded(values),
             levels={name: level.text for name, level in settings.levels().items()},
             origins=settings.origins(),
             untyped=settings.untyped(),

@@ -303,8 +303,8 @@ class Queue:
         return all(self.folder.holder(entry.key, turn.number - before).get("code") == code for before in range(wanted))
 
     def _take(self, entry: Entry, number: int) -> bool:
-        params = {name: record.encode(value, name, literals=True) for name, value in entry.params.items()}
-        return self.folder.take(entry.key, number, {**self._who, "since": round(time.time(), 3), "params": params})
+        known = {**self._who, "since": round(time.time(), 3), "params": record.encoded(entry.params)}
+        return self.folder.take(entry.key, number, known)
 
     # -- what the user says of entries
 
@@ -440,8 +440,7 @@ def append(file: Path, combinations: Iterable[Mapping[str, Any]], *, force: bool
 
 
 def _line(params: Mapping[str, Any]) -> str:
-    encoded = {name: record.encode(value, name, literals=True) for name, value in params.items()}
-    return json.dumps(encoded, ensure_ascii=False, allow_nan=False)
+    return json.dumps(record.encoded(params), ensure_ascii=False, allow_nan=False)
 
 
 class Combinations(Sequence[Mapping[str, Any]]):
@@ -481,8 +480,7 @@ sys.modules[__name__].__class__ = _Callable
 
 def write_template(file: Path, params: Mapping[str, Any], *, force: bool = False) -> None:
     """Write a queue file with one combination. Raises `TargetExists` rather than replace one."""
-    combination = {name: record.encode(value, name, literals=True) for name, value in params.items()}
-    text = json.dumps([combination], indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps([record.encoded(params)], indent=2, ensure_ascii=False) + "\n"
     if force:
         atomic.write(file, text)
         return

@@ -75,6 +75,11 @@ def encode(value: Any, where: str = "value", *, literals: bool = False) -> Any:
     return _encode(value, where, ())
 
 
+def encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by their names, as `encode` has each of them with literals. Raises `TypeError`."""
+    return {name: encode(value, name, literals=True) for name, value in values.items()}
+
+
 def _needs_python(value: Any) -> bool:
     """Whether there is something in *value* that JSON has nothing like."""
     match value:

@@ -12,7 +12,7 @@ from numb.errors import ObjectMissing, Refused
 from numb.hp.settings import elsewhere
 from numb.hp.tree import ancestors
 from numb.inflight import InFlight, Told
-from numb.order import Order, encoded
+from numb.order import Order
 from numb.record import TRIAL, Run
 from numb.talk import Answers, Ended, Row
 
@@ -60,7 +60,7 @@ class Trials:
 
     def _launch(self, answers: Answers, inject: Mapping[str, Any]) -> Ended:
         run = self.project.new_run(TRIAL, self.arguments, message=self.message, name=self.name)
-        order = Order(inject=encoded(inject), elsewhere=elsewhere(self.table))
+        order = Order(inject=record.encoded(inject), elsewhere=elsewhere(self.table))
         return self.project.launch(run, self.arguments, answers, order=order, strict=True)
 
     @cached_property

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from numb import record
 from numb.errors import NumbError
 from numb.hp import tree
-from numb.order import encoded
 
 if TYPE_CHECKING:
     from numb.capture.session import Session
@@ -163,7 +162,7 @@ class Values:
         self._namespace = target
         # What nobody has set is a hyperparameter too: another value in the source is another run.
         constants = self._constants(file, frame.f_globals, target) if self._session.training else {}
-        together = {**constants, **encoded(given)}
+        together = {**constants, **record.encoded(given)}
         self.params.update({name: record.decode(value) for name, value in together.items()})
         alone = sorted(constants.keys() - given.keys()) if target is frame.f_globals else []
         self._session.event("queue", line=frame.f_lineno, values=together, constants=alone)

@@ -151,7 +151,7 @@ def as_json(seen: Seen) -> str:
     for state in seen.states:
         entry = {
             "number": state.entry.number,
-            "params": {name: record.encode(value, name, literals=True) for name, value in state.entry.params.items()},
+            "params": record.encoded(state.entry.params),
             "status": state.status, "run": state.run, "exit_code": state.exit_code, "skipped": state.skipped,
             "priority": state.priority,
         }  # fmt: skip
